@@ -1,0 +1,1 @@
+"""Terminates clients over gRPC, HTTP and WebRTC and shuttles their packets."""

@@ -1,0 +1,1 @@
+"""Peer connections of clients, on aiortc."""

@@ -1,0 +1,1 @@
+"""Runs sessions on a model: plugin interface, engine, codecs beside the model."""

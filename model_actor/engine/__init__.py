@@ -1,0 +1,1 @@
+"""Drives sessions: sources, compute, frames, outputs."""

@@ -1,0 +1,1 @@
+"""Decoding of what is foreign, in its own processes; encoding of what is ours."""

@@ -1,0 +1,136 @@
+"""The interface of a model plugin (entry point group `sana_gateway.models`).
+
+A model runs *windows* of source frames in ordered stages. The engine owns the
+sessions, their sources and their clock; the model owns only what it needs to turn
+one window into as many edited frames. All calls come from one thread, the compute
+thread of the actor, so a model needs no locks and may keep a device context.
+
+Frames are planar I420 in one `uint8` array of shape `(frames, height * 3 // 2, width)`,
+limited range, BT.709: the Y plane, then U and V at half size, row by row (the layout
+of PyAV's and OpenCV's "yuv420p").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from scheduler.core.commands import NAMES
+from scheduler.core.geometry import Geometry
+
+Frames = npt.NDArray[np.uint8]
+"""I420 frames, shape `(frames, height * 3 // 2, width)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step on the way from source frames to edited frames."""
+
+    name: str
+    """For example `encode`, `generate`, `decode`, `commit`."""
+    cost_ms: float
+    """Declared time of one steady window; refined by measurement."""
+    off_latency_path: bool = False
+    """True for a stage that runs after the frames are handed out (`commit`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a model declares before it is loaded."""
+
+    name: str
+    """The name that clients ask for."""
+    summary: str
+    """One sentence for people; says plainly what kind of model it is."""
+    stages: tuple[Stage, ...]
+    """In order."""
+    width: int = 1280
+    height: int = 704
+    frame_rate: float = 24.0
+    """Frames per second of source and result."""
+    geometry: Geometry = field(default_factory=Geometry)
+    weights_bytes: int = 0
+    """Memory of the loaded model."""
+    session_bytes: int = 0
+    """Memory of each open session."""
+    resident_slots: int = 8
+    """Sessions that one actor holds at once."""
+    max_batch: int = 1
+    """Most sessions in one call of `stage`."""
+    commands: tuple[str, ...] = tuple(NAMES.values())
+    speaks_sana_streaming: bool = True
+    """Whether it answers the command surface of SANA-Streaming and may stand in for it."""
+    extra_tracks: tuple[str, ...] = ()
+
+    @property
+    def chunk_ms(self) -> float:
+        """Declared compute of one steady window in milliseconds."""
+        return sum(stage.cost_ms for stage in self.stages)
+
+
+@dataclass(slots=True)
+class WindowTask:
+    """One window of one session on its way through the stages."""
+
+    session: object
+    """What `open` returned: the model's own, opaque to the engine."""
+    run: int
+    """Changes with every start: the model begins anew, from the seed."""
+    index: int
+    """Index of the window in the run, from 0."""
+    first_frame: int
+    """Index of its first source frame in the run."""
+    source: Frames
+    """Source frames; read-only, valid until the last stage returns. A last window cut
+    short by the end of a clip is padded by repeating its last frame."""
+    seed: int
+    prompt: str
+    """Latched when the stage `generate` starts."""
+    result: Frames | None = None
+    """Edited frames, as many as `source` has; set by the last stage on the latency path."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """What a model is told of a session when it opens."""
+
+    session_id: str
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A model. Constructed without arguments, cheaply: no device, no network."""
+
+    info: ClassVar[ModelInfo]
+
+    def configure(self, options: dict[str, str]) -> None:
+        """Takes the operator's `--model-option key=value` pairs, before `load`.
+
+        Raises:
+            PluginError: For an option that it does not know or cannot use.
+        """
+
+    def load(self) -> None:
+        """Loads weights and warms up; called once, on the compute thread."""
+
+    def open(self, options: SessionOptions) -> object:
+        """Makes the state of a session."""
+
+    def stage(self, name: str, batch: Sequence[WindowTask]) -> None:
+        """Runs one stage on windows of different sessions.
+
+        An exception leaves every session of the batch as it was before the window.
+        """
+
+    def snapshot(self, session: object) -> bytes:
+        """Serialises the state of a session between two windows."""
+
+    def restore(self, options: SessionOptions, snapshot: bytes) -> object:
+        """Makes a session from a snapshot; it goes on bit-equal at equal batch size."""
+
+    def close(self, session: object) -> None:
+        """Releases the state of a session."""

@@ -1,0 +1,99 @@
+"""Generates the Python stubs from the `.proto` files, or checks that they are fresh.
+
+Two generators are used on purpose. The public stubs ship with the client package
+and are made with an older grpcio-tools, so that they run on a wide range of
+grpcio and protobuf releases; the internal ones follow the server's own floor.
+
+Usage: python proto/generate.py [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTO = ROOT / "proto"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One proto package and where its stubs live."""
+
+    package: str
+    """Folder below `proto/`."""
+    python: Path
+    """Interpreter that has the generator installed."""
+    out: Path
+    """Source root the stubs are written below."""
+
+
+TARGETS = (
+    Target(
+        "sana_gateway/v1",
+        ROOT / ".venvs/proto-client/bin/python",
+        ROOT / "sdk_adapters/python",
+    ),
+    Target("sana_gateway_internal/v1", Path(sys.executable), PROTO),
+)
+
+
+def generate(target: Target, out: Path) -> None:
+    """Writes the stubs of one package below `out`."""
+    sources = sorted(str(path) for path in (PROTO / target.package).glob("*.proto"))
+    plugins = Path(sys.executable).parent
+    subprocess.run(
+        [
+            str(target.python),
+            "-m",
+            "grpc_tools.protoc",
+            f"-I{PROTO}",
+            f"--plugin=protoc-gen-mypy={plugins / 'protoc-gen-mypy'}",
+            f"--plugin=protoc-gen-mypy_grpc={plugins / 'protoc-gen-mypy_grpc'}",
+            f"--python_out={out}",
+            f"--grpc_python_out={out}",
+            f"--mypy_out=quiet:{out}",
+            f"--mypy_grpc_out=quiet:{out}",
+            *sources,
+        ],
+        check=True,
+    )
+
+
+def stubs(folder: Path) -> dict[str, str]:
+    """Returns the generated files of a folder by name."""
+    return {path.name: path.read_text() for path in folder.glob("*_pb2*.py*") if path.is_file()}
+
+
+def stale(target: Target) -> list[str]:
+    """Names the stubs of one package that differ from what the generator makes."""
+    with tempfile.TemporaryDirectory() as folder:
+        generate(target, Path(folder))
+        fresh = stubs(Path(folder) / target.package)
+    committed = stubs(target.out / target.package)
+    return sorted(
+        name for name in fresh.keys() | committed.keys() if fresh.get(name) != committed.get(name)
+    )
+
+
+def main() -> int:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare only; write nothing")
+    arguments = parser.parse_args()
+    failed = False
+    for target in TARGETS:
+        if not arguments.check:
+            generate(target, target.out)
+        elif names := stale(target):
+            failed = True
+            print(f"stale stubs in {target.package}: {', '.join(names)}; run `make proto`")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

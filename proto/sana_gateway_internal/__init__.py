@@ -1,0 +1,1 @@
+"""Internal contract between gateways, the scheduler and the model actors."""

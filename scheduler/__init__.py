@@ -1,0 +1,1 @@
+"""The session language, the pool and its decisions; and what every process shares."""

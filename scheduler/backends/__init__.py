@@ -1,0 +1,1 @@
+"""Ways to launch model actors: Ray, or inside this process."""

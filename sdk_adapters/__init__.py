@@ -1,0 +1,1 @@
+"""Foreign wires that we answer, our client libraries, and the load harness."""

@@ -1,0 +1,1 @@
+"""Clients that measure: built on our own client library alone."""

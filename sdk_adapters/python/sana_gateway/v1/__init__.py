@@ -1,0 +1,1 @@
+"""Public contract, version 1: the generated messages and stubs."""
