@@ -1,0 +1,139 @@
+"""How the scheduler makes and ends the processes of model actors, whatever runs them.
+
+A *shell* is the class that a backend instantiates where the actor runs. It is named by a
+dotted path, resolved there, so that the scheduler never imports a model. Its contract:
+
+    shell = Shell(spec)          # cheap; `spec` is a JSON-able dict, see `ActorSpec`
+    address = shell.start()      # or `await`; the data-plane address, once it serves
+    shell.stop()                 # or `await`; ends what `start` began
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from scheduler.backends.loop_thread import LoopThread
+from scheduler.core.errors import ConfigurationError
+from scheduler.core.ids import ActorId
+
+DEFAULT_SHELL = "model_actor.actor:ModelActorShell"
+
+_HandleT = TypeVar("_HandleT")
+
+
+@dataclass(frozen=True, slots=True)
+class ActorSpec:
+    """What every actor of a service is told. JSON-able throughout."""
+
+    model: str
+    """Name of the model plugin."""
+    placement_address: str
+    """Where the scheduler's Placement service listens, as grpcio takes it."""
+    lease_secret: str = field(repr=False)
+    """Verifies lease tokens."""
+    listen: str
+    """Where the data plane listens, `unix:...` or `host:port`; `{actor_id}` is filled in."""
+    model_options: Mapping[str, str] = field(default_factory=dict)
+    storage: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the storage."""
+    otlp_endpoint: str | None = None
+    """Collector of traces."""
+    log: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the log."""
+
+    def for_actor(self, actor: ActorId) -> dict[str, Any]:
+        """Returns the dict that the shell of an actor is made with."""
+        spec = asdict(self)
+        spec["actor_id"] = actor
+        spec["listen"] = self.listen.replace("{actor_id}", actor)
+        return spec
+
+
+class ActorLauncher(Protocol[_HandleT]):
+    """A backend's way to run actors. Handles are its own and opaque to all others."""
+
+    async def capacity(self) -> int:
+        """Returns how many actors there is room for in all."""
+
+    async def adopt(self) -> Sequence[tuple[ActorId, _HandleT]]:
+        """Finds the actors that run already."""
+
+    async def launch(self, actor: ActorId) -> _HandleT:
+        """Begins to start an actor and returns at once."""
+
+    async def ended(self, handle: _HandleT) -> str:
+        """Returns why, once an actor has ended or could not start. May be cancelled."""
+
+    async def kill(self, handle: _HandleT, *, grace: float = 0.0) -> None:
+        """Ends an actor, whatever it does. Ending an ended one is no error.
+
+        Args:
+            handle: The actor.
+            grace: Seconds it gets to stop by itself.
+        """
+
+
+class ShellHost:
+    """Runs a shell where the backend wants it. Methods block; they may come from any thread.
+
+    Args:
+        shell: Dotted path of the shell's class.
+        spec: What it is made with.
+
+    Raises:
+        ConfigurationError: There is no such class.
+    """
+
+    def __init__(self, shell: str, spec: dict[str, Any]) -> None:
+        self._shell = resolve(shell)(spec)
+        self._loop: LoopThread | None = None
+        self._ended = threading.Event()
+
+    def start(self) -> str:
+        """Starts the shell and returns the address of its data plane."""
+        return str(self._call(self._shell.start))
+
+    def join(self) -> None:
+        """Returns once the shell was stopped."""
+        self._ended.wait()
+
+    def stop(self) -> None:
+        """Stops the shell. Stopping it again does nothing."""
+        if self._ended.is_set():
+            return
+        try:
+            self._call(self._shell.stop)
+        finally:
+            if self._loop is not None:
+                self._loop.close()
+            self._ended.set()
+
+    def _call(self, method: Any) -> Any:  # noqa: ANN401 - of a class that is not known here
+        result = method()
+        if not inspect.isawaitable(result):
+            return result
+        if self._loop is None:
+            self._loop = LoopThread("actor-shell")
+        return self._loop.run(_awaited(result))
+
+
+def resolve(path: str) -> Any:  # noqa: ANN401 - of a class that is not known here
+    """Imports what a dotted path `package.module:Name` names.
+
+    Raises:
+        ConfigurationError: There is no such thing.
+    """
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"there is no class {path!r}") from error
+
+
+async def _awaited(result: Any) -> Any:  # noqa: ANN401 - of a class that is not known here
+    return await result

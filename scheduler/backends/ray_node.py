@@ -1,0 +1,242 @@
+"""A Ray node as a child process of ours: `ray start --block` in a session of its own.
+
+No Ray is imported here. Every port is free or chosen by the caller, the folder is our
+own, and the end is complete: nothing of the session is left when `stop` returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scheduler.core.errors import SanaGatewayError
+
+ACTOR_RESOURCE = "sana_actor"
+"""Ray resource of which a node has one for every actor it has room for."""
+LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+"""Ray replaces 127.0.0.1 by the address of a network interface; this one it keeps."""
+
+_TEMP_ROOT = "/tmp"  # noqa: S108 - a unix socket's path must stay short; the folder in it is private
+_POLL_S = 0.05
+_TERM_S = 10.0
+_QUIET = {
+    # Idle workers made in advance cost about 60 MB each, and nobody would use them.
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+class RayNodeError(SanaGatewayError):
+    """A Ray node did not start."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """Settings of a Ray node on this host."""
+
+    actors: int = 1
+    """Model actors there is room for."""
+    head_address: str = ""
+    """`host:port` of the head to join; empty: this node is a head."""
+    node_ip: str = LOOPBACK
+    """Address under which other nodes reach this one."""
+    port: int = 0
+    """Port of the head; 0: a free one."""
+    auth_token: str = field(default="", repr=False)
+    """Shared by all nodes of the cluster."""
+    num_cpus: int = 0
+    """CPUs that Ray may give away; ours take none."""
+    num_gpus: int | None = None
+    """GPUs that Ray may give away; None: all it finds."""
+    object_store_bytes: int = 80 * 1024 * 1024
+    """Memory of the object store, at least 75 MiB: nothing of ours goes through it."""
+    temp_dir: Path | None = None
+    """Folder for sockets and logs; None: a new one, removed at the end."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables to add."""
+    start_timeout: float = 60.0
+    """Seconds until the node must be up."""
+
+
+class RayNode:
+    """A running Ray node.
+
+    Args:
+        settings: Settings.
+    """
+
+    def __init__(self, settings: NodeSettings) -> None:
+        self.settings = settings
+        self.address = settings.head_address
+        """`host:port` of the cluster's head."""
+        self._own_folder = settings.temp_dir is None
+        self.folder = settings.temp_dir or Path(tempfile.mkdtemp(prefix="sana-", dir=_TEMP_ROOT))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id; also the id of the session that all of the node's processes are in.
+
+        Raises:
+            RayNodeError: The node is not running.
+        """
+        if self._process is None:
+            raise RayNodeError("the Ray node is not running")
+        return self._process.pid
+
+    def launch(self) -> None:
+        """Begins to start the node; `wait_up` must follow."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.settings.head_address:
+            port = self.settings.port or free_port()
+            self.address = f"{self.settings.node_ip}:{port}"
+        with self._log.open("wb") as log:
+            # The command is made of settings of the operator alone.
+            self._process = subprocess.Popen(  # noqa: S603
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **_QUIET, **self._auth(), **self.settings.env},
+                start_new_session=True,
+            )
+
+    def wait_up(self) -> None:
+        """Returns once the node takes connections.
+
+        Raises:
+            RayNodeError: It ended, or was not up in time; nothing of it is left.
+        """
+        deadline = time.monotonic() + self.settings.start_timeout
+        while not self._is_up():
+            if not self.is_running() or time.monotonic() >= deadline:
+                text = self._log.read_text(errors="replace")[-2000:]
+                self.stop()
+                raise RayNodeError(f"the Ray node did not start; it said: {text}")
+            time.sleep(_POLL_S)
+
+    def wait(self) -> int:
+        """Blocks until the node ends by itself and returns its exit status."""
+        return 0 if self._process is None else self._process.wait()
+
+    def is_running(self) -> bool:
+        """Tells whether the node runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """Ends the node and all it started. Stopping it again does nothing."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + _TERM_S
+        while members := _session_members(process):
+            if time.monotonic() >= deadline:
+                for pid in members:
+                    _kill(pid)
+            time.sleep(_POLL_S)
+        if self._own_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "ray-start.log"
+
+    def _is_up(self) -> bool:
+        """Tells whether the raylet's socket is there: `ray start` makes it last."""
+        return any(self.folder.glob("session_2*/sockets/raylet*"))
+
+    def _auth(self) -> dict[str, str]:
+        if not self.settings.auth_token:
+            return {}
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.settings.auth_token}
+
+    def _command(self) -> list[str]:
+        settings = self.settings
+        command = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block"),
+            f"--node-ip-address={settings.node_ip}",
+            f"--temp-dir={self.folder}",
+            f"--object-store-memory={settings.object_store_bytes}",
+            f"--num-cpus={settings.num_cpus}",
+            f"--resources={json.dumps({ACTOR_RESOURCE: settings.actors})}",
+            "--include-log-monitor=false",
+            "--disable-usage-stats",
+        ]
+        if settings.num_gpus is not None:
+            command.append(f"--num-gpus={settings.num_gpus}")
+        if settings.head_address:
+            return [*command, f"--address={settings.head_address}"]
+        return [
+            *command,
+            "--head",
+            f"--port={self.address.rpartition(':')[2]}",
+            # Always started where grpcio is installed, and on a fixed port if not told.
+            f"--ray-client-server-port={free_port()}",
+            "--include-dashboard=false",
+            "--no-monitor",
+        ]
+
+
+def free_port() -> int:
+    """Returns a TCP port that was free on the loopback interface a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _session_members(leader: subprocess.Popen[bytes]) -> list[int]:
+    """Returns the living processes of the session that a child leads.
+
+    Ray puts workers into process groups of their own; the session they keep.
+    """
+    leader.poll()
+    table = _proc_table() if Path("/proc/self/stat").exists() else _ps_table()
+    return [pid for pid, state in table if state != "Z" and _session_of(pid) == leader.pid]
+
+
+def _proc_table() -> Iterator[tuple[int, str]]:
+    """Yields id and state of every process, from Linux's /proc."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                # The name, in parentheses, may hold anything.
+                after_name = (folder / "stat").read_text().rpartition(")")[2]
+                yield int(folder.name), after_name.split()[0]
+
+
+def _ps_table() -> Iterator[tuple[int, str]]:
+    """Yields id and state of every process, where there is no /proc."""
+    command = ["/bin/ps", "-A", "-o", "pid=,stat="]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    for line in listing.stdout.splitlines():
+        pid, state = line.split()
+        yield int(pid), state[0]
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

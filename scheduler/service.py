@@ -1,0 +1,388 @@
+"""The driver of the pool: one event loop that feeds the core and carries out its effects.
+
+Everything here runs on that loop and takes no lock. An event is applied and its
+consequences are carried out before control returns to the loop; time comes back through
+one timer, set to the core's next deadline.
+
+How calls arrive is in `scheduler.placement_server`; how processes are made is in
+`scheduler.supervision`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+
+from sana_gateway.v1 import session_pb2
+from scheduler.core import pool_events as ev
+from scheduler.core.errors import RequestError, SessionClosedError
+from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
+from scheduler.core.lease import Lease
+from scheduler.core.pool import Pool
+from scheduler.outbox import Outbox
+from scheduler.process.tokens import LeaseTokens
+
+OUTBOX_LIMIT = 1024
+"""Orders for one actor, or endings for one gateway, that may wait to be sent."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A session's place, as a gateway is told of it."""
+
+    session: SessionId
+    epoch: Epoch
+    actor: ActorId
+    address: str
+    """The actor's data plane, as grpcio takes it."""
+    token: str
+    """Shown to the actor by the gateway."""
+    principal: Principal
+    model: str
+    capabilities: session_pb2.Capabilities
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an actor is told."""
+
+    word: ev.Admit | ev.Evict
+    traceparent: str = ""
+    """Trace context of the placement."""
+
+
+class Crew(Protocol):
+    """Who makes and ends the processes of actors."""
+
+    def enrolled(self, actor: ActorId) -> None:
+        """An actor has registered."""
+
+    def replace(self, actor: ActorId) -> None:
+        """An actor is lost: its process is to be ended and another one made."""
+
+
+@dataclass(slots=True, eq=False)
+class Enrollment:
+    """The standing link to one actor."""
+
+    actor: ActorId
+    capabilities: session_pb2.Capabilities
+    orders: Outbox[Order] = field(default_factory=lambda: Outbox(OUTBOX_LIMIT))
+
+
+@dataclass(slots=True, eq=False)
+class PresenceLink:
+    """The standing link to one gateway."""
+
+    gateway: GatewayId
+    endings: Outbox[ev.Ended] = field(default_factory=lambda: Outbox(OUTBOX_LIMIT))
+
+
+class _PlaceWait:
+    """Somebody waits for a place. Of several positions only the latest is of interest."""
+
+    def __init__(self, traceparent: str) -> None:
+        self.traceparent = traceparent
+        self._news: ev.Waiting | Grant | RequestError | None = None
+        self._wake = asyncio.Event()
+
+    def tell(self, news: ev.Waiting | Grant | RequestError) -> None:
+        if not isinstance(self._news, (Grant, RequestError)):
+            self._news = news
+            self._wake.set()
+
+    async def next(self) -> ev.Waiting | Grant:
+        await self._wake.wait()
+        self._wake.clear()
+        news, self._news = self._news, None
+        if isinstance(news, RequestError):
+            raise news
+        assert news is not None  # noqa: S101 - woken only by `tell`
+        return news
+
+
+_BookKey = tuple[SessionId, Epoch]
+
+
+class SchedulerService:
+    """Runs a pool.
+
+    Must be made and used on one running event loop, whose time is the pool's clock.
+
+    Args:
+        pool: The core.
+        tokens: Signs leases.
+    """
+
+    def __init__(self, pool: Pool, tokens: LeaseTokens) -> None:
+        self._pool = pool
+        self._tokens = tokens
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._crew: Crew | None = None
+        self._closed = False
+        self._enrolled: dict[ActorId, Enrollment] = {}
+        self._gateways: dict[GatewayId, PresenceLink] = {}
+        self._places: dict[SessionId, _PlaceWait] = {}
+        self._bookings: dict[_BookKey, list[asyncio.Future[ev.BookAnswered]]] = {}
+        self._carry_out: dict[type[ev.Effect], Callable[[Any], None]] = {
+            ev.Admit: self._order_admit,
+            ev.Evict: self._order_evict,
+            ev.Waiting: self._tell_position,
+            ev.Placed: self._tell_placed,
+            ev.Ended: self._tell_ended,
+            ev.BookAnswered: self._tell_booked,
+            ev.Replace: self._replace,
+        }
+
+    def supervise(self, crew: Crew) -> None:
+        """Names who is told of lost actors."""
+        self._crew = crew
+
+    def close(self) -> None:
+        """Ends all links. Sessions stay on their actors, which will look for a scheduler."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for enrollment in self._enrolled.values():
+            enrollment.orders.close()
+        for link in self._gateways.values():
+            link.endings.close()
+
+    # For gateways
+
+    async def place(
+        self, asked: ev.PlaceAsked, traceparent: str = ""
+    ) -> AsyncIterator[ev.Waiting | Grant]:
+        """Asks for a place; leaving before the grant was taken gives it up.
+
+        Args:
+            asked: The session. Asking again replaces whoever asked before.
+            traceparent: W3C trace context to pass on to the actor.
+
+        Yields:
+            Positions in the queue, then the grant.
+
+        Raises:
+            UnknownModelError: The model is not served.
+            NoCapacityError: The queue is full.
+            SessionClosedError: The session has ended.
+        """
+        earlier = self._places.get(asked.session)
+        wait = self._places[asked.session] = _PlaceWait(traceparent)
+        if earlier is not None:
+            earlier.tell(SessionClosedError("the place was asked for again"))
+        pending = False
+        try:
+            self._tell(asked)
+            pending = True
+            while pending:
+                news = await wait.next()
+                yield news
+                pending = not isinstance(news, Grant)
+        finally:
+            if self._places.get(asked.session) is wait:
+                del self._places[asked.session]
+                if pending and not self._closed:
+                    self._tell(ev.ReleaseAsked(asked.session, "given up while waiting"))
+
+    def find(self, session: SessionId, gateway: GatewayId) -> Grant:
+        """Returns the place of a session, made out to a gateway.
+
+        Raises:
+            UnknownSessionError: No such session.
+            NotReadyError: It still waits.
+            SessionClosedError: It has ended.
+        """
+        return self._grant(self._pool.lease(session), gateway)
+
+    def release(self, session: SessionId, reason: str) -> None:
+        """Ends a session. Ending an ended one changes nothing."""
+        self._tell(ev.ReleaseAsked(session, reason))
+
+    def link_gateway(self, gateway: GatewayId) -> PresenceLink:
+        """Opens a gateway's report; an earlier one of the same gateway ends."""
+        earlier = self._gateways.get(gateway)
+        if earlier is not None:
+            earlier.endings.close()
+        link = self._gateways[gateway] = PresenceLink(gateway)
+        return link
+
+    def report(self, link: PresenceLink, counts: dict[SessionId, int], *, complete: bool) -> None:
+        """Takes in a gateway's connections; `complete` when all others are 0."""
+        if self._gateways.get(link.gateway) is link:
+            self._tell(ev.ConnectionsReported(link.gateway, counts, complete))
+
+    def unlink_gateway(self, link: PresenceLink) -> None:
+        """A gateway's report ended; unless a newer one stands, its connections are lost."""
+        if self._gateways.get(link.gateway) is link:
+            del self._gateways[link.gateway]
+            self._tell(ev.GatewayLost(link.gateway))
+
+    # For actors
+
+    def enroll(
+        self, event: ev.ActorRegistered, capabilities: session_pb2.Capabilities
+    ) -> Enrollment:
+        """Registers an actor; an earlier link of the same actor ends."""
+        earlier = self._enrolled.get(event.actor)
+        if earlier is not None:
+            earlier.orders.close()
+        enrollment = self._enrolled[event.actor] = Enrollment(event.actor, capabilities)
+        _log.info("actor registered", actor_id=event.actor, held=len(event.held))
+        self._tell(event)
+        if self._crew is not None:
+            self._crew.enrolled(event.actor)
+        return enrollment
+
+    def hear(self, enrollment: Enrollment, event: ev.ActorBeat | ev.AdmitAnswered) -> None:
+        """Takes in what an actor says on its link."""
+        if self._enrolled.get(enrollment.actor) is enrollment:
+            self._tell(event)
+
+    def unlink_actor(self, enrollment: Enrollment) -> None:
+        """An actor's link ended; unless a newer one stands, it has a while to come back."""
+        if self._enrolled.get(enrollment.actor) is enrollment:
+            del self._enrolled[enrollment.actor]
+            self._tell(ev.ActorUnlinked(enrollment.actor))
+
+    def actor_died(self, actor: ActorId) -> None:
+        """The process of an actor is gone."""
+        self._tell(ev.ActorDied(actor))
+
+    async def book(self, session: SessionId, epoch: Epoch) -> ev.BookAnswered:
+        """Books compute, waiting for it if need be; leaving withdraws the request.
+
+        Raises:
+            UnknownSessionError: The session is on no actor.
+            SessionClosedError: It has ended, or the epoch is void.
+        """
+        answer: asyncio.Future[ev.BookAnswered] = self._loop.create_future()
+        waiters = self._bookings.setdefault((session, epoch), [])
+        waiters.append(answer)
+        try:
+            self._tell(ev.BookAsked(session, epoch))
+            return await answer
+        except asyncio.CancelledError:
+            if len(waiters) == 1:
+                self._take_back(answer, session, epoch)
+            raise
+        finally:
+            waiters.remove(answer)
+            if not waiters:
+                self._bookings.pop((session, epoch), None)
+
+    def unbook(self, session: SessionId, epoch: Epoch) -> None:
+        """Gives compute back. Giving back what is not booked changes nothing."""
+        self._tell(ev.Unbooked(session, epoch))
+
+    # For operators
+
+    @property
+    def served_models(self) -> tuple[str, ...]:
+        """Names that a session may ask for."""
+        return self._pool.served_models
+
+    def describe(self) -> ev.PoolView:
+        """Returns the pool as it is now."""
+        return self._pool.describe(self._loop.time())
+
+    # Inside
+
+    def _tell(self, event: ev.Event) -> None:
+        if self._closed:
+            return
+        now = self._loop.time()
+        try:
+            self._pool.apply(event, now)
+        finally:
+            self._conclude(now)
+
+    def _conclude(self, now: float) -> None:
+        for effect in self._pool.decide(now):
+            self._carry_out[type(effect)](effect)
+        if self._timer is not None:
+            self._timer.cancel()
+        deadline = self._pool.next_deadline()
+        self._timer = None if deadline is None else self._loop.call_at(deadline, self._on_time)
+
+    def _on_time(self) -> None:
+        self._conclude(self._loop.time())
+
+    def _grant(self, lease: Lease, gateway: GatewayId) -> Grant:
+        actor = lease.actor
+        assert actor is not None  # noqa: S101 - a lease that is active has one
+        link = self._enrolled.get(actor)
+        return Grant(
+            session=lease.session,
+            epoch=lease.epoch,
+            actor=actor,
+            address=self._pool.address(actor),
+            token=self._tokens.sign(lease.session, lease.epoch, gateway),
+            principal=lease.principal,
+            model=lease.model,
+            capabilities=link.capabilities if link else session_pb2.Capabilities(),
+        )
+
+    def _take_back(
+        self, answer: asyncio.Future[ev.BookAnswered], session: SessionId, epoch: Epoch
+    ) -> None:
+        """Nobody takes an answer: what it granted, or asks for, is withdrawn."""
+        granted = answer.done() and not answer.cancelled() and answer.result().booked
+        event = ev.Unbooked if granted else ev.BookWithdrawn
+        self._tell(event(session, epoch))
+
+    def _order(self, actor: ActorId, order: Order) -> None:
+        link = self._enrolled.get(actor)
+        if link is not None:
+            link.orders.put(order)
+
+    def _order_admit(self, effect: ev.Admit) -> None:
+        wait = self._places.get(effect.session)
+        self._order(effect.actor, Order(effect, wait.traceparent if wait else ""))
+
+    def _order_evict(self, effect: ev.Evict) -> None:
+        self._order(effect.actor, Order(effect))
+
+    def _tell_position(self, effect: ev.Waiting) -> None:
+        wait = self._places.get(effect.session)
+        if wait is not None:
+            wait.tell(effect)
+
+    def _tell_placed(self, effect: ev.Placed) -> None:
+        wait = self._places.get(effect.session)
+        if wait is None:
+            return
+        # The session may have ended in the same step.
+        with suppress(RequestError):
+            lease = self._pool.lease(effect.session)
+            wait.tell(self._grant(lease, lease.gateway))
+
+    def _tell_ended(self, effect: ev.Ended) -> None:
+        _log.info("session ended", session_id=effect.session, reason=effect.reason)
+        wait = self._places.get(effect.session)
+        if wait is not None:
+            wait.tell(SessionClosedError(f"the session has ended: {effect.reason}"))
+        for gateway, link in self._gateways.items():
+            if effect.gateway in (None, gateway):
+                link.endings.put(effect)
+
+    def _tell_booked(self, effect: ev.BookAnswered) -> None:
+        for answer in self._bookings.get((effect.session, effect.epoch), ()):
+            if not answer.done():
+                answer.set_result(effect)
+
+    def _replace(self, effect: ev.Replace) -> None:
+        _log.warning("actor lost", actor_id=effect.actor)
+        link = self._enrolled.pop(effect.actor, None)
+        if link is not None:
+            link.orders.close()
+        if self._crew is not None:
+            self._crew.replace(effect.actor)

@@ -1,0 +1,543 @@
+"""Places in the pool: slots, queue, actors, presence, ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from scheduler.core import pool_events as ev
+from scheduler.core.errors import (
+    InvariantError,
+    NoCapacityError,
+    NotReadyError,
+    SessionClosedError,
+    UnknownModelError,
+    UnknownSessionError,
+)
+from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
+from scheduler.core.lease import LeaseState
+from scheduler.core.placement import ActorLoad
+from scheduler.core.pool import NO_CLIENT, NOT_ADMITTED, SUPERSEDED, WORKER_DIED
+from tests.unit.scheduler.pool_driver import GATEWAY, MODEL, PRINCIPAL, PoolDriver, held
+
+pytestmark = pytest.mark.unit
+
+CHEAP = 1.0
+"""Chunk cost at which only slots bound an actor."""
+
+
+@pytest.fixture
+def driver() -> PoolDriver:
+    return PoolDriver()
+
+
+def full(driver: PoolDriver, slots: int = 1) -> list[Epoch]:
+    """An actor with all slots taken by sessions s0, s1, ... that somebody is connected to."""
+    driver.actor(slots=slots, chunk_ms=CHEAP)
+    epochs = [driver.place(f"s{number}") for number in range(slots)]
+    for number in range(slots):
+        driver.connect(f"s{number}")
+    return epochs
+
+
+# Places
+
+
+def test_a_session_is_placed_at_once_where_there_is_room(driver: PoolDriver) -> None:
+    driver.actor()
+    assert driver.ask("s") == [ev.Admit(ActorId("a"), SessionId("s"), Epoch(1), PRINCIPAL, MODEL)]
+    assert driver.session("s").state is LeaseState.ASSIGNED
+    assert driver.answer(driver.admitted()) == [ev.Placed(SessionId("s"))]
+    lease = driver.pool.lease(SessionId("s"))
+    assert (lease.actor, lease.epoch, lease.gateway) == ("a", 1, GATEWAY)
+    assert driver.pool.address(ActorId("a")) == "unix:/a"
+
+
+def test_an_unknown_model_is_refused_with_the_names_that_are_served(driver: PoolDriver) -> None:
+    driver.actor(models=("x", "alias"))
+    with pytest.raises(UnknownModelError) as refusal:
+        driver.ask("s", model="other")
+    assert refusal.value.served == ("x", "alias")
+
+
+def test_a_name_waits_while_its_actor_is_replaced(driver: PoolDriver) -> None:
+    driver.actor()
+    driver.tell(ev.ActorDied(ActorId("a")))
+    assert driver.ask("s") == [ev.Waiting(SessionId("s"), 1, 0.0)]
+    driver.actor("b")
+    assert driver.admitted().actor == "b"
+
+
+def test_a_session_goes_only_to_an_actor_that_answers_to_its_model(driver: PoolDriver) -> None:
+    driver.actor("a", models=("x",))
+    driver.actor("b", models=("y",), slots=1, chunk_ms=CHEAP)
+    driver.place("s1", model="y")
+    driver.ask("s2", model="y")
+    assert driver.session("s2").state is LeaseState.QUEUED
+    assert driver.session("s1").actor == "b"
+
+
+def test_a_wait_for_one_model_does_not_hold_up_another(driver: PoolDriver) -> None:
+    driver.actor("a", models=("x",), slots=1)
+    driver.actor("b", models=("y",))
+    driver.place("s1", model="x")
+    driver.ask("s2", model="x")
+    assert driver.place("s3", model="y")
+
+
+def test_the_queue_is_served_in_order(driver: PoolDriver) -> None:
+    full(driver)
+    for session in ("first", "second"):
+        driver.ask(session)
+    driver.release("s0")
+    assert driver.admitted().session == "first"
+    driver.answer(driver.admitted())
+    driver.release("first")
+    assert driver.admitted().session == "second"
+
+
+def test_nobody_passes_a_session_that_waits_for_the_same_actor(driver: PoolDriver) -> None:
+    driver.actor("a", models=("x",), slots=1)
+    driver.actor("b", models=("x", "y"), slots=1)
+    driver.place("s1", model="x")
+    driver.place("s2", model="x")
+    driver.ask("first", model="x")
+    driver.ask("second", model="y")
+    driver.release("s2")
+    assert driver.admitted().session == "first"
+
+
+def test_a_ticket_that_waited_elsewhere_keeps_its_turn(driver: PoolDriver) -> None:
+    full(driver)
+    driver.ask("late")
+    assert driver.ask("early", waited=60.0) == [
+        ev.Waiting(SessionId("early"), 1, 0.0),
+        ev.Waiting(SessionId("late"), 2, 0.0),
+    ]
+
+
+def test_a_ticket_from_before_may_come_ahead_of_the_actors(driver: PoolDriver) -> None:
+    driver.ask("s", waited=3.0)
+    driver.actor()
+    assert driver.admitted().session == "s"
+
+
+def test_asking_again_moves_a_ticket_forward_and_never_back(driver: PoolDriver) -> None:
+    full(driver)
+    driver.ask("x")
+    driver.ask("y")
+    driver.ask("x")
+    assert driver.of(ev.Waiting) == [ev.Waiting(SessionId("x"), 1, 0.0)]
+    driver.ask("y", waited=100.0)
+    assert ev.Waiting(SessionId("y"), 1, 0.0) in driver.effects
+
+
+def test_asking_again_for_a_placed_session_tells_its_place(driver: PoolDriver) -> None:
+    driver.actor()
+    driver.place("s")
+    assert driver.ask("s", gateway="other") == [ev.Placed(SessionId("s"))]
+    assert driver.pool.lease(SessionId("s")).gateway == "other"
+
+
+def test_asking_again_while_the_actor_is_asked_places_once(driver: PoolDriver) -> None:
+    driver.actor()
+    driver.ask("s")
+    assert driver.ask("s") == []
+    assert driver.view().sessions == 1
+
+
+def test_positions_are_told_when_they_change_and_only_then(driver: PoolDriver) -> None:
+    full(driver)
+    driver.ask("x")
+    assert driver.ask("y") == [ev.Waiting(SessionId("y"), 2, 0.0)]
+    assert driver.wait(1.0) == []
+    assert driver.release("x") == [
+        ev.Ended(SessionId("x"), "closed"),
+        ev.Waiting(SessionId("y"), 1, 0.0),
+    ]
+
+
+def test_the_estimate_follows_the_length_of_earlier_sessions(driver: PoolDriver) -> None:
+    full(driver)
+    driver.wait(100.0)
+    driver.ask("x")
+    driver.ask("y")
+    driver.release("s0")
+    assert driver.of(ev.Waiting) == [ev.Waiting(SessionId("y"), 1, 100.0)]
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+    driver = PoolDriver(ev.PoolRules(queue_limit=2, retry_after=7.0))
+    full(driver)
+    driver.ask("x")
+    driver.ask("y")
+    with pytest.raises(NoCapacityError) as refusal:
+        driver.ask("z")
+    assert refusal.value.retry_after_s == 7.0
+    with pytest.raises(UnknownSessionError):
+        driver.pool.lease(SessionId("z"))
+    driver.release("x")
+    assert driver.ask("z") == [ev.Waiting(SessionId("z"), 2, 0.0)]
+
+
+def test_a_full_queue_does_not_refuse_what_has_room_elsewhere() -> None:
+    driver = PoolDriver(ev.PoolRules(queue_limit=1))
+    full(driver)
+    driver.ask("x")
+    driver.actor("b", models=("other",))
+    driver.place("y", model="other")
+    assert driver.session("y").state is LeaseState.ACTIVE
+
+
+@pytest.mark.parametrize(("slots", "taken"), [(9, 9), (10, 9), (19, 18), (20, 18)])
+def test_new_sessions_leave_the_resume_reserve_free(slots: int, taken: int) -> None:
+    driver = PoolDriver()
+    driver.actor(slots=slots, chunk_ms=CHEAP)
+    for number in range(slots):
+        driver.ask(f"s{number}")
+        for admit in driver.of(ev.Admit):
+            driver.answer(admit)
+    assert driver.view().sessions == taken
+
+
+def test_the_reserve_counts_the_slots_of_all_actors_that_serve_the_model() -> None:
+    driver = PoolDriver()
+    for actor in ("a", "b"):
+        driver.actor(actor, slots=5, chunk_ms=CHEAP)
+    for number in range(9):
+        driver.place(f"s{number}")
+    driver.ask("s9")
+    assert driver.session("s9").state is LeaseState.QUEUED
+
+
+def test_a_policy_that_invents_an_actor_is_our_mistake() -> None:
+    class Wrong:
+        def choose(self, candidates: Sequence[ActorLoad]) -> ActorId:
+            assert candidates
+            return ActorId("nowhere")
+
+    driver = PoolDriver(policy=Wrong())
+    driver.actor()
+    with pytest.raises(InvariantError):
+        driver.pool.apply(ev.PlaceAsked(SessionId("s"), MODEL, PRINCIPAL, GATEWAY), driver.now)
+
+
+# Admission by the actor
+
+
+def test_a_refused_session_is_offered_to_the_next_actor(driver: PoolDriver) -> None:
+    driver.actor("a")
+    driver.actor("b")
+    driver.ask("s")
+    driver.answer(driver.admitted(), refusal="no memory")
+    assert driver.admitted().actor == "b"
+    assert driver.admitted().epoch == 2
+    assert driver.view("a").sessions == 0
+    assert driver.view("a").booked_ms_per_s == 0.0
+
+
+def test_a_session_that_all_refuse_waits_and_lets_others_pass(driver: PoolDriver) -> None:
+    driver.actor()
+    driver.ask("s")
+    driver.answer(driver.admitted(), refusal="no memory")
+    assert driver.session("s").state is LeaseState.QUEUED
+    driver.place("other")
+    driver.wait(5.0)
+    assert driver.admitted().session == "s"
+
+
+def test_an_actor_that_does_not_answer_is_passed_over(driver: PoolDriver) -> None:
+    driver.actor("a")
+    driver.actor("b")
+    driver.ask("s")
+    late = driver.admitted()
+    driver.wait(5.0)
+    assert driver.effects == [
+        ev.Evict(ActorId("a"), SessionId("s"), Epoch(1), NOT_ADMITTED),
+        ev.Admit(ActorId("b"), SessionId("s"), Epoch(2), PRINCIPAL, MODEL),
+    ]
+    assert driver.answer(late) == []
+    assert driver.session("s").state is LeaseState.ASSIGNED
+
+
+def test_a_session_that_is_asked_for_is_not_ready(driver: PoolDriver) -> None:
+    full(driver)
+    driver.ask("x")
+    with pytest.raises(NotReadyError):
+        driver.pool.lease(SessionId("x"))
+
+
+# Ends
+
+
+def test_a_release_frees_the_place_and_tells_everybody(driver: PoolDriver) -> None:
+    [epoch] = full(driver)
+    assert driver.release("s0", "done") == [
+        ev.Evict(ActorId("a"), SessionId("s0"), epoch, "done"),
+        ev.Ended(SessionId("s0"), "done"),
+    ]
+    assert driver.view().sessions == 0
+    with pytest.raises(SessionClosedError, match="done"):
+        driver.pool.lease(SessionId("s0"))
+
+
+def test_a_release_is_idempotent(driver: PoolDriver) -> None:
+    full(driver)
+    driver.release("s0")
+    assert driver.release("s0", "again") == []
+    with pytest.raises(SessionClosedError, match="closed"):
+        driver.ask("s0")
+
+
+def test_releasing_an_assigned_session_takes_it_from_the_actor(driver: PoolDriver) -> None:
+    driver.actor()
+    driver.ask("s")
+    admit = driver.admitted()
+    driver.release("s")
+    assert driver.of(ev.Evict) == [ev.Evict(ActorId("a"), SessionId("s"), admit.epoch, "closed")]
+    assert driver.answer(admit) == []
+
+
+def test_a_session_released_before_its_actor_came_is_evicted_when_it_does(
+    driver: PoolDriver,
+) -> None:
+    driver.release("s")
+    assert driver.actor(held=(held("s", 4),)) == [
+        ev.Evict(ActorId("a"), SessionId("s"), Epoch(4), "closed")
+    ]
+
+
+def test_only_so_many_ended_sessions_are_remembered() -> None:
+    driver = PoolDriver(ev.PoolRules(ended_kept=2))
+    for session in ("x", "y", "z"):
+        driver.release(session)
+    with pytest.raises(UnknownSessionError):
+        driver.pool.lease(SessionId("x"))
+    with pytest.raises(SessionClosedError):
+        driver.pool.lease(SessionId("y"))
+
+
+# Presence
+
+
+def test_a_session_is_released_when_nobody_came_back_in_time(driver: PoolDriver) -> None:
+    full(driver)
+    driver.connect("s0", 0)
+    assert driver.session("s0").detached
+    assert driver.wait(29.9) == []
+    driver.wait(0.1)
+    assert driver.of(ev.Ended) == [ev.Ended(SessionId("s0"), NO_CLIENT.format(30))]
+    assert driver.view().sessions == 0
+
+
+def test_coming_back_in_time_keeps_the_session(driver: PoolDriver) -> None:
+    full(driver)
+    driver.connect("s0", 0)
+    driver.wait(29.0)
+    driver.connect("s0", 1, gateway="other")
+    assert not driver.session("s0").detached
+    assert driver.wait(100.0) == []
+
+
+def test_a_session_that_never_had_a_client_gets_one_window(driver: PoolDriver) -> None:
+    driver.actor()
+    driver.place("s")
+    driver.wait(29.9)
+    assert driver.of(ev.Ended) == []
+    driver.wait(0.1)
+    assert driver.of(ev.Ended) == [ev.Ended(SessionId("s"), "no client for 30 s")]
+
+
+def test_connections_of_all_gateways_count(driver: PoolDriver) -> None:
+    full(driver)
+    driver.connect("s0", 2, gateway="other")
+    driver.connect("s0", 0)
+    assert not driver.session("s0").detached
+    driver.tell(ev.GatewayLost(GatewayId("other")))
+    assert driver.session("s0").detached
+
+
+def test_a_complete_report_leaves_nothing_of_the_earlier_one(driver: PoolDriver) -> None:
+    full(driver, slots=2)
+    driver.report({"s1": 1}, complete=True)
+    assert driver.session("s0").detached
+    assert not driver.session("s1").detached
+
+
+def test_a_connection_made_while_waiting_counts_once_placed(driver: PoolDriver) -> None:
+    driver.actor()
+    driver.ask("s")
+    driver.connect("s")
+    driver.tell(ev.AdmitAnswered(ActorId("a"), SessionId("s"), Epoch(1)))
+    assert driver.wait(100.0) == []
+
+
+def test_a_session_that_waits_needs_no_connection(driver: PoolDriver) -> None:
+    full(driver)
+    driver.ask("x")
+    driver.wait(300.0)
+    assert driver.session("x").state is LeaseState.QUEUED
+
+
+def test_a_gateway_that_missed_an_end_is_told_again(driver: PoolDriver) -> None:
+    full(driver)
+    driver.release("s0", "done")
+    assert driver.connect("s0", 1, gateway="late") == [
+        ev.Ended(SessionId("s0"), "done", GatewayId("late"))
+    ]
+
+
+def test_a_session_that_no_actor_claims_after_a_restart_ends(driver: PoolDriver) -> None:
+    driver.report({"s": 1}, complete=True)
+    assert driver.wait(29.9) == []
+    assert driver.wait(0.1) == [ev.Ended(SessionId("s"), WORKER_DIED)]
+
+
+def test_a_session_that_an_actor_claims_after_a_restart_lives_on(driver: PoolDriver) -> None:
+    driver.report({"s": 1}, complete=True)
+    driver.actor(held=(held("s", 4),))
+    assert driver.wait(100.0) == []
+    assert driver.session("s").state is LeaseState.ACTIVE
+
+
+# Actors
+
+
+def test_a_silent_actor_is_lost_with_its_sessions(driver: PoolDriver) -> None:
+    full(driver)
+    driver.wait(2.9, beating=False)
+    assert driver.effects == []
+    driver.wait(0.1, beating=False)
+    assert driver.effects == [
+        ev.Ended(SessionId("s0"), WORKER_DIED),
+        ev.Replace(ActorId("a")),
+    ]
+    assert driver.pool.describe(driver.now) == ev.PoolView()
+
+
+def test_an_actor_that_beats_is_kept(driver: PoolDriver) -> None:
+    full(driver)
+    assert driver.wait(60.0) == []
+
+
+def test_an_unlinked_actor_gets_no_sessions_and_may_come_back(driver: PoolDriver) -> None:
+    epochs = full(driver, slots=2)
+    driver.release("s1")
+    driver.tell(ev.ActorUnlinked(ActorId("a")))
+    assert not driver.view().healthy
+    driver.ask("x")
+    assert driver.session("x").state is LeaseState.QUEUED
+    driver.wait(2.0)
+    driver.actor(slots=2, chunk_ms=CHEAP, held=(held("s0", epochs[0]),))
+    assert driver.admitted().session == "x"
+    assert driver.session("s0").state is LeaseState.ACTIVE
+
+
+def test_an_actor_that_stays_away_is_lost(driver: PoolDriver) -> None:
+    full(driver)
+    driver.tell(ev.ActorUnlinked(ActorId("a")))
+    driver.wait(3.0)
+    assert driver.of(ev.Replace) == [ev.Replace(ActorId("a"))]
+
+
+def test_a_session_not_yet_admitted_survives_the_loss_of_its_actor(driver: PoolDriver) -> None:
+    driver.actor("a")
+    driver.ask("s")
+    driver.actor("b")
+    driver.tell(ev.ActorDied(ActorId("a")))
+    assert driver.of(ev.Ended) == []
+    assert driver.admitted() == ev.Admit(ActorId("b"), SessionId("s"), Epoch(2), PRINCIPAL, MODEL)
+
+
+def test_a_lost_actor_that_comes_back_must_give_up_its_sessions(driver: PoolDriver) -> None:
+    [epoch] = full(driver)
+    driver.tell(ev.ActorDied(ActorId("a")))
+    assert driver.actor(held=(held("s0", epoch),)) == [
+        ev.Evict(ActorId("a"), SessionId("s0"), epoch, WORKER_DIED)
+    ]
+
+
+def test_word_of_an_unknown_actor_changes_nothing(driver: PoolDriver) -> None:
+    for event in (
+        ev.ActorBeat(ActorId("x")),
+        ev.ActorUnlinked(ActorId("x")),
+        ev.ActorDied(ActorId("x")),
+        ev.AdmitAnswered(ActorId("x"), SessionId("s"), Epoch(1)),
+    ):
+        assert driver.tell(event) == []
+    with pytest.raises(InvariantError):
+        driver.pool.address(ActorId("x"))
+
+
+# Rebuilding
+
+
+def test_an_empty_pool_is_rebuilt_from_what_actors_hold(driver: PoolDriver) -> None:
+    driver.connect("s1")
+    driver.actor(slots=2, held=(held("s1", 7, computing=True), held("s2", 5)))
+    assert driver.session("s1").computing
+    assert not driver.session("s1").detached
+    assert driver.session("s2").detached
+    assert driver.view().sessions == 2
+    driver.release("s2")
+    driver.ask("x")
+    assert driver.admitted().epoch == 8
+
+
+def test_a_ticket_of_a_session_that_an_actor_holds_gets_its_place(driver: PoolDriver) -> None:
+    driver.ask("s", waited=1.0)
+    assert driver.actor(held=(held("s", 3),)) == [ev.Placed(SessionId("s"))]
+    assert driver.pool.lease(SessionId("s")).epoch == 3
+
+
+def test_registering_again_confirms_what_was_being_admitted(driver: PoolDriver) -> None:
+    driver.actor()
+    driver.ask("s")
+    epoch = driver.admitted().epoch
+    assert driver.actor(held=(held("s", epoch),)) == [ev.Placed(SessionId("s"))]
+
+
+def test_registering_again_without_a_session_that_was_being_admitted_asks_anew(
+    driver: PoolDriver,
+) -> None:
+    driver.actor("a")
+    driver.ask("s")
+    driver.actor("b")
+    driver.actor("a")
+    assert driver.admitted().actor == "b"
+
+
+def test_a_session_that_its_actor_no_longer_has_is_over(driver: PoolDriver) -> None:
+    full(driver)
+    assert driver.actor(slots=1) == [ev.Ended(SessionId("s0"), WORKER_DIED)]
+
+
+def test_of_two_holders_the_higher_epoch_wins(driver: PoolDriver) -> None:
+    driver.actor("a", held=(held("s", 5),))
+    assert driver.actor("b", held=(held("s", 4),)) == [
+        ev.Evict(ActorId("b"), SessionId("s"), Epoch(4), SUPERSEDED)
+    ]
+    assert driver.actor("c", held=(held("s", 6),)) == [
+        ev.Evict(ActorId("a"), SessionId("s"), Epoch(5), SUPERSEDED)
+    ]
+    assert driver.pool.lease(SessionId("s")).actor == "c"
+    assert driver.view("a").sessions == 0
+
+
+def test_an_old_epoch_on_the_same_actor_is_evicted(driver: PoolDriver) -> None:
+    driver.actor(held=(held("x", 8),))
+    driver.release("x")
+    driver.ask("s")
+    assert driver.actor(held=(held("s", 2),)) == [
+        ev.Evict(ActorId("a"), SessionId("s"), Epoch(2), SUPERSEDED)
+    ]
+
+
+def test_queued_sessions_are_described_first_and_in_order(driver: PoolDriver) -> None:
+    full(driver)
+    driver.ask("x")
+    driver.ask("y", waited=10.0)
+    sessions = driver.pool.describe(driver.now).sessions
+    assert [view.session for view in sessions] == ["y", "x", "s0"]
+    assert [view.age for view in sessions] == [10.0, 0.0, 0.0]

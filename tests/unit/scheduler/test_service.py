@@ -1,0 +1,315 @@
+"""The driver: effects reach who waits for them, and leaving takes back what was asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+
+from sana_gateway.v1 import session_pb2
+from scheduler.core import pool_events as ev
+from scheduler.core.errors import (
+    NoCapacityError,
+    NotReadyError,
+    SessionClosedError,
+    UnknownModelError,
+    UnknownSessionError,
+)
+from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
+from scheduler.core.placement import Pack
+from scheduler.core.pool import Pool
+from scheduler.process.tokens import LeaseTokens
+from scheduler.service import Enrollment, Grant, Order, SchedulerService
+
+pytestmark = pytest.mark.unit
+
+TOKENS = LeaseTokens("0123456789abcdef0123456789abcdef")
+RULES = ev.PoolRules(queue_limit=2)
+CAPABILITIES = session_pb2.Capabilities(frame_rate=24.0)
+PRINCIPAL = Principal("tenant", frozenset())
+GATEWAY = GatewayId("gateway")
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[SchedulerService]:
+    service = make(RULES)
+    yield service
+    service.close()
+
+
+def make(rules: ev.PoolRules) -> SchedulerService:
+    return SchedulerService(Pool(rules, Pack()), TOKENS)
+
+
+class Actor:
+    """A scripted actor on its link."""
+
+    def __init__(self, service: SchedulerService, name: str = "a", slots: int = 1) -> None:
+        self._service = service
+        self.link: Enrollment = service.enroll(
+            ev.ActorRegistered(ActorId(name), ("model",), f"unix:/{name}", slots, 600.0, 1000.0),
+            CAPABILITIES,
+        )
+        self._orders = aiter(self.link.orders)
+
+    async def order(self) -> Order:
+        return await anext(self._orders)
+
+    async def admit(self) -> Order:
+        order = await self.order()
+        assert isinstance(order.word, ev.Admit)
+        self._service.hear(
+            self.link, ev.AdmitAnswered(order.word.actor, order.word.session, order.word.epoch)
+        )
+        return order
+
+
+def asked(session: str, model: str = "model") -> ev.PlaceAsked:
+    return ev.PlaceAsked(SessionId(session), model, PRINCIPAL, GATEWAY)
+
+
+async def place(service: SchedulerService, actor: Actor, session: str) -> Grant:
+    places = service.place(asked(session))
+    first = asyncio.ensure_future(anext(places))
+    await actor.admit()
+    grant = await first
+    assert isinstance(grant, Grant)
+    assert [news async for news in places] == []
+    return grant
+
+
+async def test_a_place_is_granted_with_a_token_for_the_gateway(service: SchedulerService) -> None:
+    grant = await place(service, Actor(service), "s")
+    assert (grant.session, grant.actor, grant.address) == ("s", "a", "unix:/a")
+    assert grant.capabilities == CAPABILITIES
+    claims = TOKENS.verify(grant.token)
+    assert (claims.session, claims.epoch, claims.gateway) == ("s", grant.epoch, GATEWAY)
+
+
+async def test_the_trace_of_a_placement_goes_to_the_actor(service: SchedulerService) -> None:
+    actor = Actor(service)
+    places = service.place(asked("s"), "00-trace-01")
+    first = asyncio.ensure_future(anext(places))
+    order = await actor.admit()
+    assert order.traceparent == "00-trace-01"
+    await first
+
+
+async def test_the_queue_is_told_until_the_place_is_there(service: SchedulerService) -> None:
+    actor = Actor(service)
+    await place(service, actor, "s")
+    places = service.place(asked("x"))
+    assert await anext(places) == ev.Waiting(SessionId("x"), 1, 0.0)
+    service.release(SessionId("s"), "closed")
+    assert isinstance((await actor.order()).word, ev.Evict)
+    await actor.admit()
+    assert isinstance(await anext(places), Grant)
+
+
+async def test_only_the_latest_position_is_kept_for_a_slow_reader(
+    service: SchedulerService,
+) -> None:
+    actor = Actor(service)
+    await place(service, actor, "s")
+    first, second = service.place(asked("x")), service.place(asked("y"))
+    await anext(first)
+    assert await anext(second) == ev.Waiting(SessionId("y"), 2, 0.0)
+    service.release(SessionId("x"), "closed")
+    service.release(SessionId("s"), "closed")
+    await actor.order()
+    await actor.admit()
+    assert isinstance(await anext(second), Grant)
+    with pytest.raises(SessionClosedError):
+        await anext(first)
+
+
+async def test_leaving_the_queue_gives_the_turn_up(service: SchedulerService) -> None:
+    await place(service, Actor(service), "s")
+    places = service.place(asked("x"))
+    await anext(places)
+    await places.aclose()  # type: ignore[attr-defined]
+    assert [view.session for view in service.describe().sessions] == ["s"]
+
+
+async def test_leaving_before_the_grant_was_taken_gives_the_place_up(
+    service: SchedulerService,
+) -> None:
+    actor = Actor(service)
+    places = service.place(asked("s"))
+    first = asyncio.ensure_future(anext(places))
+    await actor.admit()
+    await first
+    await places.aclose()  # type: ignore[attr-defined]
+    assert service.describe().sessions == ()
+
+
+async def test_refusals_reach_the_caller_and_leave_nothing(service: SchedulerService) -> None:
+    with pytest.raises(UnknownModelError):
+        await anext(service.place(asked("s")))
+    await place(service, Actor(service), "s")
+    waiting = [service.place(asked(session)) for session in ("x", "y")]
+    for places in waiting:
+        await anext(places)
+    with pytest.raises(NoCapacityError):
+        await anext(service.place(asked("z")))
+    with pytest.raises(UnknownSessionError):
+        service.find(SessionId("z"), GATEWAY)
+
+
+async def test_asking_again_takes_over_the_wait(service: SchedulerService) -> None:
+    await place(service, Actor(service), "s")
+    earlier = service.place(asked("x"))
+    await anext(earlier)
+    later = service.place(asked("x"))
+    assert await anext(later) == ev.Waiting(SessionId("x"), 1, 0.0)
+    with pytest.raises(SessionClosedError):
+        await anext(earlier)
+    with pytest.raises(NotReadyError):
+        service.find(SessionId("x"), GATEWAY)
+
+
+async def test_a_found_session_gets_a_token_of_the_finder(service: SchedulerService) -> None:
+    granted = await place(service, Actor(service), "s")
+    found = service.find(SessionId("s"), GatewayId("other"))
+    assert found.epoch == granted.epoch
+    assert TOKENS.verify(found.token).gateway == "other"
+
+
+async def test_all_gateways_hear_of_an_end(service: SchedulerService) -> None:
+    await place(service, Actor(service), "s")
+    links = [service.link_gateway(GatewayId(name)) for name in ("g1", "g2")]
+    service.release(SessionId("s"), "done")
+    for link in links:
+        assert await anext(aiter(link.endings)) == ev.Ended(SessionId("s"), "done")
+
+
+async def test_a_newer_link_of_a_gateway_replaces_the_older(service: SchedulerService) -> None:
+    await place(service, Actor(service), "s")
+    older = service.link_gateway(GATEWAY)
+    newer = service.link_gateway(GATEWAY)
+    service.report(newer, {SessionId("s"): 1}, complete=True)
+    service.report(older, {SessionId("s"): 0}, complete=False)
+    service.unlink_gateway(older)
+    assert [news async for news in older.endings] == []
+    assert not service.describe().sessions[0].detached
+    service.unlink_gateway(newer)
+    assert service.describe().sessions[0].detached
+
+
+async def test_a_gateway_that_does_not_read_loses_its_link(service: SchedulerService) -> None:
+    link = service.link_gateway(GATEWAY)
+    for number in range(3000):
+        service.release(SessionId(f"s{number}"), "closed")
+    told = [ended.session async for ended in link.endings]
+    assert told == [f"s{number}" for number in range(1024)]
+
+
+async def test_a_newer_link_of_an_actor_replaces_the_older(service: SchedulerService) -> None:
+    older = Actor(service)
+    Actor(service)
+    with pytest.raises(StopAsyncIteration):
+        await older.order()
+    service.unlink_actor(older.link)
+    assert service.describe().actors[0].healthy
+
+
+async def test_compute_is_booked_in_turn(service: SchedulerService) -> None:
+    actor = Actor(service, slots=2)
+    first = await place(service, actor, "s1")
+    assert (await service.book(first.session, first.epoch)).booked
+    places = service.place(asked("s2"))
+    assert isinstance(await anext(places), ev.Waiting)
+    service.unbook(first.session, first.epoch)
+    await actor.admit()
+    second = await anext(places)
+    assert isinstance(second, Grant)
+    waiting = asyncio.create_task(service.book(first.session, first.epoch))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    service.unbook(second.session, second.epoch)
+    assert (await waiting).booked
+
+
+async def test_leaving_withdraws_a_request_for_compute(service: SchedulerService) -> None:
+    actor = Actor(service, slots=2)
+    first = await place(service, actor, "s1")
+    service.unbook(first.session, first.epoch)
+    second = await place(service, actor, "s2")
+    for end in ("before", "after"):
+        waiting = asyncio.create_task(service.book(first.session, first.epoch))
+        await asyncio.sleep(0)
+        if end == "after":
+            # Granted in the very step in which the caller leaves.
+            service.unbook(second.session, second.epoch)
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            await waiting
+        booked = [view.computing for view in service.describe().sessions]
+        assert booked == [False, False]
+
+
+async def test_booking_with_a_void_lease_is_refused(service: SchedulerService) -> None:
+    grant = await place(service, Actor(service), "s")
+    with pytest.raises(SessionClosedError):
+        await service.book(grant.session, Epoch(grant.epoch - 1))
+    with pytest.raises(UnknownSessionError):
+        await service.book(SessionId("other"), grant.epoch)
+
+
+async def test_deadlines_come_by_themselves() -> None:
+    service = make(ev.PoolRules(reconnect_window=0.05))
+    actor = Actor(service)
+    link = service.link_gateway(GATEWAY)
+    await place(service, actor, "s")
+    async with asyncio.timeout(10):
+        ended = await anext(aiter(link.endings))
+    assert ended.reason == "no client for 0.05 s"
+    service.close()
+
+
+class Crew:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Queue[tuple[str, ActorId]] = asyncio.Queue()
+
+    def enrolled(self, actor: ActorId) -> None:
+        self.told.put_nowait(("enrolled", actor))
+
+    def replace(self, actor: ActorId) -> None:
+        self.told.put_nowait(("replace", actor))
+
+
+async def test_the_crew_hears_of_actors_that_come_and_go() -> None:
+    service, crew = make(ev.PoolRules(actor_timeout=0.05)), Crew()
+    service.supervise(crew)
+    actor = Actor(service)
+    assert await crew.told.get() == ("enrolled", "a")
+    async with asyncio.timeout(10):
+        assert await crew.told.get() == ("replace", "a")
+    with pytest.raises(StopAsyncIteration):
+        await actor.order()
+    service.close()
+
+
+async def test_a_death_that_is_known_is_not_waited_for(service: SchedulerService) -> None:
+    grant = await place(service, Actor(service), "s")
+    link = service.link_gateway(GATEWAY)
+    service.actor_died(grant.actor)
+    assert (await anext(aiter(link.endings))).reason == "its worker died"
+
+
+async def test_closing_ends_links_and_leaves_sessions_alone(service: SchedulerService) -> None:
+    actor = Actor(service)
+    await place(service, actor, "s")
+    places = service.place(asked("x"))
+    await anext(places)
+    link = service.link_gateway(GATEWAY)
+    service.close()
+    await places.aclose()  # type: ignore[attr-defined]
+    assert [ended async for ended in link.endings] == []
+    with pytest.raises(StopAsyncIteration):
+        await actor.order()
+    assert [view.session for view in service.describe().sessions] == ["x", "s"]
