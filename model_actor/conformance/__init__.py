@@ -1,0 +1,29 @@
+"""The kit for authors of model plugins: what every model must keep to, as checks to call."""
+
+from model_actor.conformance.checks import (
+    ALL_CHECKS,
+    ConformanceError,
+    check_all,
+    check_batch_equals_alone,
+    check_cost,
+    check_determinism,
+    check_failure_is_atomic,
+    check_geometry,
+    check_results,
+    check_sessions_are_independent,
+    check_snapshot,
+)
+
+__all__ = [
+    "ALL_CHECKS",
+    "ConformanceError",
+    "check_all",
+    "check_batch_equals_alone",
+    "check_cost",
+    "check_determinism",
+    "check_failure_is_atomic",
+    "check_geometry",
+    "check_results",
+    "check_sessions_are_independent",
+    "check_snapshot",
+]

@@ -1,0 +1,275 @@
+"""Checks of what the interface of a model promises.
+
+    model = MyModel()
+    model.configure({})
+    model.load()
+    check_all(model)
+
+Each check opens sessions of its own and closes them, and raises `ConformanceError`, which
+says what was expected and what came. They take the place of the engine: all calls come
+from the calling thread, in the engine's order.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import numpy as np
+
+from model_actor.conformance.runs import OTHER_PROMPT, Run, result, run_stages
+from model_actor.plugin import Frames, Model, SessionOptions, WindowTask
+
+STAGE_ORDER = ("encode", "generate", "decode", "commit")
+"""The names that stages may have, in their order."""
+
+
+class ConformanceError(AssertionError):
+    """A model does not keep to its interface."""
+
+
+def check_geometry(model: Model) -> None:
+    """What the model declares is complete and makes sense."""
+    info = model.info
+    _expect(isinstance(model, Model), "the model has all methods of the interface")
+    _expect(
+        re.fullmatch(r"[a-z0-9][a-z0-9./-]*", info.name) is not None,
+        f"the name {info.name!r} is made of small letters, digits, '-', '.' and '/'",
+    )
+    _expect(info.summary.endswith("."), "the summary is a sentence")
+    _expect(
+        info.width % 2 == 0 and info.height % 2 == 0 and min(info.width, info.height) > 0,
+        f"width and height are even, for I420: {info.width} x {info.height}",
+    )
+    _expect(info.frame_rate > 0, "the frame rate is positive")
+    names = [stage.name for stage in info.stages]
+    _expect(
+        names == [name for name in STAGE_ORDER if name in names] and "generate" in names,
+        f"stages are out of {', '.join(STAGE_ORDER)}, in this order, with generate: {names}",
+    )
+    hidden = [stage.name for stage in info.stages if stage.off_latency_path]
+    _expect(
+        hidden == names[len(names) - len(hidden) :] and len(hidden) < len(names),
+        f"stages off the latency path come last, and not all are: {hidden}",
+    )
+    geometry = info.geometry
+    _expect(
+        0 < geometry.chunk <= geometry.window <= geometry.first_window,
+        f"chunk <= window <= first window: {geometry}",
+    )
+    _expect(info.max_batch >= 1 and info.resident_slots >= 1, "at least one session fits")
+    _expect(info.weights_bytes >= 0 and info.session_bytes >= 0, "memory is not negative")
+
+
+def check_results(model: Model) -> None:
+    """Results are as many frames as the source has, bytes, of its shape, and not the source."""
+    with closing(Run(model)) as run:
+        for _ in range(3):
+            task = run.task()
+            before = task.source.copy()
+            outcome = _after_latency_path(model, task)
+            run.index += 1
+            _expect(outcome.dtype == np.uint8, f"frames are uint8, not {outcome.dtype}")
+            _expect(
+                outcome.shape == task.source.shape,
+                f"the result has the source's shape {task.source.shape}, not {outcome.shape}",
+            )
+            _expect(np.array_equal(before, task.source), "the source is not written to")
+            _expect(
+                not np.shares_memory(outcome, task.source),
+                "the result does not live in the source, whose memory is used again",
+            )
+            _expect(not np.array_equal(outcome, task.source), "the result differs from the source")
+
+
+def check_determinism(model: Model) -> None:
+    """The same source, seed and prompt give the same frames: in a new session and a new run."""
+    with closing(Run(model)) as first, closing(Run(model)) as second:
+        expected = first.advance(2)
+        _same(expected, second.advance(2), "two sessions with equal source, seed and prompt")
+        first.begin_again()
+        with closing(Run(model, number=first.number)) as fresh:
+            _same(fresh.advance(2), first.advance(2), "a run that is begun again")
+
+
+def check_sessions_are_independent(model: Model) -> None:
+    """What one session is given does not show in another."""
+    with closing(Run(model)) as alone:
+        expected = alone.advance(3)
+    with closing(Run(model)) as run, closing(Run(model, "neighbour")) as neighbour:
+        neighbour.prompt, neighbour.seed = OTHER_PROMPT, 11
+        got = []
+        for _ in expected:
+            neighbour.advance()
+            got += run.advance()
+        _same(expected, got, "a session beside a busy neighbour")
+
+
+def check_batch_equals_alone(model: Model) -> None:
+    """Every place in a batch gives the same at equal batch size; at other sizes, the same picture.
+
+    Frames must be equal bit by bit between places, and between batch sizes either equal or
+    alike to 45 dB, as bit-equality is promised at equal batch size only.
+    """
+    size = model.info.max_batch
+    if size == 1:
+        return
+    expected = _batched(model, 1, 0)
+    places = [_batched(model, size, place) for place in (0, size - 1)]
+    _same(places[0], places[1], "the same session at two places of a batch")
+    worst = min(_psnr(a, b) for a, b in zip(expected, places[0], strict=True))
+    _expect(worst >= 45, f"alone and in a batch of {size} are alike to 45 dB, not {worst:.1f}")
+
+
+def check_snapshot(model: Model) -> None:
+    """A session restored from a snapshot goes on bit by bit as the original does."""
+    with closing(Run(model)) as run:
+        fresh = model.snapshot(run.session)
+        run.advance(2)
+        snapshot = model.snapshot(run.session)
+        _expect(
+            isinstance(snapshot, bytes) and isinstance(fresh, bytes), "a snapshot is made of bytes"
+        )
+        expected = run.advance(2)
+        with closing(Run(model)) as copy:
+            _replace(copy, snapshot)
+            copy.index = 2
+            _expect(model.snapshot(copy.session) == snapshot, "a restored session is the same")
+            _same(expected, copy.advance(2), "a restored session")
+        with closing(Run(model)) as copy, closing(Run(model)) as new:
+            _replace(copy, fresh)
+            _same(new.advance(), copy.advance(), "a session restored before its first window")
+
+
+def check_failure_is_atomic(model: Model) -> None:
+    """After a window that fails, the session is as before: it can be tried again.
+
+    The failure is a source of the wrong shape, at the last window of a full batch.
+    """
+    with closing(Run(model)) as run:
+        run.advance()
+        expected = run.advance()
+    neighbours = model.info.max_batch - 1
+    runs = [Run(model) for _ in range(neighbours + 1)]
+    try:
+        for each in runs:
+            each.advance()
+        before = [model.snapshot(each.session) for each in runs]
+        tasks = [each.task() for each in runs]
+        tasks[-1].source = np.zeros((3, 5, 7), np.uint8)
+        try:
+            run_stages(model, tasks)
+        except Exception:  # noqa: S110 (any failure will do)
+            pass
+        else:
+            raise ConformanceError("a source of shape (3, 5, 7) is refused with an exception")
+        after = [model.snapshot(each.session) for each in runs]
+        _expect(before == after, "an exception leaves every session as it was before the window")
+        _same(expected, runs[-1].advance(), "a window that is tried again")
+    finally:
+        for each in runs:
+            each.close()
+
+
+def check_cost(model: Model, *, within: float = 2.0) -> None:
+    """The declared time of a steady window is not far from the measured one.
+
+    Depends on the machine: for a bench, not for a test suite.
+
+    Args:
+        model: The model, loaded.
+        within: Factor by which the two may differ.
+    """
+    with closing(Run(model)) as run:
+        run.advance()
+        times = []
+        for _ in range(5):
+            task = run.task()
+            began = time.perf_counter()
+            run_stages(model, [task])
+            times.append((time.perf_counter() - began) * 1000)
+            run.index += 1
+    measured, declared = sorted(times)[2], model.info.chunk_ms
+    _expect(
+        declared / within <= measured <= declared * within,
+        f"a window takes {measured:.1f} ms and is declared to take {declared:.1f} ms",
+    )
+
+
+ALL_CHECKS: tuple[Callable[[Model], None], ...] = (
+    check_geometry,
+    check_results,
+    check_determinism,
+    check_sessions_are_independent,
+    check_batch_equals_alone,
+    check_snapshot,
+    check_failure_is_atomic,
+)
+"""All checks that do not depend on the machine."""
+
+
+def check_all(model: Model) -> None:
+    """Runs all checks that do not depend on the machine, on a loaded model.
+
+    Raises:
+        ConformanceError: The first that fails.
+    """
+    for check in ALL_CHECKS:
+        check(model)
+
+
+def _expect(holds: bool, rule: str) -> None:
+    if not holds:
+        raise ConformanceError(f"expected: {rule}")
+
+
+def _same(expected: list[Frames], got: list[Frames], who: str) -> None:
+    for window, (a, b) in enumerate(zip(expected, got, strict=True)):
+        _expect(np.array_equal(a, b), f"{who}: equal frames, but window {window} differs")
+
+
+def _psnr(a: Frames, b: Frames) -> float:
+    """Returns the likeness of the least alike frame in dB; 99 for equal ones."""
+    if np.array_equal(a, b):
+        return 99.0
+    difference = (a.astype(np.float64) - b.astype(np.float64)) ** 2
+    error = float(difference.reshape(len(a), -1).mean(axis=1).max())
+    return float(10 * np.log10(255**2 / error))
+
+
+def _after_latency_path(model: Model, task: WindowTask) -> Frames:
+    """Runs all stages; returns what was there when the last on the latency path had ended."""
+    handed_out: Frames | None = None
+    for stage in model.info.stages:
+        if stage.off_latency_path and handed_out is None:
+            handed_out = result(task).copy()
+        model.stage(stage.name, [task])
+    outcome = result(task)
+    _expect(
+        handed_out is None or np.array_equal(handed_out, outcome),
+        "stages off the latency path leave the frames alone, which are on their way by then",
+    )
+    return outcome
+
+
+def _replace(run: Run, snapshot: bytes) -> None:
+    run.model.close(run.session)
+    run.session = run.model.restore(SessionOptions(run.session_id), snapshot)
+
+
+def _batched(model: Model, size: int, place: int) -> list[Frames]:
+    """Returns two windows of one session at a place in a batch of others."""
+    runs = [Run(model, f"other-{number}", seed=100 + number) for number in range(size)]
+    runs[place].close()
+    runs[place] = Run(model)
+    frames = []
+    for _ in range(2):
+        tasks = run_stages(model, [run.task() for run in runs])
+        frames.append(result(tasks[place]))
+        for run in runs:
+            run.index += 1
+    for run in runs:
+        run.close()
+    return frames

@@ -1,0 +1,85 @@
+"""Compute of one session: asked for, held, given back, strictly in that order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.trace import Span
+
+log = structlog.get_logger(__name__)
+
+
+class ComputeLedger(Protocol):
+    """The scheduler's ledger of compute."""
+
+    async def book(self, session_id: str, epoch: int) -> tuple[bool, float]:
+        """Books compute, waiting while there is none.
+
+        Returns:
+            Whether it is booked, and when not, seconds after which to try again.
+        """
+
+    async def unbook(self, session_id: str, epoch: int) -> None:
+        """Gives it back. Giving back what is not held is no error."""
+
+
+class Bookings:
+    """Carries out Book and Unbook one after the other, each as a task that is owned here."""
+
+    def __init__(
+        self,
+        ledger: ComputeLedger,
+        session_id: str,
+        epoch: int,
+        answered: Callable[[int, bool, float], None],
+    ) -> None:
+        """Prepares; `answered(ticket, booked, retry_after_s)` is called for every booking
+        that was not withdrawn.
+        """
+        self._ledger = ledger
+        self._session_id = session_id
+        self._epoch = epoch
+        self._answered = answered
+        self._task: asyncio.Task[None] | None = None
+        self.active = False
+        """Compute is held or asked for."""
+
+    def book(self, ticket: int, span: Span) -> None:
+        """Asks for compute; the request is part of the trace of `span`."""
+        self.active = True
+        self._task = asyncio.create_task(self._book(ticket, span, self._task))
+
+    def unbook(self) -> None:
+        """Gives compute back, or withdraws the request for it."""
+        self.active = False
+        previous = self._task
+        if previous is not None and not previous.done():
+            previous.cancel()
+        self._task = asyncio.create_task(self._unbook(previous))
+
+    async def close(self) -> None:
+        """Gives back what is held."""
+        if self.active:
+            self.unbook()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _book(self, ticket: int, span: Span, previous: asyncio.Task[None] | None) -> None:
+        await _after(previous)
+        with trace.use_span(span):
+            booked, retry_after_s = await self._ledger.book(self._session_id, self._epoch)
+        self.active = booked
+        self._answered(ticket, booked, retry_after_s)
+
+    async def _unbook(self, previous: asyncio.Task[None] | None) -> None:
+        await _after(previous)
+        await self._ledger.unbook(self._session_id, self._epoch)
+
+
+async def _after(previous: asyncio.Task[None] | None) -> None:
+    if previous is not None:
+        await asyncio.wait([previous])

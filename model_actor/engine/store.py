@@ -1,0 +1,119 @@
+"""Finished frames of one session, waiting to be encoded just before they are due."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from model_actor.plugin import Frames
+from scheduler.core.errors import InvariantError
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedWindow:
+    """The frames one window gave."""
+
+    run: int
+    first_frame: int
+    """Index of the first frame in the run."""
+    frames: Frames
+    """I420, shape `(frames, height * 3 // 2, width)`."""
+    source_us: tuple[int, ...]
+    """Time of each source frame."""
+    chunk_starts: tuple[tuple[int, int], ...]
+    """(chunk index, first frame) of each outward chunk, in order."""
+
+    @property
+    def end(self) -> int:
+        """Index after the last frame."""
+        return self.first_frame + len(self.frames)
+
+    def chunk_of(self, frame: int) -> int:
+        """Returns the index of the outward chunk that holds a frame."""
+        return max(index for index, first in self.chunk_starts if first <= frame)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedFrame:
+    """One frame ready to be encoded."""
+
+    run: int
+    chunk: int
+    frame: int
+    image: npt.NDArray[np.uint8]
+    source_us: int
+
+
+class FrameStore:
+    """Keeps finished windows until they are shown, and the last shown frame for ever.
+
+    Bounded by the engine, which lets a session be at most one chunk ahead of what plays:
+    in practice two windows and the held frame.
+    """
+
+    def __init__(self) -> None:
+        self._windows: deque[FinishedWindow] = deque()
+        self._held: FinishedFrame | None = None
+
+    @property
+    def held(self) -> FinishedFrame | None:
+        """The last frame that was shown: the picture while nothing plays."""
+        return self._held
+
+    @property
+    def end(self) -> int:
+        """Index after the last finished frame of the newest run; 0 when there is none."""
+        return self._windows[-1].end if self._windows else 0
+
+    def begin(self, run: int) -> int:
+        """Index of the first frame of a run that is still there; 0 when none is."""
+        return next((w.first_frame for w in self._windows if w.run == run), 0)
+
+    def add(self, window: FinishedWindow) -> None:
+        """Adds the next window of a run.
+
+        Raises:
+            InvariantError: It does not follow the last one.
+        """
+        last = self._windows[-1] if self._windows else None
+        if last is not None and last.run == window.run and last.end != window.first_frame:
+            msg = f"window at frame {window.first_frame} does not follow frame {last.end}"
+            raise InvariantError(msg)
+        self._windows.append(window)
+
+    def get(self, run: int, frame: int) -> FinishedFrame | None:
+        """Returns a frame, or None when it is not there (yet, or any more)."""
+        for window in self._windows:
+            if window.run == run and window.first_frame <= frame < window.end:
+                offset = frame - window.first_frame
+                return FinishedFrame(
+                    run,
+                    window.chunk_of(frame),
+                    frame,
+                    window.frames[offset],
+                    window.source_us[offset],
+                )
+        return None
+
+    def shown(self, run: int, frame: int) -> None:
+        """Frees what was shown up to and including a frame, which becomes the held one."""
+        found = self.get(run, frame)
+        if found is None:
+            return
+        # A copy, so that the held picture does not keep its whole window alive.
+        self._held = FinishedFrame(
+            found.run, found.chunk, found.frame, found.image.copy(), found.source_us
+        )
+        while self._windows and (
+            self._windows[0].run < run
+            or (self._windows[0].run == run and self._windows[0].end <= frame + 1)
+        ):
+            self._windows.popleft()
+
+    def abandon(self, next_run: int) -> None:
+        """Drops the frames of runs below `next_run`; the held picture stays."""
+        while self._windows and self._windows[0].run < next_run:
+            self._windows.popleft()

@@ -1,0 +1,159 @@
+"""One decode worker as its owner sees it: a process and the sockets to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Protocol, cast
+
+from model_actor.media.errors import WorkerLostError
+from model_actor.media.limits import DecodeLimits
+from model_actor.media.wire import Kind, Messages, message
+
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")
+"""What a worker may see of our environment: no secrets."""
+
+
+class Lender(Protocol):
+    """Who owns the workers, as a clip or camera sees it."""
+
+    limits: DecodeLimits
+    crashes: int
+    """Workers that ended while in use."""
+
+    async def lease(self) -> WorkerLink:
+        """Hands out a ready worker.
+
+        Raises:
+            LimitError: All are in use.
+            WorkerLostError: It did not start.
+        """
+
+    def discard(self, link: WorkerLink) -> None:
+        """Kills a worker and has it reaped. Repeating it is no error."""
+
+    def forget(self, decoder: object) -> None:
+        """Notes that a decoder is closed."""
+
+
+class WorkerLink(asyncio.Protocol):
+    """One worker process and the sockets to it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], descriptors: socket.socket) -> None:
+        """Takes over a process that was just started."""
+        self._process = process
+        self._descriptors = descriptors
+        self._messages = Messages()
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+        """Done when the worker has loaded its libraries; fails when it ends before."""
+        self.on_message: Callable[[Kind, bytes], None] = lambda _kind, _payload: None
+        self.on_lost: Callable[[], None] = lambda: None
+        self.lost = False
+
+    @property
+    def pid(self) -> int:
+        """Process id of the worker."""
+        return self._process.pid
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Part of asyncio.Protocol."""
+        # By duck: the transports of uvloop, which Ray installs, derive from nothing of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Part of asyncio.Protocol."""
+        try:
+            for kind, payload in self._messages.feed(data):
+                if kind is Kind.READY:
+                    if not self.ready.done():
+                        self.ready.set_result(None)
+                else:
+                    self.on_message(kind, payload)
+        except WorkerLostError:
+            self.kill()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio.Protocol)
+        """Part of asyncio.Protocol."""
+        self._lose()
+
+    def send(self, kind: Kind, payload: bytes = b"", descriptors: Sequence[int] = ()) -> None:
+        """Sends a message; to a lost worker it goes nowhere. Never blocks.
+
+        Args:
+            kind: Kind of the message.
+            payload: The message.
+            descriptors: Descriptors that it comes with; the worker gets copies.
+        """
+        if self.lost or self._transport is None:
+            return
+        try:
+            if descriptors:
+                socket.send_fds(self._descriptors, [b"\0"], descriptors)
+            self._transport.write(message(kind, payload))
+        except OSError:
+            self.kill()
+
+    def kill(self) -> None:
+        """Ends the worker at once. Repeating it is no error."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        if self._transport is not None:
+            self._transport.abort()
+        self._lose()
+
+    def reap(self) -> None:
+        """Waits for the killed process. Blocks: for a thread."""
+        self._process.wait()
+
+    def _lose(self) -> None:
+        if self.lost:
+            return
+        self.lost = True
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        self._descriptors.close()
+        if not self.ready.done():
+            self.ready.set_exception(WorkerLostError("a decode worker did not start"))
+            self.ready.exception()
+        self.on_lost()
+
+
+def start_process(
+    limits: DecodeLimits,
+) -> tuple[subprocess.Popen[bytes], socket.socket, socket.socket]:
+    """Starts a worker. Returns it with our ends of its control and descriptor sockets."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    our_descriptors, their_descriptors = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    with theirs, their_descriptors:
+        process = subprocess.Popen(  # noqa: S603 (our own module, our own arguments)
+            [
+                sys.executable,
+                "-m",
+                "model_actor.media.decode_worker",
+                str(os.getpid()),
+                str(theirs.fileno()),
+                str(their_descriptors.fileno()),
+                json.dumps(asdict(limits)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            # What libraries print may hold what users wrote into their files.
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            cwd="/",
+            pass_fds=(theirs.fileno(), their_descriptors.fileno()),
+        )
+    ours.settimeout(0)
+    our_descriptors.settimeout(0)
+    return process, ours, our_descriptors

@@ -1,0 +1,177 @@
+"""`simulated` as a model plugin: timing, failures and marked pictures, no computation."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from model_actor.models.simulated.marker import session_tag
+from model_actor.models.simulated.options import OPTIONS, Settings, parse
+from model_actor.models.simulated.picture import Screen
+from model_actor.plugin import Frames, ModelInfo, SessionOptions, Stage, WindowTask
+from scheduler.core.errors import InvariantError, PluginError
+
+CRASH_STATUS = 70
+"""Exit status of a process that `crash_at` ends."""
+_STATE = struct.Struct("<4sHq")
+_MAGIC = b"SIM1"
+_GB = 1_000_000_000
+
+
+class InjectedError(PluginError):
+    """A failure that the operator asked for."""
+
+
+@dataclass(slots=True)
+class SimulatedSession:
+    """What a session needs from one window to the next."""
+
+    tag: int
+    windows: int = 0
+    """Windows finished."""
+
+
+class SimulatedModel:
+    """Spends the declared time and marks every frame with its number."""
+
+    OPTIONS: ClassVar[dict[str, str]] = OPTIONS
+    """Names and explanations of what `configure` takes."""
+
+    info: ClassVar[ModelInfo] = ModelInfo(
+        name="simulated",
+        summary=(
+            "No model at all: spends declared time, fails on demand, and shows the source dimly "
+            "under a frame number that machines can read. For load tests."
+        ),
+        stages=(Stage("generate", cost_ms=280.0),),
+    )
+
+    def __init__(self) -> None:
+        self._settings = Settings()
+        self._screen = Screen(self.info.width, self.info.height)
+        self._jitter = random.Random(0)  # noqa: S311 (spread of a simulation)
+        self._windows = 0
+        self._libc: ctypes.PyDLL | None = None
+
+    def configure(self, options: dict[str, str]) -> None:
+        """Takes the options in `OPTIONS`; what they declare shows in this instance's `info`.
+
+        Raises:
+            PluginError: An option is unknown, or its value makes no sense.
+        """
+        self._settings = settings = parse(options)
+        info = replace(
+            type(self).info,
+            stages=settings.declared_stages(),
+            weights_bytes=round(settings.weights_gb * _GB),
+            session_bytes=round(settings.session_gb * _GB),
+            resident_slots=settings.resident_slots,
+            max_batch=settings.max_batch,
+        )
+        # The interface declares `info` on the class; what was configured belongs to the instance.
+        vars(self)["info"] = info
+
+    def load(self) -> None:
+        """Takes the time that loading is to take."""
+        if self._settings.gil_ms:
+            # Unlike CDLL, PyDLL keeps the interpreter locked during a call.
+            self._libc = ctypes.PyDLL(None)
+        time.sleep(self._settings.load_s)
+
+    def open(self, options: SessionOptions) -> SimulatedSession:
+        """Makes the state of a session."""
+        return SimulatedSession(session_tag(options.session_id))
+
+    def stage(self, name: str, batch: Sequence[WindowTask]) -> None:
+        """Runs a stage.
+
+        Raises:
+            InjectedError: As asked for by `fail_every` and `fail_at`.
+        """
+        began = time.perf_counter()
+        stages = {stage.name: stage for stage in self.info.stages}
+        if name not in stages:
+            raise InvariantError(f"simulated has no stage {name!r}")
+        cost_ms = self._cost_ms(stages[name].cost_ms, len(batch))
+        if name == "generate":
+            cost_ms += self._inject(batch)
+            self._hold_interpreter()
+        last = next(stage for stage in reversed(self.info.stages) if not stage.off_latency_path)
+        pictures = [self._draw(task) for task in batch] if name == last.name else []
+        self._spend(began + cost_ms / 1000)
+        for task, picture in zip(batch, pictures, strict=False):
+            task.result = picture
+            _session(task.session).windows += 1
+
+    def _draw(self, task: WindowTask) -> Frames:
+        tag = _session(task.session).tag
+        return self._screen.draw(task.source, task.first_frame, task.run, tag, task.prompt)
+
+    def snapshot(self, session: object) -> bytes:
+        """Serialises the state of a session."""
+        state = _session(session)
+        return _STATE.pack(_MAGIC, state.tag, state.windows)
+
+    def restore(self, options: SessionOptions, snapshot: bytes) -> SimulatedSession:
+        """Makes a session from a snapshot.
+
+        Raises:
+            PluginError: The bytes are no snapshot of this version.
+        """
+        del options
+        if len(snapshot) != _STATE.size or not snapshot.startswith(_MAGIC):
+            raise PluginError("not a snapshot of simulated")
+        _, tag, windows = _STATE.unpack(snapshot)
+        return SimulatedSession(tag, windows)
+
+    def close(self, session: object) -> None:
+        """Releases the state of a session, of which there is next to nothing."""
+        _session(session)
+
+    def _cost_ms(self, declared_ms: float, sessions: int) -> float:
+        settings = self._settings
+        share = declared_ms / self.info.chunk_ms if self.info.chunk_ms else 0.0
+        spread = settings.jitter_ms * share * self._jitter.uniform(-1, 1)
+        return max(0.0, declared_ms + spread) * (1 + settings.batch_share * (sessions - 1))
+
+    def _inject(self, batch: Sequence[WindowTask]) -> float:
+        """Fails, hangs or crashes as asked for; returns further milliseconds to spend."""
+        settings, indices = self._settings, {task.index for task in batch}
+        if settings.crash_at in indices:
+            os._exit(CRASH_STATUS)
+        if settings.hang_at in indices:
+            threading.Event().wait()
+        self._windows += len(batch)
+        if indices & settings.fail_at:
+            raise InjectedError("a window fails as asked for by fail_at")
+        if settings.fail_every and self._windows // settings.fail_every > (
+            (self._windows - len(batch)) // settings.fail_every
+        ):
+            raise InjectedError("a window fails as asked for by fail_every")
+        return sum(settings.delay_at.get(index, 0.0) for index in indices)
+
+    def _hold_interpreter(self) -> None:
+        """Lets time pass in which no other thread of Python runs."""
+        if self._libc is not None:
+            self._libc.usleep(round(self._settings.gil_ms * 1000))
+
+    def _spend(self, until: float) -> None:
+        """Lets time pass up to a moment of `time.perf_counter`."""
+        if self._settings.busy:
+            while time.perf_counter() < until:
+                pass
+        else:
+            time.sleep(max(0.0, until - time.perf_counter()))
+
+
+def _session(session: object) -> SimulatedSession:
+    if not isinstance(session, SimulatedSession):
+        raise InvariantError("not a session of simulated")
+    return session

@@ -1,0 +1,164 @@
+"""Real encoders, judged by real decoders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from model_actor.media.codec import Codec, is_keyframe
+from model_actor.media.encoder import EncoderSettings, VideoEncoder
+from scheduler.core.errors import InvariantError
+from tests.media import clips
+
+pytestmark = pytest.mark.media
+
+WIDTH, HEIGHT, RATE = 640, 352, 24
+REAL_CLIP = Path("/work/shared/fixtures/clips/people-24fps-720p.mp4")
+CODECS = list(Codec)
+
+
+def encoder(codec: Codec, bitrate: int = 1_000_000) -> VideoEncoder:
+    return VideoEncoder(EncoderSettings(codec, WIDTH, HEIGHT, RATE, bitrate))
+
+
+def noisy(count: int) -> list[npt.NDArray[np.uint8]]:
+    """Moving pictures that cost bits."""
+    random = np.random.default_rng(7)
+    ground = random.integers(60, 190, (HEIGHT * 3 // 2 // 4, WIDTH // 4), dtype=np.uint8)
+    large = np.kron(ground, np.ones((4, 4), np.uint8)).astype(np.int16)
+    return [
+        np.clip(
+            np.roll(large, 3 * index, axis=1) + random.integers(-4, 5, large.shape), 0, 255
+        ).astype(np.uint8)
+        for index in range(count)
+    ]
+
+
+def psnr(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
+    return float(10 * np.log10(255**2 / max(1e-9, np.mean((a.astype(float) - b) ** 2))))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_one_packet_a_frame_decodes_to_one_picture_at_once(codec: Codec) -> None:
+    enc, decoder = encoder(codec), av.CodecContext.create(codec.value, "r")
+    for index in range(30):
+        picture = clips.numbered(index, WIDTH, HEIGHT).reshape(-1, WIDTH)
+        encoded = enc.encode(picture)
+        assert encoded.keyframe == (index == 0) == is_keyframe(codec, encoded.data)
+        (frame,) = decoder.decode(av.Packet(encoded.data))
+        assert clips.number_of(frame.to_ndarray()) == index
+        assert psnr(frame.to_ndarray(), picture) > 30
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_keyframe_on_request_is_decodable_alone(codec: Codec) -> None:
+    enc = encoder(codec)
+    for index in range(20):
+        encoded = enc.encode(clips.numbered(index, WIDTH, HEIGHT).reshape(-1, WIDTH))
+    encoded = enc.encode(clips.numbered(20, WIDTH, HEIGHT).reshape(-1, WIDTH), keyframe=True)
+    assert encoded.keyframe
+    assert is_keyframe(codec, encoded.data)
+    fresh = av.CodecContext.create(codec.value, "r")
+    (frame,) = fresh.decode(av.Packet(encoded.data))
+    assert clips.number_of(frame.to_ndarray()) == 20
+
+
+def test_h264_is_what_browsers_take() -> None:
+    data = encoder(Codec.H264).encode(noisy(1)[0]).data
+    sps = data.index(b"\x00\x00\x01\x67") + 4
+    profile, constraints, level = data[sps : sps + 3]
+    assert profile == 66, "baseline"
+    assert constraints & 0x40, "constrained baseline"
+    assert level <= 41
+    assert b"\x00\x00\x01\x68" in data, "picture parameters in every keyframe"
+    (frame,) = av.CodecContext.create("h264", "r").decode(av.Packet(data))
+    assert (frame.colorspace, frame.color_range) == (1, 1), "BT.709, limited"
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("target", [400_000, 2_500_000])
+def test_bitrate_changes_in_place_without_a_keyframe(codec: Codec, target: int) -> None:
+    frames, enc = noisy(96), encoder(codec)
+    before = [enc.encode(frame) for frame in frames[:48]]
+    enc.set_bitrate(target)
+    after = [enc.encode(frame) for frame in frames[48:]]
+    assert not any(encoded.keyframe for encoded in before[1:] + after)
+    rate = sum(len(encoded.data) for encoded in after[24:]) * 8
+    assert rate == pytest.approx(target, rel=0.35)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_far_change_begins_a_new_stream_with_a_keyframe(codec: Codec) -> None:
+    frames, enc = noisy(40), encoder(codec, 300_000)
+    for frame in frames[:10]:
+        enc.encode(frame)
+    enc.set_bitrate(6_000_000)
+    after = [enc.encode(frame) for frame in frames[10:]]
+    assert [encoded.keyframe for encoded in after] == [True] + [False] * 29
+    rate = sum(len(encoded.data) for encoded in after[-24:]) * 8
+    assert rate > 1_500_000
+
+
+def test_a_keyframe_of_h264_is_no_burst() -> None:
+    frames, enc = noisy(72), encoder(Codec.H264, 1_000_000)
+    sizes = [len(enc.encode(f, keyframe=i in (30, 60)).data) for i, f in enumerate(frames)]
+    # The buffer holds a quarter of a second, 31 kB.
+    assert max(sizes[30], sizes[60]) < 36_000
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_frames_may_be_read_only_and_views(codec: Codec) -> None:
+    block = np.stack([clips.numbered(n, WIDTH, HEIGHT).reshape(-1, WIDTH) for n in range(2)])
+    block.flags.writeable = False
+    enc = encoder(codec)
+    assert enc.encode(block[0]).keyframe
+    assert not enc.encode(block[1]).keyframe
+
+
+def test_wrong_shapes_and_settings_are_our_mistake() -> None:
+    enc = encoder(Codec.H264)
+    with pytest.raises(InvariantError):
+        enc.encode(np.zeros((HEIGHT, WIDTH), np.uint8))
+    with pytest.raises(InvariantError):
+        enc.encode(np.zeros((WIDTH, HEIGHT * 3 // 2), np.uint8).T)
+    with pytest.raises(InvariantError):
+        enc.set_bitrate(0)
+    with pytest.raises(InvariantError):
+        VideoEncoder(EncoderSettings(Codec.VP8, 321, 200, 24, 1_000_000))
+    enc.close()
+    enc.close()
+    with pytest.raises(InvariantError):
+        enc.encode(np.zeros((HEIGHT * 3 // 2, WIDTH), np.uint8))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_keyframe_comes_in_the_end_even_if_nobody_asks(codec: Codec) -> None:
+    enc = VideoEncoder(EncoderSettings(codec, 64, 64, 4.0, 100_000))
+    frame = np.full((96, 64), 100, np.uint8)
+    keyframes = [index for index in range(90) if enc.encode(frame).keyframe]
+    assert keyframes[0] == 0
+    assert len(keyframes) > 1
+    assert keyframes[1] <= 41
+
+
+@pytest.mark.skipif(not REAL_CLIP.exists(), reason="the shared clip is not on this machine")
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_real_scene_looks_good_at_its_rate(codec: Codec) -> None:
+    enc = VideoEncoder(EncoderSettings(codec, 1280, 704, RATE, 2_500_000))
+    decoder = av.CodecContext.create(codec.value, "r")
+    quality, size, frames = [], 0, 0
+    with av.open(str(REAL_CLIP)) as container:
+        for frame in container.decode(video=0):
+            source = frame.reformat(1280, 704).to_ndarray()
+            data = enc.encode(source).data
+            (decoded,) = decoder.decode(av.Packet(data))
+            quality.append(psnr(decoded.to_ndarray(), source))
+            size, frames = size + len(data), frames + 1
+            if frames == 72:
+                break
+    assert np.mean(quality[24:]) > 38
+    assert size * 8 / 3 < 2_500_000 * 1.3

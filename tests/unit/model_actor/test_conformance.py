@@ -1,0 +1,223 @@
+"""The conformance kit finds each fault that it is there to find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from model_actor.conformance import checks
+from model_actor.conformance.runs import Run
+from model_actor.plugin import Model, ModelInfo, SessionOptions, Stage, WindowTask
+from scheduler.core.geometry import Geometry
+
+pytestmark = pytest.mark.unit
+
+
+class Tally:
+    """State of a session of `Sound`."""
+
+    def __init__(self, run: int = 0, windows: int = 0) -> None:
+        self.run, self.windows = run, windows
+
+
+class Sound:
+    """A small model that keeps to the interface; the tests break it in one point each."""
+
+    info: ClassVar[ModelInfo] = ModelInfo(
+        name="sound",
+        summary="Adds the number of windows so far.",
+        stages=(
+            Stage("encode", 1),
+            Stage("generate", 1),
+            Stage("commit", 1, off_latency_path=True),
+        ),
+        width=64,
+        height=48,
+        geometry=Geometry(first_window=5, window=4, chunk=4),
+        max_batch=2,
+    )
+
+    def configure(self, options: dict[str, str]) -> None: ...
+
+    def load(self) -> None: ...
+
+    def open(self, options: SessionOptions) -> object:
+        del options
+        return Tally()
+
+    def stage(self, name: str, batch: Sequence[WindowTask]) -> None:
+        if name == "generate":
+            results = [self.edit(task) for task in batch]
+            for task, result in zip(batch, results, strict=True):
+                task.result = result
+        if name == "commit":
+            for task in batch:
+                state = self.state(task)
+                state.windows = 1 + (state.windows if state.run == task.run else 0)
+                state.run = task.run
+
+    def edit(self, task: WindowTask) -> np.ndarray:
+        if task.source.shape[1:] != (72, 64):
+            raise ValueError("wrong shape")
+        state = self.state(task)
+        done = state.windows if state.run == task.run else 0
+        return task.source + np.uint8(1 + done + task.seed % 3)
+
+    @staticmethod
+    def state(task: WindowTask) -> Tally:
+        assert isinstance(task.session, Tally)
+        return task.session
+
+    def snapshot(self, session: object) -> bytes:
+        assert isinstance(session, Tally)
+        return bytes([session.run, session.windows])
+
+    def restore(self, options: SessionOptions, snapshot: bytes) -> object:
+        del options
+        return Tally(*snapshot)
+
+    def close(self, session: object) -> None: ...
+
+
+def declares(**changes: Any) -> type[Sound]:
+    return type("Declares", (Sound,), {"info": replace(Sound.info, **changes)})
+
+
+class OneFrameShort(Sound):
+    def edit(self, task: WindowTask) -> np.ndarray:
+        return super().edit(task)[1:]
+
+
+class Floats(Sound):
+    def edit(self, task: WindowTask) -> np.ndarray:
+        return super().edit(task).astype(np.float32)
+
+
+class HandsBackTheSource(Sound):
+    def edit(self, task: WindowTask) -> np.ndarray:
+        super().edit(task)
+        return task.source
+
+
+class EditsTooLate(Sound):
+    def stage(self, name: str, batch: Sequence[WindowTask]) -> None:
+        super().stage(name, batch)
+        for task in batch:
+            if name == "commit" and task.result is not None:
+                task.result = task.result + np.uint8(1)
+
+
+class CountsOverAll(Sound):
+    """Keeps a counter in the model that belongs into the session."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def edit(self, task: WindowTask) -> np.ndarray:
+        self.calls += 1
+        return super().edit(task) + np.uint8(self.calls)
+
+
+class SharesState(Sound):
+    def __init__(self) -> None:
+        self.shared = Tally()
+
+    def open(self, options: SessionOptions) -> object:
+        del options
+        self.shared.windows = 0
+        return self.shared
+
+
+class DependsOnItsPlace(Sound):
+    def stage(self, name: str, batch: Sequence[WindowTask]) -> None:
+        super().stage(name, batch)
+        for place, task in enumerate(batch):
+            if name == "generate" and task.result is not None:
+                task.result = task.result + np.uint8(place)
+
+
+class WorseInBatches(Sound):
+    def stage(self, name: str, batch: Sequence[WindowTask]) -> None:
+        super().stage(name, batch)
+        for task in batch:
+            if name == "generate" and task.result is not None and len(batch) > 1:
+                task.result = task.result + np.uint8(9)
+
+
+class ForgetsInSnapshots(Sound):
+    def snapshot(self, session: object) -> bytes:
+        return super().snapshot(session)[:1] + bytes([0])
+
+
+class CountsBeforeItFails(Sound):
+    def edit(self, task: WindowTask) -> np.ndarray:
+        self.state(task).windows += 1
+        result = super().edit(task)
+        self.state(task).windows -= 1
+        return result
+
+
+class SwallowsFailures(Sound):
+    def edit(self, task: WindowTask) -> np.ndarray:
+        try:
+            return super().edit(task)
+        except ValueError:
+            return task.source
+
+
+FAULTS: list[tuple[Callable[[Model], None], type[Sound]]] = [
+    (checks.check_geometry, declares(name="Sound Model")),
+    (checks.check_geometry, declares(width=63)),
+    (checks.check_geometry, declares(stages=(Stage("paint", 1),))),
+    (checks.check_geometry, declares(stages=(Stage("decode", 1), Stage("generate", 1)))),
+    (checks.check_geometry, declares(stages=(Stage("generate", 1, off_latency_path=True),))),
+    (checks.check_geometry, declares(geometry=Geometry(4, 8, 8))),
+    (checks.check_geometry, declares(max_batch=0)),
+    (checks.check_results, OneFrameShort),
+    (checks.check_results, Floats),
+    (checks.check_results, HandsBackTheSource),
+    (checks.check_results, EditsTooLate),
+    (checks.check_determinism, CountsOverAll),
+    (checks.check_sessions_are_independent, SharesState),
+    (checks.check_batch_equals_alone, DependsOnItsPlace),
+    (checks.check_batch_equals_alone, WorseInBatches),
+    (checks.check_snapshot, ForgetsInSnapshots),
+    (checks.check_failure_is_atomic, CountsBeforeItFails),
+    (checks.check_failure_is_atomic, SwallowsFailures),
+]
+
+
+def test_a_sound_model_passes() -> None:
+    checks.check_all(Sound())
+
+
+@pytest.mark.parametrize(
+    ("check", "faulty"), FAULTS, ids=[f"{c.__name__}-{f.__name__}" for c, f in FAULTS]
+)
+def test_a_fault_is_found_and_explained(
+    check: Callable[[Model], None], faulty: type[Sound]
+) -> None:
+    with pytest.raises(checks.ConformanceError, match=r"\w+ \w+"):
+        check(faulty())
+
+
+def test_a_declared_cost_far_from_the_measured_one_is_found() -> None:
+    check_with = declares(stages=(Stage("generate", 60_000.0),))
+    with pytest.raises(checks.ConformanceError, match="is declared to take 60000"):
+        checks.check_cost(check_with())
+
+
+def test_runs_give_the_windows_of_the_engine() -> None:
+    run = Run(Sound())
+    sizes = []
+    for _ in range(3):
+        task = run.task()
+        sizes.append((task.index, task.first_frame, len(task.source)))
+        run.advance()
+    assert sizes == [(0, 0, 5), (1, 5, 4), (2, 9, 4)]
+    run.begin_again()
+    assert (run.task().run, run.task().first_frame) == (2, 0)

@@ -1,0 +1,89 @@
+"""Finished frames waiting to be shown, and what the actor knows of the clock."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model_actor.engine.clock import PlayoutClock, WindowCost
+from model_actor.engine.store import FinishedWindow, FrameStore
+from scheduler.core.errors import InvariantError
+
+pytestmark = pytest.mark.unit
+
+
+def window(run: int, first: int, count: int, chunks: tuple[tuple[int, int], ...]) -> FinishedWindow:
+    frames = np.arange(first, first + count, dtype=np.uint8)[:, None, None].repeat(4, 1)
+    return FinishedWindow(run, first, frames, tuple(range(first, first + count)), chunks)
+
+
+def test_a_frame_is_found_with_its_chunk_and_source_time() -> None:
+    store = FrameStore()
+    store.add(window(1, 0, 33, ((0, 0), (1, 9))))
+    frame = store.get(1, 9)
+    assert frame is not None
+    assert (frame.chunk, frame.frame, frame.source_us, frame.image[0, 0]) == (1, 9, 9, 9)
+    assert store.get(1, 8).chunk == 0  # type: ignore[union-attr]
+    assert store.get(1, 33) is None
+    assert store.get(2, 0) is None
+
+
+def test_windows_of_a_run_follow_each_other() -> None:
+    store = FrameStore()
+    store.add(window(1, 0, 33, ((0, 0),)))
+    with pytest.raises(InvariantError, match="does not follow"):
+        store.add(window(1, 34, 24, ((2, 34),)))
+    store.add(window(1, 33, 24, ((2, 33),)))
+    assert (store.begin(1), store.end) == (0, 57)
+
+
+def test_what_was_shown_is_freed_and_the_last_picture_is_held() -> None:
+    store = FrameStore()
+    store.add(window(1, 0, 33, ((0, 0), (1, 9))))
+    store.add(window(1, 33, 24, ((2, 33),)))
+    store.shown(1, 8)
+    assert store.get(1, 0) is not None, "its window still has frames to show"
+    store.shown(1, 32)
+    assert store.get(1, 32) is None
+    assert store.begin(1) == 33
+    assert store.held is not None
+    assert (store.held.frame, store.held.image[0, 0]) == (32, 32)
+
+
+def test_the_held_picture_survives_its_run() -> None:
+    store = FrameStore()
+    store.add(window(1, 0, 33, ((0, 0), (1, 9))))
+    store.shown(1, 8)
+    store.abandon(2)
+    assert store.get(1, 9) is None
+    assert store.end == 0
+    assert store.held is not None
+    assert store.held.frame == 8
+
+
+def test_the_held_picture_keeps_no_window_alive() -> None:
+    store = FrameStore()
+    store.add(window(1, 0, 33, ((0, 0), (1, 9))))
+    store.shown(1, 32)
+    assert store.held is not None
+    assert store.held.image.base is None
+
+
+def test_the_clock_tells_when_a_frame_is_due_and_how_many_have_been() -> None:
+    clock = PlayoutClock(run=1, next_frame=9, due_at=100.0, frame_rate=24.0)
+    assert clock.due(33) == pytest.approx(101.0)
+    assert clock.played(99.9) == 9
+    assert clock.played(100.0) == 10
+    assert clock.played(100.0 + 1 / 24 + 1e-6) == 11
+
+
+def test_the_cost_is_the_declared_one_until_windows_were_measured() -> None:
+    cost = WindowCost(0.3)
+    assert (cost.typical_s, cost.worst_s) == (0.3, 0.3)
+    for seconds in (0.1, 0.2, 0.1, 0.1):
+        cost.observe(seconds)
+    assert cost.typical_s == 0.1
+    assert cost.worst_s == 0.2
+    for _ in range(40):
+        cost.observe(0.05)
+    assert cost.worst_s == 0.05, "only the recent past counts"
