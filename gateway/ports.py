@@ -16,7 +16,6 @@ from typing import Protocol
 
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2, session_pb2
 from sana_gateway_internal.v1 import stream_pb2
-
 from scheduler.core.ids import Principal
 
 CommandLike = command_pb2.Command | stream_pb2.InvalidCommand
@@ -29,7 +28,7 @@ class EncodedFrame:
 
     data: bytes
     keyframe: bool
-    codec: media_pb2.Codec
+    codec: media_pb2.Codec.ValueType
     timestamp_us: int
     """Position on the session's play-out clock: continuous across runs and pauses."""
     run: int
@@ -46,7 +45,7 @@ class CameraFrame:
 
     data: bytes
     keyframe: bool
-    codec: media_pb2.Codec
+    codec: media_pb2.Codec.ValueType
     timestamp_us: int
     """Capture time on the publisher's clock, unwrapped, never falling."""
     discontinuity: bool = False
@@ -86,7 +85,7 @@ class Subscription(Protocol):
     """One viewer of one output."""
 
     @property
-    def codec(self) -> media_pb2.Codec:
+    def codec(self) -> media_pb2.Codec.ValueType:
         """Codec of the frames."""
 
     def request_keyframe(self) -> None:
@@ -125,7 +124,9 @@ class Connection(Protocol):
             SessionClosedError: The session has ended.
         """
 
-    def subscribe(self, codecs: Sequence[media_pb2.Codec], viewer: Viewer) -> Subscription:
+    def subscribe(
+        self, codecs: Sequence[media_pb2.Codec.ValueType], viewer: Viewer
+    ) -> Subscription:
         """Watches main_video in the first of `codecs` that we make.
 
         Raises:

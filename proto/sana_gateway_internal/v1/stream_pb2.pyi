@@ -806,6 +806,7 @@ class VideoPacket(_message.Message):
     KEYFRAME_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     SOURCE_US_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     epoch: _builtins.int
@@ -824,6 +825,10 @@ class VideoPacket(_message.Message):
     """Capture time of the source frame in microseconds on the publisher's clock, or
     presentation time in the clip.
     """
+    held: _builtins.bool
+    """Made of a frame shown before, for a viewer who joined while the picture holds:
+    handed out at once.
+    """
     @_builtins.property
     def output(self) -> Global___Output:
         """The output."""
@@ -840,10 +845,11 @@ class VideoPacket(_message.Message):
         keyframe: _builtins.bool = ...,
         data: _builtins.bytes = ...,
         source_us: _builtins.int = ...,
+        held: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "data", b"data", "epoch", b"epoch", "frame", b"frame", "keyframe", b"keyframe", "output", b"output", "run", b"run", "session_id", b"session_id", "source_us", b"source_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "data", b"data", "epoch", b"epoch", "frame", b"frame", "held", b"held", "keyframe", b"keyframe", "output", b"output", "run", b"run", "session_id", b"session_id", "source_us", b"source_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -128,6 +128,7 @@ class Actor(_message.Message):
     COMPUTING_FIELD_NUMBER: _builtins.int
     BOOKED_MS_PER_S_FIELD_NUMBER: _builtins.int
     CEILING_MS_PER_S_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
     actor_id: _builtins.str
     """Its id."""
     model: _builtins.str
@@ -146,6 +147,10 @@ class Actor(_message.Message):
     """Chunk-milliseconds per second that are booked."""
     ceiling_ms_per_s: _builtins.float
     """Chunk-milliseconds per second that may be booked."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names that it answers to, its own first."""
+
     def __init__(
         self,
         *,
@@ -158,10 +163,11 @@ class Actor(_message.Message):
         computing: _builtins.int = ...,
         booked_ms_per_s: _builtins.float = ...,
         ceiling_ms_per_s: _builtins.float = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "booked_ms_per_s", b"booked_ms_per_s", "ceiling_ms_per_s", b"ceiling_ms_per_s", "computing", b"computing", "healthy", b"healthy", "model", b"model", "resident_slots", b"resident_slots", "sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "booked_ms_per_s", b"booked_ms_per_s", "ceiling_ms_per_s", b"ceiling_ms_per_s", "computing", b"computing", "healthy", b"healthy", "model", b"model", "names", b"names", "resident_slots", b"resident_slots", "sessions", b"sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,62 @@
+"""Draws source over result at the same moments of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+RATE = 24
+COLUMNS = 6
+TILE = (480, 264)
+"""Width and height of one picture."""
+GAP = 8
+BAND = 34
+"""Height of the line that names the moments."""
+GROUND = 24
+
+
+def contact_sheet(source: Path, result: Path, out: Path) -> None:
+    """Writes a PNG with `COLUMNS` moments of a clip: the source above, the result below."""
+    # Source frame n is answered by result frame n, whatever the source's own times are.
+    before = dict(enumerate(picture for _, picture in _pictures(source)))
+    after = {round(seconds * RATE): picture for seconds, picture in _pictures(result)}
+    count = min(max(before), max(after)) + 1
+    moments = [round((column + 0.5) * count / COLUMNS) for column in range(COLUMNS)]
+    width = COLUMNS * (TILE[0] + GAP) + GAP
+    height = 2 * (TILE[1] + GAP) + GAP + BAND
+    sheet = np.full((height, width, 3), GROUND, np.uint8)
+    for column, moment in enumerate(moments):
+        x = GAP + column * (TILE[0] + GAP)
+        label = f"frame {moment}   {moment / RATE:.1f} s"
+        cv2.putText(
+            sheet, label, (x + 4, BAND - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (220,) * 3, 1,
+            cv2.LINE_AA,
+        )  # fmt: skip
+        for row, frames in enumerate((before, after)):
+            y = BAND + row * (TILE[1] + GAP)
+            sheet[y : y + TILE[1], x : x + TILE[0]] = frames[_nearest(frames, moment)]
+    cv2.imwrite(str(out), sheet)
+
+
+def _pictures(path: Path) -> Iterator[tuple[float, np.ndarray]]:
+    """Yields time and picture of each frame, small and cut to the model's shape."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        for frame in container.decode(stream):
+            yield float(frame.pts * stream.time_base), _cover(frame.to_ndarray(format="bgr24"))
+
+
+def _cover(picture: np.ndarray) -> np.ndarray:
+    scale = max(TILE[0] / picture.shape[1], TILE[1] / picture.shape[0])
+    size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
+    scaled = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    x, y = (size[0] - TILE[0]) // 2, (size[1] - TILE[1]) // 2
+    return scaled[y : y + TILE[1], x : x + TILE[0]]
+
+
+def _nearest(frames: dict[int, np.ndarray], moment: int) -> int:
+    return min(frames, key=lambda index: abs(index - moment))

@@ -1,0 +1,174 @@
+"""One client connected to one session, over whatever wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gateway.connection import Event, Status, after
+from gateway.fanout import CODECS, OutputFanout
+from gateway.ports import CameraFrame, CommandLike, Sink, Viewer
+from sana_gateway.v1 import media_pb2
+from sana_gateway_internal.v1 import stream_pb2
+from scheduler.core.errors import (
+    BadOfferError,
+    LimitError,
+    NotReadyError,
+    PublisherTakenError,
+    SessionClosedError,
+)
+
+if TYPE_CHECKING:
+    from gateway.session import GatewaySession
+
+MAX_UNANSWERED = 256
+"""Commands of a connection that may wait for their ack."""
+
+
+class ClientConnection:
+    """See `gateway.ports.Connection`."""
+
+    def __init__(
+        self, connection_id: int, session: GatewaySession, sink: Sink, resume_after: int | None
+    ) -> None:
+        """Connects `sink`; the session greets it when it is ready."""
+        self.sink = sink
+        self.resume_after = resume_after
+        self.status = after(after(Status.DISCONNECTED, Event.CONNECT), Event.ACCEPTED)
+        self._connection_id = connection_id
+        self._session = session
+        self._unanswered: dict[str, stream_pb2.SessionCommand] = {}
+        self._subscriptions: set[OutputSubscription] = set()
+
+    @property
+    def connection_id(self) -> int:
+        """Number of the connection in its session."""
+        return self._connection_id
+
+    @property
+    def session(self) -> GatewaySession:
+        """The session."""
+        return self._session
+
+    def command(self, command: CommandLike, traceparent: str = "") -> None:
+        """Sends a command; see `gateway.ports.Connection`."""
+        self._must_live()
+        if not self._session.is_ready:  # while its actor is found anew, commands are kept
+            raise NotReadyError("the session still waits for its place")
+        if len(self._unanswered) >= MAX_UNANSWERED:
+            raise LimitError(f"at most {MAX_UNANSWERED} commands may wait for their answer")
+        request = stream_pb2.SessionCommand(
+            session_id=self._session.session_id,
+            connection_id=self._connection_id,
+            traceparent=traceparent,
+        )
+        if isinstance(command, stream_pb2.InvalidCommand):
+            request.invalid.CopyFrom(command)
+        else:
+            request.command.CopyFrom(command)
+        self._unanswered[command.command_id] = request
+        self._session.send(stream_pb2.ControlRequest(command=request))
+
+    def told(self, event: Event) -> None:
+        """Something happened to the session that this connection is part of."""
+        self.status = after(self.status, event)
+
+    def acked(self, command_id: str, accepted: bool) -> None:
+        """The actor has handled a command."""
+        self._unanswered.pop(command_id, None)
+        self.sink.ack(command_id, accepted)
+
+    def resend(self) -> None:
+        """Sends again what no actor has acknowledged: repeating a command is safe."""
+        for request in self._unanswered.values():
+            self._session.send(stream_pb2.ControlRequest(command=request))
+
+    def subscribe(
+        self, codecs: Sequence[media_pb2.Codec.ValueType], viewer: Viewer
+    ) -> OutputSubscription:
+        """Watches main_video; see `gateway.ports.Connection`."""
+        self._must_live()
+        codec = next((codec for codec in codecs if codec in CODECS), None)
+        if codec is None:
+            raise BadOfferError("main_video is made in H.264 and VP8; the client takes neither")
+        subscription = OutputSubscription(self, self._session.output(codec), viewer)
+        self._subscriptions.add(subscription)
+        return subscription
+
+    def claim_camera(self) -> None:
+        """Becomes the publisher; see `gateway.ports.Connection`."""
+        self._must_live()
+        publisher = self._session.publisher
+        if publisher is self:
+            return
+        if publisher is not None:
+            raise PublisherTakenError("another connection publishes the camera")
+        self._session.publish(self)
+
+    def camera(self, frame: CameraFrame) -> None:
+        """Hands over a camera frame; see `gateway.ports.Connection`."""
+        if self.status is Status.DISCONNECTED:
+            return
+        if self._session.publisher is None:
+            self._session.publish(self)
+        if self._session.publisher is self:
+            self._session.camera(frame)
+
+    def release_camera(self) -> None:
+        """Publishes no more."""
+        if self._session.publisher is self:
+            self._session.publish(None)
+
+    def close(self) -> None:
+        """Ends the connection; see `gateway.ports.Connection`."""
+        if self.status is Status.DISCONNECTED:
+            return
+        self.status = after(self.status, Event.CLOSED)
+        for subscription in list(self._subscriptions):
+            subscription.close()
+        self._session.disconnect(self)
+
+    def forget(self, subscription: OutputSubscription) -> None:
+        """A subscription has ended."""
+        self._subscriptions.discard(subscription)
+
+    def _must_live(self) -> None:
+        if self.status is Status.DISCONNECTED:
+            raise SessionClosedError("the connection has ended")
+
+
+class OutputSubscription:
+    """See `gateway.ports.Subscription`."""
+
+    def __init__(self, connection: ClientConnection, output: OutputFanout, viewer: Viewer) -> None:
+        """Begins to watch."""
+        self._connection = connection
+        self._output = output
+        self._viewer = viewer
+        output.join(viewer)
+
+    @property
+    def codec(self) -> media_pb2.Codec.ValueType:
+        """Codec of the frames."""
+        return self._output.codec
+
+    def request_keyframe(self) -> None:
+        """The picture was lost."""
+        self._output.keyframe(self._viewer)
+
+    def estimate(self, bits_per_second: int) -> None:
+        """What the viewer's network is estimated to carry."""
+        self._output.estimate(self._viewer, bits_per_second)
+
+    def pause(self) -> None:
+        """Stops the frames of this viewer."""
+        self._output.leave(self._viewer)
+
+    def resume(self) -> None:
+        """Starts them again."""
+        self._output.join(self._viewer)
+
+    def close(self) -> None:
+        """Ends the subscription."""
+        self._output.leave(self._viewer)
+        self._connection.forget(self)

@@ -1,0 +1,260 @@
+"""Subcommands of the gateway: `serve` (all on this machine), `serve gateway`, `plugins`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gateway.head_process import HeadOptions, HeadProcess
+from gateway.settings import GatewaySettings
+from scheduler.process import plugins
+from scheduler.process.config import load_settings
+from scheduler.process.logging import configure_logging
+from scheduler.process.telemetry import configure_tracing, shutdown
+
+if TYPE_CHECKING:
+    from gateway.process import GatewayProcess
+
+serve = typer.Typer(help="Serve clients until stopped.", invoke_without_command=True)
+gateway = typer.Typer(
+    help="Terminate clients; the scheduler and the GPUs are elsewhere.", invoke_without_command=True
+)
+listing = typer.Typer(help="List the installed plugins.", invoke_without_command=True)
+
+Port = Annotated[int | None, typer.Option(min=0, max=65535, show_default=False)]
+HttpPort = Annotated[
+    int | None,
+    typer.Option("--http-port", help="Port of HTTP [default: 8080]; 0 takes a free one."),
+]
+GrpcPort = Annotated[
+    int | None,
+    typer.Option("--grpc-port", help="Port of gRPC [default: 50051]; 0 takes a free one."),
+]
+Host = Annotated[
+    str | None, typer.Option("--host", help="Address to listen on [default: 127.0.0.1].")
+]
+Auth = Annotated[
+    str | None,
+    typer.Option("--auth", help="Who may call: an auth plugin [default: none, for oneself]."),
+]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="TOML file of settings.", dir_okay=False)
+]
+Storage = Annotated[
+    Path | None,
+    typer.Option("--storage-root", help="Folder for uploads, shared with the model actors."),
+]
+Otlp = Annotated[
+    str | None, typer.Option("--otlp-endpoint", help="Where traces go: host:port of OTLP/gRPC.")
+]
+ReadyFile = Annotated[
+    Path | None,
+    typer.Option("--ready-file", help="Write the addresses here, as JSON, once serving."),
+]
+LogLevel = Annotated[
+    str | None, typer.Option("--log-level", help="debug, info [default], warning or error.")
+]
+
+
+@serve.callback()
+def serve_all(
+    context: typer.Context,
+    model: Annotated[str, typer.Option(help="Model plugin to serve.")] = "painter",
+    model_option: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE for the model; repeatable.")
+    ] = None,
+    actors: Annotated[int, typer.Option(min=1, help="Model actors to run.")] = 1,
+    backend: Annotated[
+        str, typer.Option(help="What runs the actors: ray, or in-process (no Ray needed).")
+    ] = "ray",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Join this Ray cluster instead of starting one.")
+    ] = None,
+    host: Host = None,
+    http_port: HttpPort = None,
+    grpc_port: GrpcPort = None,
+    auth: Auth = None,
+    storage_root: Storage = None,
+    otlp_endpoint: Otlp = None,
+    log_level: LogLevel = None,
+    config: Config = None,
+    ready_file: ReadyFile = None,
+) -> None:
+    """Serve a model on this machine: gateway, scheduler and model actors together.
+
+    Ends everything it started on SIGTERM or Ctrl-C.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    settings = _settings(config, host, http_port, grpc_port, auth, otlp_endpoint, log_level, None)
+    with contextlib.ExitStack() as stack:
+        root = storage_root or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="sana-gateway-"))
+        )
+        head = HeadOptions(
+            model=model,
+            model_options=tuple(model_option or ()),
+            actors=actors,
+            backend=backend,
+            ray_address=ray_address,
+            storage_root=root,
+            otlp_endpoint=settings.otlp_endpoint,
+            log_level=settings.log_level,
+        )
+        asyncio.run(_serve_all(settings, head, ready_file))
+
+
+@gateway.callback()
+def serve_gateway(
+    placement_address: Annotated[
+        str | None, typer.Option(help="Address of the scheduler [default: 127.0.0.1:50061].")
+    ] = None,
+    host: Host = None,
+    http_port: HttpPort = None,
+    grpc_port: GrpcPort = None,
+    auth: Auth = None,
+    storage_root: Storage = None,
+    otlp_endpoint: Otlp = None,
+    log_level: LogLevel = None,
+    config: Config = None,
+    ready_file: ReadyFile = None,
+) -> None:
+    """Serve the gateway role alone. Needs neither Ray nor torch."""
+    settings = _settings(
+        config,
+        host,
+        http_port,
+        grpc_port,
+        auth,
+        otlp_endpoint,
+        log_level,
+        placement_address,
+        storage_root,
+    )
+    asyncio.run(_serve_gateway(settings, ready_file))
+
+
+@listing.callback()
+def list_plugins() -> None:
+    """List the installed plugins of every group; one that fails to load says why."""
+    groups = ("models", "placement", "ingress", "storage", "auth", "commands")
+    table = Table("group", "name", "from", "status", title="plugins")
+    for group in groups:
+        for status in plugins.report(f"sana_gateway.{group}"):
+            info = status.plugin
+            table.add_row(
+                group, info.name, f"{info.distribution} {info.version}", status.error or "ok"
+            )
+    Console().print(table)
+
+
+def _settings(
+    config: Path | None,
+    host: str | None,
+    http_port: int | None,
+    grpc_port: int | None,
+    auth: str | None,
+    otlp_endpoint: str | None,
+    log_level: str | None,
+    placement_address: str | None,
+    storage_root: Path | None = None,
+) -> GatewaySettings:
+    overrides: dict[str, Any] = {
+        "host": host,
+        "http_port": http_port,
+        "grpc_port": grpc_port,
+        "auth": auth,
+        "otlp_endpoint": otlp_endpoint,
+        "log_level": log_level,
+        "placement_address": placement_address,
+        "storage_options": None if storage_root is None else {"root": str(storage_root)},
+    }
+    return load_settings(GatewaySettings, file=config, overrides=overrides)
+
+
+async def _serve_all(
+    settings: GatewaySettings, options: HeadOptions, ready_file: Path | None
+) -> None:
+    console = Console(stderr=True)
+    with console.status("starting scheduler and model actors"):
+        head = await HeadProcess.start(options)
+    try:
+        local = settings.model_copy(
+            update={
+                "placement_address": head.placement_address,
+                "storage_options": {"root": str(options.storage_root)},
+            }
+        )
+        await _serve_gateway(local, ready_file, head=head)
+    finally:
+        await head.stop()
+
+
+async def _serve_gateway(
+    settings: GatewaySettings, ready_file: Path | None, *, head: HeadProcess | None = None
+) -> None:
+    configure_logging(settings.log_level, service="gateway")
+    configure_tracing(
+        "sana-gateway", settings.otlp_endpoint or None, instance=f"gateway-{os.getpid()}"
+    )
+    # Other roles share this command line and must not pay for WebRTC.
+    from gateway.process import GatewayProcess
+
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    process = GatewayProcess(settings)
+    await process.start()
+    try:
+        watched: list[asyncio.Task[Any]] = [
+            asyncio.create_task(stopping.wait(), name="stop"),
+            asyncio.create_task(process.run(), name="hub"),
+            asyncio.create_task(_announce(process, ready_file), name="announce"),
+        ]
+        if head is not None:
+            watched.append(asyncio.create_task(head.wait(), name="head"))
+        try:
+            await _first_to_end(watched)
+        finally:
+            for task in watched:
+                task.cancel()
+            await asyncio.gather(*watched, return_exceptions=True)
+    finally:
+        await process.stop()
+        shutdown()
+
+
+async def _first_to_end(tasks: list[asyncio.Task[Any]]) -> None:
+    """Returns when one of the standing tasks ends; raises what it raised."""
+    while True:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+            if task.get_name() != "announce":
+                return
+            tasks.remove(task)
+
+
+async def _announce(process: GatewayProcess, ready_file: Path | None) -> None:
+    """Says where to reach the service, once a model is served."""
+    console = Console(stderr=True)
+    with console.status("waiting for a model"):
+        await process.wait_serving()
+    console.print(
+        f"[bold green]serving[/]  HTTP {process.http_url}   gRPC {process.grpc_address}   "
+        "(Ctrl-C ends it)"
+    )
+    if ready_file is not None:
+        addresses = {"http": process.http_url, "grpc": process.grpc_address, "pid": os.getpid()}
+        await asyncio.to_thread(ready_file.write_text, json.dumps(addresses) + "\n")

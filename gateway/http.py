@@ -1,0 +1,271 @@
+"""The HTTP server that the wires over HTTP share.
+
+It answers what is nobody's own (`/livez`, `/readyz`, `/metrics`, the page at `/`) and
+does for all routes what each would else do for itself: CORS, errors as
+`{"detail": ...}`, sizes, measurements. A wire mounts its routes before `start`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from importlib import metadata
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import REGISTRY
+
+from gateway import auth
+from gateway.ingress import IngressServices
+from scheduler.core import errors
+from scheduler.core.ids import Principal
+
+_log = structlog.get_logger(__name__)
+
+MAX_BODY_BYTES: Final = 128 * 1024
+"""Largest body that is read as a whole. An SDP offer has about 10 kB; uploads stream."""
+
+STATUSES: Final[dict[type[errors.RequestError], int]] = {
+    errors.UnknownSessionError: 404,
+    errors.UnknownModelError: 404,
+    errors.NoCapacityError: 503,
+    errors.BadArgumentError: 400,
+    errors.UnauthenticatedError: 401,
+    errors.ForbiddenError: 403,
+    # Reactor clients take 400 from a session's routes as "this session is over".
+    errors.SessionClosedError: 400,
+    errors.NotReadyError: 409,
+    errors.UnknownUploadError: 404,
+    errors.BadUploadError: 400,
+    errors.PublisherTakenError: 409,
+    errors.BadOfferError: 422,
+    errors.LimitError: 429,
+}
+"""HTTP status of every error that a caller can meet."""
+
+RETRY_AFTER_S: Final = {429: 5.0, 503: 5.0}
+"""What `Retry-After` says, where the error does not know better."""
+
+_SHUTDOWN_TIMEOUT_S: Final = 2.0
+
+_CORS: Final = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "Retry-After",
+}
+_PREFLIGHT: Final = {
+    "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE, OPTIONS",
+    "Access-Control-Allow-Headers": (
+        "authorization, content-type, reactor-api-key, reactor-api-version, "
+        "reactor-api-accept-version, reactor-webrtc-version, if-match"
+    ),
+    "Access-Control-Max-Age": "3600",
+}
+
+_SECONDS = Histogram(
+    "sana_gateway_http_request_seconds",
+    "Time to answer an HTTP request.",
+    ("route", "method", "status"),
+    buckets=(0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0),
+)
+
+
+class HttpServer:
+    """Listens on `settings.http_address` and serves every wire over HTTP."""
+
+    def __init__(
+        self, services: IngressServices, *, registry: CollectorRegistry = REGISTRY
+    ) -> None:
+        """Prepares the server.
+
+        Args:
+            services: The hub tells whether the gateway is ready; the settings where to listen.
+            registry: What `/metrics` shows.
+        """
+        self._services = services
+        self._registry = registry
+        self._app = web.Application(
+            middlewares=[_measured, _preflight, _errors_as_json], client_max_size=MAX_BODY_BYTES
+        )
+        self._app.on_response_prepare.append(_allow_all_origins)
+        self._runner: web.AppRunner | None = None
+        self._url: str | None = None
+        self.add_routes(
+            [
+                web.get("/", self._landing),
+                web.get("/livez", self._livez),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+
+    @property
+    def url(self) -> str:
+        """Where it listens, without a trailing slash. Known once started.
+
+        Raises:
+            InvariantError: It has not been started.
+        """
+        if self._url is None:
+            raise errors.InvariantError("the HTTP server has not been started")
+        return self._url
+
+    def add_routes(self, routes: Iterable[web.AbstractRouteDef]) -> None:
+        """Mounts routes of a wire. Only before `start`."""
+        self._app.add_routes(routes)
+
+    async def start(self) -> None:
+        """Begins to listen."""
+        host, _, port = self._services.settings.http_address.rpartition(":")
+        self._runner = web.AppRunner(
+            self._app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT_S
+        )
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host.strip("[]") or None, int(port))
+        await site.start()
+        bound = self._runner.addresses[0]
+        shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        self._url = f"http://{shown}:{bound[1]}"
+        _log.info("http.listening", url=self._url)
+
+    async def stop(self) -> None:
+        """Stops listening; requests under way get two seconds. Repeating it is no error."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def _landing(self, _: web.Request) -> web.Response:
+        served = ", ".join(self._services.hub.served_models()) or "none yet"
+        page = _PAGE.format(version=metadata.version("sana-gateway"), served=served)
+        return web.Response(text=page, content_type="text/html")
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        if self._services.hub.served_models():
+            return web.Response(text="ok\n")
+        return web.Response(status=503, text="no model is served yet\n")
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+
+
+def caller(services: IngressServices, request: web.Request, scope: str = auth.SESSION) -> Principal:
+    """Returns who makes a request.
+
+    Raises:
+        UnauthenticatedError: The token is missing, wrong or expired.
+        ForbiddenError: It lacks the scope.
+    """
+    token = auth.bearer_token(request.headers.get("Authorization"))
+    principal = services.auth.authenticate(token)
+    auth.require(principal, scope)
+    return principal
+
+
+async def json_object(request: web.Request) -> dict[str, Any]:
+    """Returns the JSON object that a request carries; an absent body or `null` is an empty one.
+
+    Raises:
+        BadArgumentError: The body is something else.
+    """
+    body = await request.read()
+    if not body.strip():
+        return {}
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise errors.BadArgumentError("the body is not JSON") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise errors.BadArgumentError("the body is not a JSON object")
+    return value
+
+
+def public_base(services: IngressServices, request: web.Request) -> str:
+    """Returns the URL under which the caller reaches this server, without a trailing slash."""
+    configured = services.settings.public_url
+    return configured.rstrip("/") if configured else f"{request.scheme}://{request.host}"
+
+
+def refusal(error: errors.RequestError) -> web.Response:
+    """Returns the response that says why a request was refused."""
+    status = STATUSES.get(type(error), 400)
+    retry_after_s = error.retry_after_s
+    if retry_after_s is None:
+        retry_after_s = RETRY_AFTER_S.get(status)
+    headers = {} if retry_after_s is None else {"Retry-After": str(max(1, round(retry_after_s)))}
+    body: dict[str, object] = {"detail": str(error), "reason": error.reason}
+    if isinstance(error, errors.UnknownModelError):
+        body["served_models"] = list(error.served)
+    return web.json_response(body, status=status, headers=headers)
+
+
+@web.middleware
+async def _measured(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Measures every answer, under the route's pattern and not its path."""
+    began = time.perf_counter()
+    response = await handler(request)
+    resource = request.match_info.route.resource
+    route, method = (resource.canonical, request.method) if resource else ("unknown", "any")
+    labels = (route, method, str(response.status))
+    _SECONDS.labels(*labels).observe(time.perf_counter() - began)
+    return response
+
+
+@web.middleware
+async def _preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answers every OPTIONS itself: browsers ask before they authenticate."""
+    if request.method == "OPTIONS":
+        return web.Response(status=204, headers=_PREFLIGHT)
+    return await handler(request)
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns exceptions into answers."""
+    try:
+        return await handler(request)
+    except errors.RequestError as error:
+        return refusal(error)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return web.json_response({"detail": error.reason}, status=error.status, headers=headers)
+    except Exception:
+        _log.exception("http.failed", method=request.method)
+        return web.json_response({"detail": "internal error"}, status=500)
+
+
+async def _allow_all_origins(_: web.Request, response: web.StreamResponse) -> None:
+    """No cookies are used, so any page may call with the token it holds."""
+    response.headers.update(_CORS)
+
+
+_PAGE: Final = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>sana-gateway</title>
+<style>body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 42rem; margin: 3rem auto;
+padding: 0 1rem }} code {{ background: #8881; padding: 0 .2em }}</style>
+<h1>sana-gateway {version}</h1>
+<p>Live, prompt-driven video editing for many users on a shared pool of GPUs.</p>
+<p>Models served: {served}</p>
+<ul>
+<li>Reactor clients: give them this page's URL as their API URL (<code>POST /tokens</code>,
+<code>POST /sessions</code>, WebRTC below <code>/sessions/&lt;id&gt;/transport/webrtc</code>).</li>
+<li>Any language: gRPC, <code>sana_gateway.v1.SessionService</code>, with server reflection.</li>
+<li>Operations: <a href="/livez">/livez</a>, <a href="/readyz">/readyz</a>,
+<a href="/metrics">/metrics</a>.</li>
+</ul>
+</html>
+"""

@@ -1,0 +1,143 @@
+"""What every wire of the gateway is made with, and what it asks of the others.
+
+A wire (plugin group `sana_gateway.ingress`) is constructed with one `IngressServices`
+and offers `async start()`, `async stop(grace)`. It drives the hub through
+`gateway.ports` and makes WebRTC peers through the factory given here, so that no
+wire knows the media transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway import ports
+from sana_gateway.v1 import pool_pb2, session_pb2
+from scheduler.core.ids import Principal
+
+
+class Authenticator(Protocol):
+    """Turns a bearer token into who calls. Plugin group `sana_gateway.auth`."""
+
+    def authenticate(self, token: str | None) -> Principal:
+        """Returns the caller; `None` stands for a call without a token. Never blocks.
+
+        Raises:
+            UnauthenticatedError: The token is missing, wrong or expired.
+        """
+
+
+class DataChannel(Protocol):
+    """An open data channel of a peer."""
+
+    @property
+    def label(self) -> str:
+        """The label the client gave it."""
+
+    @property
+    def buffered_amount(self) -> int:
+        """Bytes handed to `send` that have not left yet."""
+
+    def send(self, data: str | bytes) -> None:
+        """Sends one message. Dropped when the channel has closed."""
+
+    def set_handler(self, handler: Callable[[str | bytes], None]) -> None:
+        """Says who gets the messages that arrive; those before it are kept for it."""
+
+    def set_closed(self, callback: Callable[[], None]) -> None:
+        """Says whom to tell once, when the channel has closed."""
+
+
+class ChannelHandler(Protocol):
+    """Who takes the data channels of a peer."""
+
+    def opened(self, channel: DataChannel) -> None:
+        """A channel is open. Called on the event loop; must return at once."""
+
+
+class Peer(Protocol):
+    """One WebRTC peer connection."""
+
+    async def add_candidates(self, candidates: Sequence[session_pb2.IceCandidate]) -> None:
+        """Adds ways to reach the client."""
+
+    def pause(self, track: str) -> None:
+        """Stops sending a track; an unknown one is no error."""
+
+    def resume(self, track: str) -> None:
+        """Sends a track again, from a keyframe on."""
+
+    def request_camera_keyframe(self) -> None:
+        """Asks the client for a keyframe of its camera, if it publishes here."""
+
+    async def close(self) -> None:
+        """Ends it, and what it did to its connection. Repeating it is no error."""
+
+
+class PeerFactory(Protocol):
+    """Makes WebRTC peers."""
+
+    async def answer(
+        self,
+        connection: ports.Connection,
+        sdp: str,
+        tracks: Mapping[str, str],
+        *,
+        channels: ChannelHandler | None = None,
+        on_closed: Callable[[], None],
+    ) -> tuple[Peer, str]:
+        """Answers an offer with a peer that carries the media of `connection`.
+
+        Args:
+            connection: Whose media; it is the caller's to close.
+            sdp: The offer.
+            tracks: Name of the track (`camera`, `main_video`) by the mid of its section.
+            channels: Who takes its data channels; without one they are refused.
+            on_closed: Called once when the transport has failed or was closed.
+
+        Returns:
+            The peer, and the SDP answer with all of the server's candidates.
+
+        Raises:
+            BadOfferError: The offer has no video, or no codec that we speak.
+            LimitError: Too many peers.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class IngressSettings:
+    """What the wires need to know of the settings."""
+
+    grpc_address: str = "127.0.0.1:50051"
+    """Where gRPC listens, `host:port`; port 0 takes a free one."""
+    http_address: str = "127.0.0.1:8080"
+    """Where HTTP listens, `host:port`; port 0 takes a free one."""
+    public_url: str | None = None
+    """URL under which clients reach HTTP, where it is not the one they asked."""
+    max_upload_bytes: int = 2 * 1024**3
+    """Size of one upload."""
+    upload_session_bytes: int = 4 * 1024**3
+    """Size of all uploads of one session."""
+    max_connections: int = 16
+    """Connections of one session at once."""
+    max_streams: int = 4096
+    """gRPC calls in progress at once; further ones are refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngressServices:
+    """What a wire is made with."""
+
+    hub: ports.Hub
+    """The sessions."""
+    uploads: ports.Uploads
+    """The clips."""
+    auth: Authenticator
+    """Who calls."""
+    peers: PeerFactory
+    """WebRTC."""
+    pool: Callable[[], Awaitable[pool_pb2.DescribePoolResponse]]
+    """Asks the scheduler for the operator's view."""
+    settings: IngressSettings = field(default_factory=IngressSettings)
+    """Addresses and limits."""

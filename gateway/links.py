@@ -1,0 +1,228 @@
+"""Links to model actors: one channel each, with a control and a media stream.
+
+A link outlives no break: when a stream ends the link is dead, its sessions are told,
+and each finds its actor anew through the scheduler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+import grpc
+import structlog
+
+from sana_gateway_internal.v1 import stream_pb2, stream_pb2_grpc
+from scheduler.core.errors import SanaGatewayError
+
+log = structlog.get_logger(__name__)
+
+CONTROL_QUEUE = 8192
+"""Requests that may wait for an actor; past it the link counts as dead."""
+CAMERA_QUEUE = 256
+"""Camera frames that may wait for an actor; past it a session's frames are dropped up to
+its next keyframe."""
+HELLO_TIMEOUT_S = 5.0
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+
+class LinkDeadError(SanaGatewayError):
+    """The actor does not answer, or no longer."""
+
+
+class LinkedSession(Protocol):
+    """A session, as its link sees it."""
+
+    def control(self, response: stream_pb2.ControlResponse) -> None:
+        """Something happened at the actor."""
+
+    def packet(self, packet: stream_pb2.VideoPacket) -> None:
+        """A frame of an output came."""
+
+    def link_lost(self) -> None:
+        """The actor's streams ended."""
+
+
+class ActorLink:
+    """One actor, as this gateway sees it."""
+
+    def __init__(self, address: str, gateway_id: str) -> None:
+        """Prepares a link; `start` opens it."""
+        self.address = address
+        self._gateway_id = gateway_id
+        self._channel = grpc.aio.insecure_channel(
+            address,
+            options=[
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.keepalive_time_ms", 10_000),
+                ("grpc.keepalive_timeout_ms", 2_000),
+            ],
+        )
+        self._stub = stream_pb2_grpc.StreamStub(self._channel)
+        self._sessions: dict[str, LinkedSession] = {}
+        self._control: deque[stream_pb2.ControlRequest] = deque()
+        self._control_ready = asyncio.Event()
+        self._camera: deque[stream_pb2.CameraPacket] = deque()
+        self._camera_ready = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._heard = asyncio.Event()
+        self.dead = False
+
+    async def start(self, lost: Callable[[ActorLink], None]) -> None:
+        """Opens both streams.
+
+        Args:
+            lost: Called once when the link has died.
+
+        Raises:
+            LinkDeadError: The actor does not answer.
+        """
+        self._lost = lost
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                await self._channel.channel_ready()
+        except TimeoutError:
+            await self._channel.close(None)
+            self.dead = True
+            raise LinkDeadError("the actor does not answer") from None
+        hello = stream_pb2.Hello(gateway_id=self._gateway_id)
+        self.send(stream_pb2.ControlRequest(hello=hello))
+        self._tasks = [
+            asyncio.create_task(self._read_control(), name="control"),
+            asyncio.create_task(self._read_media(), name="media"),
+        ]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+
+    async def close(self) -> None:
+        """Ends the link."""
+        self.dead = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._channel.close(None)
+
+    def join(self, session_id: str, session: LinkedSession, token: str) -> None:
+        """Takes part in a session; the actor answers opened or refused."""
+        self._sessions[session_id] = session
+        opening = stream_pb2.Open(session_id=session_id, token=token)
+        self.send(stream_pb2.ControlRequest(open=opening))
+
+    def leave(self, session_id: str) -> None:
+        """Takes part no longer."""
+        if self._sessions.pop(session_id, None) is not None and not self.dead:
+            leave = stream_pb2.Leave(session_id=session_id)
+            self.send(stream_pb2.ControlRequest(leave=leave))
+
+    def send(self, request: stream_pb2.ControlRequest) -> None:
+        """Sends on the control stream."""
+        if self.dead:
+            return
+        if len(self._control) >= CONTROL_QUEUE:
+            self._die("control_queue_full")
+            return
+        self._control.append(request)
+        self._control_ready.set()
+
+    def camera(self, packet: stream_pb2.CameraPacket) -> bool:
+        """Sends a camera frame; False when there was no room for it."""
+        if self.dead or len(self._camera) >= CAMERA_QUEUE:
+            return False
+        self._camera.append(packet)
+        self._camera_ready.set()
+        return True
+
+    async def _read_control(self) -> None:
+        async for response in self._stub.Control(self._controls()):
+            self._heard.set()
+            kind = response.WhichOneof("response")
+            if kind is None:
+                continue
+            session = self._sessions.get(getattr(response, kind).session_id)
+            if session is not None:
+                session.control(response)
+
+    async def _read_media(self) -> None:
+        # The actor takes media only of gateways whose hello it has read.
+        await self._heard.wait()
+        metadata = (("gateway-id", self._gateway_id),)
+        async for batch in self._stub.Media(self._cameras(), metadata=metadata):
+            for packet in batch.packets:
+                session = self._sessions.get(packet.session_id)
+                if session is not None:
+                    session.packet(packet)
+
+    async def _controls(self) -> AsyncIterator[stream_pb2.ControlRequest]:
+        while True:
+            while self._control:
+                yield self._control.popleft()
+            await self._control_ready.wait()
+            self._control_ready.clear()
+
+    async def _cameras(self) -> AsyncIterator[stream_pb2.MediaRequest]:
+        while True:
+            await self._camera_ready.wait()
+            self._camera_ready.clear()
+            while self._camera:
+                # A frame at a time: it is handed on when it is complete, not batched.
+                yield stream_pb2.MediaRequest(packets=[self._camera.popleft()])
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        reason = error.code().name if isinstance(error, grpc.aio.AioRpcError) else "stream_ended"
+        self._die(reason)
+
+    def _die(self, reason: str) -> None:
+        if self.dead:
+            return
+        self.dead = True
+        log.warning("link.lost", reason=reason)
+        sessions, self._sessions = self._sessions, {}
+        self._lost(self)
+        for session in sessions.values():
+            session.link_lost()
+
+
+class ActorLinks:
+    """The links of this gateway, made when first needed."""
+
+    def __init__(self, gateway_id: str) -> None:
+        """Prepares; nothing is opened yet."""
+        self._gateway_id = gateway_id
+        self._links: dict[str, asyncio.Task[ActorLink]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def get(self, address: str) -> ActorLink:
+        """Returns the link to an actor, opening it if need be.
+
+        Raises:
+            LinkDeadError: The actor does not answer.
+        """
+        task = self._links.get(address)
+        if task is None or (task.done() and (task.exception() or task.result().dead)):
+            task = self._links[address] = asyncio.create_task(self._open(address))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Ends all links."""
+        for task in self._links.values():
+            task.cancel()
+        for result in await asyncio.gather(*self._links.values(), return_exceptions=True):
+            if isinstance(result, ActorLink):
+                await result.close()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    async def _open(self, address: str) -> ActorLink:
+        link = ActorLink(address, self._gateway_id)
+        await link.start(self._link_lost)
+        return link
+
+    def _link_lost(self, link: ActorLink) -> None:
+        self._links.pop(link.address, None)
+        task = asyncio.create_task(link.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

@@ -1,0 +1,175 @@
+"""The gateway's side of `Placement`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import grpc
+import structlog
+
+from sana_gateway.v1 import pool_pb2
+from sana_gateway_internal.v1 import placement_pb2, placement_pb2_grpc
+from scheduler import wire
+from scheduler.core.errors import SanaGatewayError
+from scheduler.core.ids import Principal
+from scheduler.placement_status import error_of
+from scheduler.process.telemetry import inject
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 0.5
+"""Pause before a broken presence stream is opened anew."""
+POLL_S = 1.0
+"""How often the pool is asked which models it serves."""
+FIRST_POLL_S = 0.1
+"""The same while it serves none yet."""
+
+
+class SchedulerAwayError(SanaGatewayError):
+    """The scheduler does not answer just now."""
+
+
+class PlacementClient:
+    """Places, finds and releases sessions; reports who is connected."""
+
+    def __init__(self, address: str, gateway_id: str) -> None:
+        """Prepares a connection to the scheduler at `address`."""
+        self._channel = grpc.aio.insecure_channel(address)
+        self._stub = placement_pb2_grpc.PlacementStub(self._channel)
+        self._gateway_id = gateway_id
+        self._changed: dict[str, int] = {}
+        self._changed_event = asyncio.Event()
+        self.served: tuple[str, ...] = ()
+        """Names that clients may ask for, as last heard."""
+        self.serving = asyncio.Event()
+        """Set while there is a model to ask for."""
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        await self._channel.close(None)
+
+    async def place(
+        self, session_id: str, model: str, principal: Principal, waited_s: float
+    ) -> AsyncIterator[placement_pb2.PlaceResponse]:
+        """Asks for a place; yields the queue position until the lease, which comes last.
+
+        Raises:
+            UnknownModelError: The model is not served.
+            NoCapacityError: The queue is full.
+            SchedulerAwayError: No answer; the caller may ask again, with its time waited.
+        """
+        request = placement_pb2.PlaceRequest(
+            session_id=session_id,
+            model=model,
+            principal=wire.principal_out(principal),
+            gateway_id=self._gateway_id,
+            waited_us=int(waited_s * 1e6),
+        )
+        try:
+            async for response in self._stub.Place(request, metadata=_metadata()):
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from None
+
+    async def find(self, session_id: str) -> placement_pb2.Lease:
+        """Returns the lease of a session placed through any gateway.
+
+        Raises:
+            UnknownSessionError: There is none.
+            SchedulerAwayError: No answer.
+        """
+        request = placement_pb2.FindRequest(session_id=session_id, gateway_id=self._gateway_id)
+        try:
+            answer = await self._stub.Find(request, metadata=_metadata(), timeout=5.0)
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from None
+        return answer.lease
+
+    async def release(self, session_id: str, reason: str) -> None:
+        """Ends a session. With the scheduler away the reconnect window ends it later."""
+        request = placement_pb2.ReleaseRequest(session_id=session_id, reason=reason)
+        try:
+            await self._stub.Release(request, metadata=_metadata(), timeout=5.0)
+        except grpc.aio.AioRpcError as error:
+            log.warning("release.failed", session_id=session_id, code=error.code().name)
+
+    async def describe_pool(self) -> pool_pb2.DescribePoolResponse:
+        """Returns the operator's view.
+
+        Raises:
+            SchedulerAwayError: No answer.
+        """
+        request = placement_pb2.DescribePoolRequest()
+        try:
+            answer = await self._stub.DescribePool(request, timeout=5.0)
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from None
+        return answer.pool
+
+    def connections(self, session_id: str, count: int) -> None:
+        """Reports how many connections a session has here."""
+        self._changed[session_id] = count
+        self._changed_event.set()
+
+    async def run_presence(
+        self, counts: Callable[[], Mapping[str, int]], ended: Callable[[str, str], None]
+    ) -> None:
+        """Keeps the standing report open until cancelled.
+
+        Args:
+            counts: All counts as they are now, for the first report of a stream.
+            ended: Called with session id and reason for every session that ended.
+        """
+        while True:
+            try:
+                async for response in self._stub.Presence(self._reports(counts)):
+                    ended(response.session_id, response.reason)
+            except grpc.aio.AioRpcError as error:
+                log.warning("presence.lost", code=error.code().name)
+            await asyncio.sleep(RETRY_S)
+
+    async def run_poll(self) -> None:
+        """Keeps `served` fresh until cancelled."""
+        while True:
+            try:
+                pool = await self.describe_pool()
+            except SchedulerAwayError:
+                self.served = ()
+            else:
+                names = (name for actor in pool.actors if actor.healthy for name in actor.names)
+                self.served = tuple(dict.fromkeys(names))
+            if self.served:
+                self.serving.set()
+            else:
+                self.serving.clear()
+            await asyncio.sleep(POLL_S if self.served else FIRST_POLL_S)
+
+    async def _reports(
+        self, counts: Callable[[], Mapping[str, int]]
+    ) -> AsyncIterator[placement_pb2.PresenceRequest]:
+        self._changed = dict(counts())
+        first = True
+        while True:
+            changed, self._changed = self._changed, {}
+            if changed or first:
+                first = False
+                yield placement_pb2.PresenceRequest(
+                    gateway_id=self._gateway_id,
+                    connections=[
+                        placement_pb2.Connections(session_id=session_id, count=count)
+                        for session_id, count in changed.items()
+                    ],
+                )
+            await self._changed_event.wait()
+            self._changed_event.clear()
+
+    def _error(self, error: grpc.aio.AioRpcError) -> SanaGatewayError:
+        return error_of(error) or SchedulerAwayError(
+            f"the scheduler does not answer: {error.code().name}"
+        )
+
+
+def _metadata() -> tuple[tuple[str, str], ...]:
+    traceparent = inject()
+    return (("traceparent", traceparent),) if traceparent else ()

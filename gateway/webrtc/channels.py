@@ -1,0 +1,75 @@
+"""Data channels of a peer, as the wires see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from aiortc import InvalidStateError, RTCDataChannel
+
+MAX_CHANNELS: Final = 8
+"""Channels that one peer may open; Reactor's clients open two."""
+MAX_EARLY_MESSAGES: Final = 64
+"""Messages kept for a handler that is not there yet; one more closes the channel."""
+
+
+class AiortcChannel:
+    """An open data channel; implements `gateway.ingress.DataChannel`."""
+
+    def __init__(self, channel: RTCDataChannel) -> None:
+        self._channel = channel
+        self._handler: Callable[[str | bytes], None] | None = None
+        self._early: list[str | bytes] = []
+        self._closed = False
+        self._on_closed: Callable[[], None] | None = None
+        channel.on("message", self._message)
+        channel.on("close", self.lost)
+
+    @property
+    def label(self) -> str:
+        """The label the client gave it."""
+        return self._channel.label
+
+    @property
+    def buffered_amount(self) -> int:
+        """Bytes handed to `send` that have not left yet."""
+        return self._channel.bufferedAmount
+
+    def send(self, data: str | bytes) -> None:
+        """Sends one message. Dropped when the channel has closed."""
+        if not self._closed:
+            try:
+                self._channel.send(data)
+            except (InvalidStateError, ConnectionError):
+                self.lost()
+
+    def set_handler(self, handler: Callable[[str | bytes], None]) -> None:
+        """Says who gets the messages that arrive; those before it are kept for it."""
+        self._handler = handler
+        early, self._early = self._early, []
+        for data in early:
+            handler(data)
+
+    def set_closed(self, callback: Callable[[], None]) -> None:
+        """Says whom to tell once, when the channel has closed."""
+        if self._closed:
+            callback()
+        else:
+            self._on_closed = callback
+
+    def lost(self) -> None:
+        """The channel or its peer has closed. Repeating it is no error."""
+        if not self._closed:
+            self._closed = True
+            self._early.clear()
+            if self._on_closed is not None:
+                self._on_closed()
+
+    def _message(self, data: str | bytes) -> None:
+        if self._handler is not None:
+            self._handler(data)
+        elif len(self._early) < MAX_EARLY_MESSAGES:
+            self._early.append(data)
+        elif not self._closed:
+            self._channel.close()
+            self.lost()

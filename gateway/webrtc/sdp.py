@@ -1,0 +1,245 @@
+"""What we read in an SDP offer, and the little we change in offer and answer. Pure.
+
+The negotiation itself is aiortc's. This module looks at an offer first, so that a bad
+one costs nothing, and hands on a text without the surprises that a peer connection
+trips over: candidates are taken out (they are added one by one, tolerantly), the BUNDLE
+group is in the order of the sections, and every section says its direction.
+
+Sources: RFC 8866 (SDP), RFC 8839 (candidates), RFC 6184 section 8 (H.264 parameters),
+RFC 9143 (BUNDLE); `x-reactor-frame-metadata` is a session attribute of Reactor's clients.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sana_gateway.v1 import media_pb2
+from scheduler.core.errors import BadOfferError
+
+MAX_OFFER_BYTES: Final = 256 * 1024
+"""A longer offer is refused unread."""
+MAX_SECTIONS: Final = 16
+"""Media sections of one offer; each costs a transceiver."""
+MAX_CANDIDATES: Final = 64
+"""Remote candidates of one peer; each is an address that we send checks to."""
+
+FRAME_METADATA: Final = "a=x-reactor-frame-metadata:1"
+"""Offers, and accepts, a trailer with the frame's number after every encoded frame."""
+
+_MEDIA = re.compile(r"m=(\S+) (\d+) (\S+) (.+)")
+_DIRECTIONS: Final = ("sendrecv", "sendonly", "recvonly", "inactive")
+_CANDIDATE_TYPES: Final = ("host", "srflx", "relay")
+
+# profile_idc, mask and value of the constraint flags (RFC 6184 table 5), for the profiles
+# whose decoders read the constrained baseline that we send.
+_BASELINE_PROFILES: Final = (
+    (0x42, 0x0F, 0x00),
+    (0x4D, 0x8F, 0x80),
+    (0x58, 0x8F, 0x80),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A way to reach the client over UDP."""
+
+    foundation: str
+    priority: int
+    host: str
+    """An IP address, never a name."""
+    port: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One media section of an offer."""
+
+    mid: str
+    kind: str
+    """`video`, `audio` or `application`."""
+    direction: str
+    """`sendrecv`, `sendonly`, `recvonly` or `inactive`, seen from the client."""
+    codecs: tuple[media_pb2.Codec.ValueType, ...]
+    """Those of our codecs that it lists, in its order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An offer that can be answered."""
+
+    sdp: str
+    """The text for the peer connection, without candidates."""
+    sections: tuple[Section, ...]
+    candidates: tuple[Candidate, ...]
+    """Those that can be used, each once."""
+    frame_metadata: bool
+    """Whether the client reads the frame trailer."""
+
+
+def parse_offer(text: str) -> Offer:
+    """Reads an offer.
+
+    Raises:
+        BadOfferError: It is no SDP, too long, has no video, or its sections are not
+            bundled into one transport.
+    """
+    if len(text) > MAX_OFFER_BYTES or len(text.encode(errors="replace")) > MAX_OFFER_BYTES:
+        raise BadOfferError("the offer is too long")
+    session, media = _split(text)
+    if not media or not session or not session[0].startswith("v=0"):
+        raise BadOfferError("the offer is no SDP with media sections")
+    if len(media) > MAX_SECTIONS:
+        raise BadOfferError("the offer has too many media sections")
+    sections = tuple(_section(lines) for lines in media)
+    if not all(_has_fingerprint(session) or _has_fingerprint(lines) for lines in media):
+        raise BadOfferError("the offer has no fingerprint to know the client by")
+    mids = [section.mid for section in sections]
+    if len(set(mids)) != len(mids):
+        raise BadOfferError("the offer has two media sections with one mid")
+    if not any(section.kind == "video" for section in sections):
+        raise BadOfferError("the offer has no video section")
+    lines = _bundled(session, mids)
+    for section, section_lines in zip(sections, media, strict=True):
+        lines += _without_candidates(section_lines)
+        if not any(line[2:] in _DIRECTIONS for line in section_lines if line.startswith("a=")):
+            lines.append(f"a={section.direction}")
+    return Offer(
+        sdp="\r\n".join(lines) + "\r\n",
+        sections=sections,
+        candidates=_candidates(media),
+        frame_metadata=FRAME_METADATA in session,
+    )
+
+
+def parse_candidate(line: str) -> Candidate | None:
+    """Reads a candidate line, with or without `a=` and `candidate:`.
+
+    Returns:
+        The candidate, or None for one that we cannot use: an end-of-candidates mark, TCP,
+        a name (mDNS names are only known in the client's own network), or no candidate.
+    """
+    words = line.strip().removeprefix("a=").removeprefix("candidate:").split()
+    if len(words) < 8 or words[6] != "typ":
+        return None
+    foundation, component, transport, priority, host, port, _, kind = words[:8]
+    if component != "1" or transport.lower() != "udp" or kind not in _CANDIDATE_TYPES:
+        return None
+    if not (_is_number(priority, 2**32) and _is_number(port, 2**16) and port != "0"):
+        return None
+    if not _is_address(host) or len(foundation) > 32:
+        return None
+    return Candidate(foundation, int(priority), host, int(port), kind)
+
+
+def with_frame_metadata(answer: str) -> str:
+    """Adds the session attribute that accepts the frame trailer to an answer."""
+    session, separator, media = answer.partition("\r\nm=")
+    return f"{session}\r\n{FRAME_METADATA}{separator}{media}"
+
+
+def _split(text: str) -> tuple[list[str], list[list[str]]]:
+    """Returns the lines of the session and those of each media section."""
+    session: list[str] = []
+    media: list[list[str]] = []
+    for raw in text.splitlines():
+        line = raw.strip()
+        if line.startswith("m="):
+            media.append([line])
+        elif line:
+            (media[-1] if media else session).append(line)
+    return session, media
+
+
+def _has_fingerprint(lines: Sequence[str]) -> bool:
+    return any(line.startswith("a=fingerprint:") for line in lines)
+
+
+def _section(lines: Sequence[str]) -> Section:
+    first = _MEDIA.fullmatch(lines[0])
+    mids = [line[6:] for line in lines if line.startswith("a=mid:")]
+    if first is None or len(mids) != 1 or not mids[0] or len(mids[0]) > 64:
+        raise BadOfferError("a media section of the offer is malformed or has no mid")
+    kind = first[1]
+    if kind not in ("video", "audio", "application"):
+        raise BadOfferError("the offer has a media section of unknown kind")
+    directions = [line[2:] for line in lines if line[2:] in _DIRECTIONS]
+    return Section(
+        mid=mids[0],
+        kind=kind,
+        direction=directions[0] if directions else "sendrecv",
+        codecs=_codecs(first[4].split(), lines) if kind == "video" else (),
+    )
+
+
+def _codecs(
+    payload_types: Sequence[str], lines: Sequence[str]
+) -> tuple[media_pb2.Codec.ValueType, ...]:
+    names = _attributes("a=rtpmap:", lines)
+    parameters = _attributes("a=fmtp:", lines)
+    found: dict[media_pb2.Codec.ValueType, None] = {}
+    for payload_type in payload_types:
+        name = names.get(payload_type, "").lower()
+        if name == "vp8/90000":
+            found[media_pb2.CODEC_VP8] = None
+        elif name == "h264/90000" and _is_our_h264(parameters.get(payload_type, "")):
+            found[media_pb2.CODEC_H264] = None
+    return tuple(found)
+
+
+def _attributes(prefix: str, lines: Sequence[str]) -> dict[str, str]:
+    """Returns attributes of the form `<prefix><payload type> <value>`."""
+    pairs = (line[len(prefix) :].partition(" ") for line in lines if line.startswith(prefix))
+    return {payload_type: value.strip() for payload_type, _, value in pairs}
+
+
+def _is_our_h264(parameters: str) -> bool:
+    """Whether the client reads fragmented packets of constrained baseline."""
+    pairs = (pair.partition("=") for pair in parameters.split(";"))
+    values = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    profile = values.get("profile-level-id", "42e01f")
+    if values.get("packetization-mode", "0") != "1" or not re.fullmatch("[0-9a-fA-F]{6}", profile):
+        return False
+    profile_idc, constraints = int(profile[0:2], 16), int(profile[2:4], 16)
+    return any(
+        profile_idc == idc and constraints & mask == value
+        for idc, mask, value in _BASELINE_PROFILES
+    )
+
+
+def _bundled(session: Sequence[str], mids: Sequence[str]) -> list[str]:
+    """Returns the session's lines with one BUNDLE group in the order of the sections."""
+    groups = [set(line.split()[1:]) for line in session if line.startswith("a=group:BUNDLE")]
+    if len(mids) > 1 and set(mids) not in groups:
+        raise BadOfferError("the media sections of the offer are not bundled")
+    rest = [line for line in session if not line.startswith("a=group:BUNDLE")]
+    return [*_without_candidates(rest), f"a=group:BUNDLE {' '.join(mids)}"]
+
+
+def _without_candidates(lines: Sequence[str]) -> list[str]:
+    dropped = ("a=candidate:", "a=end-of-candidates")
+    return [line for line in lines if not line.startswith(dropped)]
+
+
+def _candidates(media: Sequence[Sequence[str]]) -> tuple[Candidate, ...]:
+    lines = (line for section in media for line in section if line.startswith("a=candidate:"))
+    parsed = dict.fromkeys(parse_candidate(line) for line in lines)
+    return tuple(candidate for candidate in parsed if candidate is not None)[:MAX_CANDIDATES]
+
+
+def _is_number(text: str, limit: int) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < limit
+
+
+def _is_address(host: str) -> bool:
+    if "%" in host:
+        return False
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return not (address.is_multicast or address.is_unspecified)

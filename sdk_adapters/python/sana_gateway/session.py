@@ -1,0 +1,301 @@
+"""One editing session, as a client sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from sana_gateway.attachment import Attachment
+from sana_gateway.errors import SessionClosedError, UnknownSessionError
+from sana_gateway.media import CodecName, Watch, publish
+from sana_gateway.observed import Messages, Observed
+from sana_gateway.uploads import Progress, Uploader, described, opened
+from sana_gateway.v1 import command_pb2, media_pb2, message_pb2, session_pb2
+
+if TYPE_CHECKING:
+    from sana_gateway.client import Client
+
+ModeName = Literal["live", "file"]
+_MODES: dict[str, command_pb2.Mode.ValueType] = {
+    "live": command_pb2.MODE_LIVE,
+    "file": command_pb2.MODE_FILE,
+}
+
+
+class Session:
+    """A session: its commands, its messages and its media. Made by `Client`.
+
+    Every command returns once the session has accepted it, and raises `CommandRejected`
+    when it is refused. A lost connection is taken up again behind the scenes.
+    """
+
+    def __init__(self, client: Client, session_id: str, *, owned: bool) -> None:
+        self.session_id = session_id
+        """Id of the session."""
+        self._client = client
+        self._owned = owned
+        self._observed = Observed()
+        self._attachment = Attachment(
+            stub=client.stub,
+            session_id=session_id,
+            listener=self._observed,
+            policy=client.policy,
+            metadata=client.metadata,
+        )
+        self._attachment.start()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._owned:
+            await self.close()
+        else:
+            await self.detach()
+
+    @property
+    def state(self) -> message_pb2.State | None:
+        """Latest snapshot; the single source of truth. None until the session is ready."""
+        return self._observed.state
+
+    @property
+    def queue_position(self) -> int:
+        """Place in the queue while the session waits, else 0."""
+        return self._observed.queue_position
+
+    @property
+    def gaps(self) -> int:
+        """Reconnects after which messages were missing; the snapshot made up for them."""
+        return self._observed.gaps
+
+    @property
+    def end_reason(self) -> str | None:
+        """Why the session ended, for people; None until then."""
+        return self._observed.end_reason
+
+    @property
+    def revision(self) -> int:
+        """Highest revision seen."""
+        return self._attachment.revision or 0
+
+    async def close(self) -> None:
+        """Ends the session and frees what it held. Ending an ended one is no error."""
+        linger = 0.0
+        try:
+            with suppress(UnknownSessionError, SessionClosedError):
+                await self._client.close_session(self.session_id)
+                linger = 1.0
+        finally:
+            await self._attachment.stop(linger=linger)
+
+    async def detach(self) -> None:
+        """Leaves the session running; the service keeps it for a while."""
+        await self._attachment.stop()
+
+    async def describe(self) -> session_pb2.Session:
+        """Returns the session as the service sees it, with what its model can do."""
+        return await self._client.get_session(self.session_id)
+
+    async def ready(self, timeout: float | None = None) -> message_pb2.State:  # noqa: ASYNC109
+        """Waits until the session has its place, and returns its first snapshot.
+
+        Raises:
+            TimeoutError: It still waits.
+            GatewayError: It ended, or cannot be reached.
+        """
+        return await self.wait_for(lambda _: True, timeout)
+
+    async def wait_for(
+        self,
+        condition: Callable[[message_pb2.State], object],
+        timeout: float | None = None,  # noqa: ASYNC109 - what callers expect
+    ) -> message_pb2.State:
+        """Waits until a snapshot satisfies a condition, and returns it.
+
+        Args:
+            condition: Judges a snapshot.
+            timeout: Seconds to wait at most; None waits for ever.
+
+        Raises:
+            TimeoutError: No such snapshot came in time.
+            GatewayError: The session ended, or cannot be reached.
+        """
+        async with asyncio.timeout(timeout):
+            return await self._observed.wait_for(condition)
+
+    def on(self, kind: str, callback: Callable[[Any], None]) -> Callable[[], None]:
+        """Calls back whenever something of a kind happens.
+
+        Args:
+            kind: A payload of `Message`, such as `state` or `chunk_complete` (called with the
+                payload), `message` (with every whole message), `queue` (with a QueueUpdate)
+                or `ended` (with the reason).
+            callback: Must return at once.
+
+        Returns:
+            Stops calling.
+        """
+        return self._observed.on(kind, callback)
+
+    def messages(self) -> Messages:
+        """Returns the messages from now on, for `async for`."""
+        return self._observed.messages()
+
+    async def set_mode(self, mode: ModeName) -> None:
+        """Chooses the source of video: `live` or `file`."""
+        await self._command(set_mode=command_pb2.SetMode(mode=_MODES[mode]))
+
+    async def set_video(self, video: command_pb2.FileRef) -> None:
+        """Stages an uploaded clip."""
+        await self._command(set_video=command_pb2.SetVideo(video=video))
+
+    async def set_prompt(self, prompt: str) -> None:
+        """Sets or changes the prompt; it takes effect at the next chunk."""
+        await self._command(set_prompt=command_pb2.SetPrompt(prompt=prompt))
+
+    async def set_seed(self, seed: int) -> None:
+        """Sets the noise seed of the next start, 0 to 2**53-1."""
+        await self._command(set_seed=command_pb2.SetSeed(seed=seed))
+
+    async def start(self) -> None:
+        """Begins a run. Needs a prompt and a source for the present mode."""
+        await self._command(start=command_pb2.Start())
+
+    async def pause(self) -> None:
+        """Halts after the chunk under way."""
+        await self._command(pause=command_pb2.Pause())
+
+    async def resume(self) -> None:
+        """Goes on after a pause."""
+        await self._command(resume=command_pb2.Resume())
+
+    async def reset(self) -> None:
+        """Aborts the run and drops clip, prompt and progress; keeps mode and seed."""
+        await self._command(reset=command_pb2.Reset())
+
+    async def upload(
+        self,
+        source: bytes | str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        mime_type: str | None = None,
+        progress: Progress | None = None,
+    ) -> command_pb2.FileRef:
+        """Uploads a clip; goes on after interruptions.
+
+        Args:
+            source: The clip itself, or the path of its file.
+            name: Name to give along.
+            mime_type: MIME type to give along; guessed from the name.
+            progress: Called with the bytes sent and the whole size.
+
+        Returns:
+            The reference for `set_video`.
+
+        Raises:
+            CallError: The upload was refused.
+            OSError: The file cannot be read.
+        """
+        file, size = await opened(source)
+        try:
+            chosen, kind = described(source, name, mime_type)
+            start = session_pb2.UploadStart(
+                session_id=self.session_id, name=chosen, mime_type=kind, size=size
+            )
+            client = self._client
+            uploader = Uploader(client.stub, client.policy, client.metadata, start, file, progress)
+            return await uploader.run()
+        finally:
+            await asyncio.to_thread(file.close)
+
+    def watch(self, codec: CodecName | None = None) -> Watch:
+        """Watches main_video over gRPC: encoded frames, each when it is due.
+
+        Args:
+            codec: `h264` or `vp8`; None lets the service choose.
+        """
+        return Watch(self._client.stub, self._client.metadata(), self.session_id, codec)
+
+    async def publish(
+        self,
+        frames: AsyncIterable[media_pb2.CameraFrame],
+        codec: CodecName,
+        *,
+        on_keyframe: Callable[[], None] | None = None,
+    ) -> None:
+        """Publishes the camera over gRPC until the frames end.
+
+        Args:
+            frames: Encoded frames in order; `timestamp_us` never falls.
+            codec: What they are encoded in.
+            on_keyframe: Called when the service needs a keyframe.
+
+        Raises:
+            PublisherTakenError: Another connection publishes.
+            CallError: The call failed.
+        """
+        client = self._client
+        await publish(client.stub, client.metadata(), self.session_id, frames, codec, on_keyframe)
+
+    async def offer(
+        self, sdp: str, tracks: Mapping[str, str], *, connection_id: int = 0
+    ) -> tuple[int, str]:
+        """Offers a WebRTC peer connection for this session's media.
+
+        Args:
+            sdp: The offer.
+            tracks: Name of the track (`main_video`, `camera`) by the mid of its section.
+            connection_id: The peer to replace; 0 makes a new one.
+
+        Returns:
+            The peer's number, and the SDP answer with all of the service's candidates.
+
+        Raises:
+            BadOfferError: The offer has no video, or no codec that the service speaks.
+        """
+        mapped = [session_pb2.TrackMapping(mid=mid, name=name) for mid, name in tracks.items()]
+        response = await self._client.signal(
+            session_pb2.SignalRequest(
+                session_id=self.session_id,
+                connection_id=connection_id,
+                offer=session_pb2.Offer(sdp=sdp, tracks=mapped),
+            )
+        )
+        return response.connection_id, response.sdp_answer
+
+    async def candidates(
+        self, connection_id: int, candidates: Iterable[session_pb2.IceCandidate]
+    ) -> None:
+        """Trickles ICE candidates of a peer."""
+        await self._client.signal(
+            session_pb2.SignalRequest(
+                session_id=self.session_id,
+                connection_id=connection_id,
+                candidates=session_pb2.IceCandidates(candidates=candidates),
+            )
+        )
+
+    async def hangup(self, connection_id: int) -> None:
+        """Ends a peer; ending one that is gone is no error."""
+        await self._client.signal(
+            session_pb2.SignalRequest(
+                session_id=self.session_id,
+                connection_id=connection_id,
+                hangup=session_pb2.Hangup(),
+            )
+        )
+
+    async def _command(self, **command: Any) -> None:  # noqa: ANN401 - one field of Command
+        made = command_pb2.Command(command_id=uuid.uuid4().hex, **command)
+        async with asyncio.timeout(self._client.command_timeout):
+            await self._attachment.command(made)

@@ -1,0 +1,113 @@
+"""Unmodified Reactor SDKs drive the whole service, each in its own environment.
+
+The scripts beside this file run the documented live and file examples step by step and
+print what they saw; what must hold in every flow is checked there, the rest here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+LIMIT_S = 120
+
+
+def _python(name: str, variable: str) -> Path:
+    return Path(os.environ.get(variable) or ROOT / ".venvs" / name / "bin" / "python")
+
+
+CLIENTS = {
+    "native": (HERE / "client_native.py", _python("reactor-native", "REACTOR_NATIVE_PYTHON")),
+    "py08": (HERE / "client_py08.py", _python("reactor-py08", "REACTOR_PY08_PYTHON")),
+}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of 57 frames: a window of 33 and one of 24."""
+    path = tmp_path_factory.mktemp("clips") / "moving.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 640, 352, "yuv420p"
+        for number in range(57):
+            picture = np.full((352, 640, 3), 90, np.uint8)
+            picture[:, number * 8 : number * 8 + 40] = (220, 40, 40)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+async def drive(client: str, url: str, mode: str, flow: str, clip: Path | str = "") -> Any:
+    """Runs a client to its end and returns its report, which says that all went well."""
+    script, python = CLIENTS[client]
+    assert python.exists(), f"{python} is missing; `make setup` makes it"
+    process = await asyncio.create_subprocess_exec(
+        *(str(python), str(script), url, mode, flow, str(clip), "--timeout", str(LIMIT_S - 20)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    lines = out.decode().splitlines()
+    assert lines, err.decode()[-4000:]
+    report = json.loads(lines[-1])
+    assert report["ok"], f"{report['failure']}\n{report}\n{err.decode()[-4000:]}"
+    assert process.returncode == 0
+    return report
+
+
+@pytest.mark.parametrize("mode", ["cloud", "local"])
+@pytest.mark.parametrize("client", sorted(CLIENTS))
+async def test_the_live_example_works(stack: Any, client: str, mode: str) -> None:
+    report = await drive(client, stack.http_url, mode, "live")
+    assert report["statuses"][:3] == ["connecting", "waiting", "ready"]
+    assert report["clip_refusal"] == "RECORDER_DISABLED"
+    assert report["errors"] == []
+
+
+@pytest.mark.parametrize("mode", ["cloud", "local"])
+@pytest.mark.parametrize("client", sorted(CLIENTS))
+async def test_the_file_example_works(stack: Any, clip: Path, client: str, mode: str) -> None:
+    report = await drive(client, stack.http_url, mode, "file", clip)
+    assert report["frames"] > 0
+    assert report["errors"] == []
+
+
+@pytest.mark.parametrize("client", sorted(CLIENTS))
+async def test_a_session_survives_a_reconnect(stack: Any, client: str) -> None:
+    await drive(client, stack.http_url, "cloud", "reconnect")
+
+
+async def test_a_second_viewer_joins_and_cannot_take_the_camera(stack: Any) -> None:
+    report = await drive("native", stack.http_url, "cloud", "live")
+    assert report["second_publisher"] == "PUBLISHER_SLOT_TAKEN"
+    assert "/events/set_video" in report["schema_paths"]
+
+
+async def test_the_native_client_knows_each_frame_by_its_number(stack: Any, clip: Path) -> None:
+    report = await drive("native", stack.http_url, "cloud", "file", clip)
+    ids = report["frame_ids"]
+    assert len(ids) == report["frames"]
+    assert ids == sorted(set(ids))
+    runs = {each >> 32 for each in ids}
+    assert len(runs) == 2, "the clip was played twice"
+    indices = {(each & 0xFFFFFFFF) - 1 for each in ids}
+    assert min(indices) >= 0
+    assert max(indices) < int(report["video_accepted"]["num_frames"])

@@ -1,0 +1,401 @@
+"""Placement over real gRPC: a scheduler in this process, scripted gateways and actors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from sana_gateway.v1 import pool_pb2, session_pb2
+from sana_gateway_internal.v1 import placement_pb2 as pb
+from sana_gateway_internal.v1 import placement_pb2_grpc
+from scheduler.backends.inprocess import LocalScheduler
+from scheduler.backends.launcher import ActorSpec
+from scheduler.core import errors
+from scheduler.core.errors import ConfigurationError, PluginError
+from scheduler.core.pool_events import PoolRules
+from scheduler.placement_status import error_of
+from scheduler.process.tokens import LeaseTokens
+from scheduler.runtime import SchedulerSettings
+from scheduler.supervision import SupervisionRules
+from tests.fakes.launcher import BrokenShell, EnrollingShell
+
+pytestmark = pytest.mark.integration
+
+SECRET = "0123456789abcdef0123456789abcdef"
+RULES = PoolRules(queue_limit=2, actor_timeout=1.0, start_wait=0.2)
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+FAKES = "tests.fakes.launcher"
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[LocalScheduler]:
+    scheduler = LocalScheduler(settings(f"unix:{tmp_path}/scheduler"))
+    scheduler.start()
+    yield scheduler
+    scheduler.stop()
+
+
+@pytest.fixture
+async def stub(scheduler: LocalScheduler) -> AsyncIterator[Any]:
+    async with asyncio.timeout(30), grpc.aio.insecure_channel(scheduler.address) as channel:
+        yield placement_pb2_grpc.PlacementStub(channel)
+
+
+def settings(address: str, **changes: Any) -> SchedulerSettings:
+    return SchedulerSettings(address=address, lease_secret=SECRET, rules=RULES, **changes)
+
+
+def place_request(session: str, model: str = "model") -> pb.PlaceRequest:
+    principal = pb.Principal(tenant="tenant", scopes=["session"])
+    return pb.PlaceRequest(
+        session_id=session, model=model, principal=principal, gateway_id="gateway"
+    )
+
+
+class Actor:
+    """A scripted actor: registers, then does what a test says."""
+
+    def __init__(self, stub: Any, *, slots: int = 1, held: tuple[pb.HeldSession, ...] = ()) -> None:
+        self._outgoing: asyncio.Queue[pb.EnrollRequest] = asyncio.Queue()
+        self.register = pb.Register(
+            actor_id="a",
+            models=["model", "alias"],
+            address="unix:/actor",
+            capabilities=session_pb2.Capabilities(frame_rate=24.0),
+            resident_slots=slots,
+            chunk_ms=600.0,
+            period_ms=1000.0,
+            sessions=held,
+        )
+        self.call = stub.Enroll(self._requests())
+        self._beating = asyncio.create_task(self._beat())
+
+    async def _requests(self) -> AsyncIterator[pb.EnrollRequest]:
+        yield pb.EnrollRequest(register=self.register)
+        while True:
+            yield await self._outgoing.get()
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(0.2)
+            self._outgoing.put_nowait(pb.EnrollRequest(heartbeat=pb.Heartbeat(chunk_ms=600.0)))
+
+    async def registered(self) -> Actor:
+        await self.call.initial_metadata()
+        return self
+
+    async def order(self) -> pb.EnrollResponse:
+        response = await self.call.read()
+        assert isinstance(response, pb.EnrollResponse), "the stream ended"
+        return response
+
+    async def admit(self, refusal: str = "") -> pb.Admit:
+        admit = (await self.order()).admit
+        admitted = pb.Admitted(session_id=admit.session_id, epoch=admit.epoch, refusal=refusal)
+        self._outgoing.put_nowait(pb.EnrollRequest(admitted=admitted))
+        return admit
+
+    async def close(self) -> None:
+        self._beating.cancel()
+        self.call.cancel()
+        await asyncio.gather(self._beating, return_exceptions=True)
+
+
+async def placed(stub: Any, actor: Actor, session: str) -> pb.Lease:
+    call = stub.Place(place_request(session))
+    await actor.admit()
+    responses = [response async for response in call]
+    lease: pb.Lease = responses[-1].lease
+    return lease
+
+
+async def test_a_session_is_placed_found_and_released(stub: Any) -> None:
+    actor = await Actor(stub).registered()
+    lease = await placed(stub, actor, "s")
+    assert (lease.session_id, lease.actor_id, lease.address) == ("s", "a", "unix:/actor")
+    assert lease.principal == pb.Principal(tenant="tenant", scopes=["session"])
+    assert lease.model == "model"
+    assert lease.capabilities.frame_rate == 24.0
+    assert LeaseTokens(SECRET).verify(lease.token).epoch == lease.epoch
+
+    found = (await stub.Find(pb.FindRequest(session_id="s", gateway_id="other"))).lease
+    assert found.epoch == lease.epoch
+    assert LeaseTokens(SECRET).verify(found.token).gateway == "other"
+
+    await stub.Release(pb.ReleaseRequest(session_id="s", reason="done"))
+    assert (await actor.order()).evict == pb.Evict(session_id="s", epoch=lease.epoch, reason="done")
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await stub.Find(pb.FindRequest(session_id="s", gateway_id="gateway"))
+    assert isinstance(error_of(refusal.value), errors.SessionClosedError)
+    await actor.close()
+
+
+async def test_the_queue_is_told_and_served(stub: Any) -> None:
+    actor = await Actor(stub).registered()
+    await placed(stub, actor, "s")
+    calls = [stub.Place(place_request("x"))]
+    assert (await calls[0].read()).queued.position == 1
+    calls.append(stub.Place(place_request("y")))
+    assert (await calls[1].read()).queued.position == 2
+    calls[0].cancel()
+    assert (await calls[1].read()).queued.position == 1
+    await stub.Release(pb.ReleaseRequest(session_id="s"))
+    assert (await actor.order()).HasField("evict")
+    assert (await actor.admit()).session_id == "y"
+    assert (await calls[1].read()).lease.session_id == "y"
+    await actor.close()
+
+
+async def test_a_refusing_actor_leaves_the_session_waiting(stub: Any) -> None:
+    actor = await Actor(stub).registered()
+    call = stub.Place(place_request("s"))
+    await actor.admit(refusal="no memory")
+    assert (await call.read()).queued.position == 1
+    call.cancel()
+    await actor.close()
+
+
+async def test_errors_arrive_as_what_they_were(stub: Any) -> None:
+    actor = await Actor(stub).registered()
+    await placed(stub, actor, "s")
+    waiting = [stub.Place(place_request(session)) for session in ("x", "y")]
+    for call in waiting:
+        await call.read()
+
+    async def refused(call: Any) -> tuple[grpc.StatusCode, errors.RequestError]:
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await call.read() if hasattr(call, "read") else await call
+        error = error_of(refusal.value)
+        assert error is not None
+        return refusal.value.code(), error
+
+    code, error = await refused(stub.Place(place_request("z")))
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert isinstance(error, errors.NoCapacityError)
+    assert error.retry_after_s == RULES.retry_after
+
+    code, error = await refused(stub.Place(place_request("z", model="other")))
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert isinstance(error, errors.UnknownModelError)
+    assert error.served == ("model", "alias")
+
+    code, error = await refused(stub.Place(place_request("")))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert isinstance(error, errors.BadArgumentError)
+
+    code, error = await refused(stub.Find(pb.FindRequest(session_id="z", gateway_id="gateway")))
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert isinstance(error, errors.UnknownSessionError)
+
+    code, error = await refused(stub.Find(pb.FindRequest(session_id="x", gateway_id="gateway")))
+    assert code is grpc.StatusCode.FAILED_PRECONDITION
+    assert isinstance(error, errors.NotReadyError)
+
+    code, error = await refused(stub.Book(pb.BookRequest(session_id="s", epoch=99)))
+    assert isinstance(error, errors.SessionClosedError)
+    for call in waiting:
+        call.cancel()
+    await actor.close()
+
+
+@pytest.mark.parametrize(
+    "change", [{"resident_slots": 0}, {"period_ms": 0.0}, {"address": ""}, {"actor_id": ""}]
+)
+async def test_a_senseless_registration_is_refused(stub: Any, change: dict[str, Any]) -> None:
+    actor = Actor(stub)
+    for name, value in change.items():
+        setattr(actor.register, name, value)
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await actor.call.read()
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    await actor.close()
+
+
+async def test_compute_is_booked_refused_and_given_back(stub: Any) -> None:
+    actor = await Actor(stub, slots=2).registered()
+    first = await placed(stub, actor, "s1")
+    unbook = pb.UnbookRequest(session_id="s1", epoch=first.epoch)
+    await stub.Unbook(unbook)
+    second = await placed(stub, actor, "s2")
+    await stub.Book(pb.BookRequest(session_id="s2", epoch=second.epoch))
+    refused = await stub.Book(pb.BookRequest(session_id="s1", epoch=first.epoch))
+    assert not refused.booked
+    assert refused.retry_after_us == RULES.retry_after * 1e6
+    waiting = stub.Book(pb.BookRequest(session_id="s1", epoch=first.epoch))
+    await stub.Unbook(pb.UnbookRequest(session_id="s2", epoch=second.epoch))
+    assert (await waiting).booked
+    await actor.close()
+
+
+async def test_presence_keeps_a_session_and_hears_of_its_end(stub: Any) -> None:
+    actor = await Actor(stub).registered()
+    await placed(stub, actor, "s")
+    reports: asyncio.Queue[pb.PresenceRequest] = asyncio.Queue()
+
+    async def requests() -> AsyncIterator[pb.PresenceRequest]:
+        while True:
+            yield await reports.get()
+
+    async def state_becomes(wanted: int) -> None:
+        while True:
+            pool = (await stub.DescribePool(pb.DescribePoolRequest())).pool
+            if pool.sessions[0].state == wanted:
+                return
+
+    presence = stub.Presence(requests())
+    connected = pb.Connections(session_id="s", count=1)
+    reports.put_nowait(pb.PresenceRequest(gateway_id="gateway", connections=[connected]))
+    await state_becomes(pool_pb2.LEASE_STATE_ACTIVE)
+    gone = pb.Connections(session_id="s", count=0)
+    reports.put_nowait(pb.PresenceRequest(gateway_id="gateway", connections=[gone]))
+    await state_becomes(pool_pb2.LEASE_STATE_DETACHED)
+    reports.put_nowait(pb.PresenceRequest(gateway_id="gateway", connections=[connected]))
+    await state_becomes(pool_pb2.LEASE_STATE_ACTIVE)
+    await stub.Release(pb.ReleaseRequest(session_id="s", reason="done"))
+    assert await presence.read() == pb.PresenceResponse(session_id="s", reason="done")
+    presence.cancel()
+    await actor.close()
+
+
+async def test_a_gateway_whose_report_breaks_has_no_connections(stub: Any) -> None:
+    actor = await Actor(stub).registered()
+    await placed(stub, actor, "s")
+
+    async def report() -> AsyncIterator[pb.PresenceRequest]:
+        connected = pb.Connections(session_id="s", count=1)
+        yield pb.PresenceRequest(gateway_id="gateway", connections=[connected])
+        await asyncio.Event().wait()
+
+    presence = stub.Presence(report())
+    await presence.initial_metadata()
+    states = set()
+    pool = (await stub.DescribePool(pb.DescribePoolRequest())).pool
+    states.add(pool.sessions[0].state)
+    presence.cancel()
+    while pool_pb2.LEASE_STATE_DETACHED not in states:
+        pool = (await stub.DescribePool(pb.DescribePoolRequest())).pool
+        states.add(pool.sessions[0].state)
+    assert states == {pool_pb2.LEASE_STATE_ACTIVE, pool_pb2.LEASE_STATE_DETACHED}
+    await actor.close()
+
+
+async def test_the_pool_is_described(stub: Any) -> None:
+    actor = await Actor(stub).registered()
+    lease = await placed(stub, actor, "s")
+    call = stub.Place(place_request("x"))
+    await call.read()
+    await stub.Book(pb.BookRequest(session_id="s", epoch=lease.epoch))
+    pool = (await stub.DescribePool(pb.DescribePoolRequest())).pool
+    [entry] = pool.actors
+    assert (entry.actor_id, entry.model, list(entry.names)) == ("a", "model", ["model", "alias"])
+    assert (entry.healthy, entry.sessions, entry.resident_slots, entry.computing) == (True, 1, 1, 1)
+    assert entry.booked_ms_per_s == pytest.approx(600.0)
+    assert entry.ceiling_ms_per_s == 850.0
+    waiting, running = pool.sessions
+    assert (waiting.session_id, waiting.actor_id) == ("x", "")
+    assert (running.session_id, running.computing, running.tenant) == ("s", True, "tenant")
+    assert running.age.ToNanoseconds() > 0
+    call.cancel()
+    await actor.close()
+
+
+async def test_a_dead_actor_ends_its_sessions(stub: Any) -> None:
+    actor = await Actor(stub).registered()
+    await placed(stub, actor, "s")
+
+    async def report() -> AsyncIterator[pb.PresenceRequest]:
+        yield pb.PresenceRequest(gateway_id="gateway")
+        await asyncio.Event().wait()
+
+    presence = stub.Presence(report())
+    await presence.initial_metadata()
+    await actor.close()
+    assert await presence.read() == pb.PresenceResponse(session_id="s", reason="its worker died")
+    presence.cancel()
+
+
+async def test_the_trace_of_the_caller_reaches_the_actor(stub: Any) -> None:
+    actor = await Actor(stub).registered()
+    call = stub.Place(place_request("s"), metadata=(("traceparent", TRACEPARENT),))
+    admit = await actor.admit()
+    assert admit.traceparent.split("-")[1] == TRACEPARENT.split("-")[1]
+    await call.read()
+    await actor.close()
+
+
+async def test_a_restarted_scheduler_learns_from_the_actors(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/scheduler"
+    held = pb.HeldSession(
+        session_id="s", epoch=7, computing=True, principal=pb.Principal(tenant="t"), model="model"
+    )
+    for _ in range(2):
+        scheduler = LocalScheduler(settings(address))
+        await asyncio.to_thread(scheduler.start)
+        async with asyncio.timeout(20), grpc.aio.insecure_channel(address) as channel:
+            stub: Any = placement_pb2_grpc.PlacementStub(channel)
+            actor = await Actor(stub, slots=2, held=(held,)).registered()
+            lease = (await stub.Find(pb.FindRequest(session_id="s", gateway_id="g"))).lease
+            assert (lease.epoch, lease.actor_id) == (7, "a")
+            await actor.close()
+        await asyncio.to_thread(scheduler.stop)
+
+
+async def test_a_local_scheduler_runs_its_own_actors(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/scheduler"
+    spec = ActorSpec(
+        model="model", placement_address=address, lease_secret=SECRET, listen="unix:/{actor_id}"
+    )
+    shell = f"{FAKES}:{EnrollingShell.__name__}"
+    scheduler = LocalScheduler(settings(address), spec, shell=shell, actors=2)
+    await asyncio.to_thread(scheduler.start)
+    try:
+        async with asyncio.timeout(20), grpc.aio.insecure_channel(address) as channel:
+            stub: Any = placement_pb2_grpc.PlacementStub(channel)
+            pool = pool_pb2.DescribePoolResponse()
+            while len(pool.actors) < 2:
+                pool = (await stub.DescribePool(pb.DescribePoolRequest())).pool
+            responses = [response async for response in stub.Place(place_request("s"))]
+            actor = responses[-1].lease.actor_id
+            assert responses[-1].lease.address == f"unix:/{actor}"
+    finally:
+        await asyncio.to_thread(scheduler.stop)
+
+
+async def test_actors_that_cannot_start_do_not_harm_the_scheduler(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/scheduler"
+    spec = ActorSpec(model="m", placement_address=address, lease_secret=SECRET, listen="")
+    rules = SupervisionRules(first_pause=0.001, longest_pause=0.01)
+    scheduler = LocalScheduler(
+        settings(address, supervision=rules), spec, shell=f"{FAKES}:{BrokenShell.__name__}"
+    )
+    await asyncio.to_thread(scheduler.start)
+    try:
+        async with asyncio.timeout(20), grpc.aio.insecure_channel(address) as channel:
+            stub: Any = placement_pb2_grpc.PlacementStub(channel)
+            pool = (await stub.DescribePool(pb.DescribePoolRequest())).pool
+            assert pool == pool_pb2.DescribePoolResponse()
+    finally:
+        await asyncio.to_thread(scheduler.stop)
+
+
+def test_a_free_port_is_taken_and_told() -> None:
+    scheduler = LocalScheduler(settings("127.0.0.1:0"))
+    host, _, port = scheduler.start().rpartition(":")
+    try:
+        assert host == "127.0.0.1"
+        assert int(port) > 0
+        with pytest.raises(ConfigurationError):
+            LocalScheduler(settings(scheduler.address)).start()
+    finally:
+        scheduler.stop()
+    scheduler.stop()
+
+
+def test_a_policy_that_is_not_installed_is_named() -> None:
+    with pytest.raises(PluginError, match="nonsense"):
+        LocalScheduler(settings("127.0.0.1:0", policy="nonsense")).start()
