@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from opentelemetry.trace import SpanKind
+
 from gateway.connection import Event, Status, after
 from gateway.fanout import CODECS, OutputFanout
 from gateway.ports import CameraFrame, CommandLike, Sink, Viewer
@@ -17,6 +19,7 @@ from scheduler.core.errors import (
     PublisherTakenError,
     SessionClosedError,
 )
+from scheduler.process.telemetry import context_from, inject, span
 
 if TYPE_CHECKING:
     from gateway.session import GatewaySession
@@ -58,16 +61,23 @@ class ClientConnection:
         if len(self._unanswered) >= MAX_UNANSWERED:
             raise LimitError(f"at most {MAX_UNANSWERED} commands may wait for their answer")
         request = stream_pb2.SessionCommand(
-            session_id=self._session.session_id,
-            connection_id=self._connection_id,
-            traceparent=traceparent,
+            session_id=self._session.session_id, connection_id=self._connection_id
         )
         if isinstance(command, stream_pb2.InvalidCommand):
             request.invalid.CopyFrom(command)
+            name = "invalid"
         else:
             request.command.CopyFrom(command)
-        self._unanswered[command.command_id] = request
-        self._session.send(stream_pb2.ControlRequest(command=request))
+            name = command.WhichOneof("command") or "invalid"
+        with span(
+            "gateway.command",
+            parent=context_from(traceparent),
+            kind=SpanKind.SERVER,
+            attributes={"session.id": self._session.session_id, "command.name": name},
+        ):
+            request.traceparent = inject()
+            self._unanswered[command.command_id] = request
+            self._session.send(stream_pb2.ControlRequest(command=request))
 
     def told(self, event: Event) -> None:
         """Something happened to the session that this connection is part of."""

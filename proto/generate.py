@@ -25,11 +25,15 @@ class Target:
     """One proto package and where its stubs live."""
 
     package: str
-    """Folder below `proto/`."""
+    """Folder of its `.proto` files below `root`."""
     python: Path
     """Interpreter that has the generator installed."""
     out: Path
     """Source root the stubs are written below."""
+    root: Path = PROTO
+    """Root of imports among `.proto` files."""
+    services: bool = True
+    """Whether it has any."""
 
 
 TARGETS = (
@@ -39,25 +43,30 @@ TARGETS = (
         ROOT / "sdk_adapters/python",
     ),
     Target("sana_gateway_internal/v1", Path(sys.executable), PROTO),
+    # A foreign wire: its messages travel on data channels, so it has no services.
+    Target("sdk_adapters/reactor", Path(sys.executable), ROOT, root=ROOT, services=False),
 )
 
 
 def generate(target: Target, out: Path) -> None:
     """Writes the stubs of one package below `out`."""
-    sources = sorted(str(path) for path in (PROTO / target.package).glob("*.proto"))
+    sources = sorted(str(path) for path in (target.root / target.package).glob("*.proto"))
     plugins = Path(sys.executable).parent
+    services = (
+        f"--plugin=protoc-gen-mypy_grpc={plugins / 'protoc-gen-mypy_grpc'}",
+        f"--grpc_python_out={out}",
+        f"--mypy_grpc_out=quiet:{out}",
+    )
     subprocess.run(
         [
             str(target.python),
             "-m",
             "grpc_tools.protoc",
-            f"-I{PROTO}",
+            f"-I{target.root}",
             f"--plugin=protoc-gen-mypy={plugins / 'protoc-gen-mypy'}",
-            f"--plugin=protoc-gen-mypy_grpc={plugins / 'protoc-gen-mypy_grpc'}",
             f"--python_out={out}",
-            f"--grpc_python_out={out}",
             f"--mypy_out=quiet:{out}",
-            f"--mypy_grpc_out=quiet:{out}",
+            *(services if target.services else ()),
             *sources,
         ],
         check=True,

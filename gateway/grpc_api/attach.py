@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from google.protobuf import duration_pb2
-from opentelemetry import propagate
 
 from gateway import ports
 from gateway.grpc_api.commands import checked
-from gateway.grpc_api.interceptors import TRACER
 from gateway.grpc_api.queues import Outbox
 from sana_gateway.v1 import message_pb2, session_pb2
 from scheduler.core.errors import BadArgumentError
@@ -71,27 +69,17 @@ async def read_commands(
     Args:
         requests: The stream after its start.
         connection: Whom to hand them to.
-        metadata: Metadata of the call; its trace is the parent of every command's.
+        metadata: Metadata of the call; its trace is that of commands which name none.
 
     Raises:
         BadArgumentError: A request that is no command.
         LimitError: Too many unanswered commands.
     """
-    parent = propagate.extract(metadata)
     async for request in requests:
         if request.WhichOneof("request") != "command":
             raise BadArgumentError("only the first request may be something else than a command")
-        command = checked(request.command)
-        name = request.command.WhichOneof("command") or "none"
-        with TRACER.start_as_current_span(
-            "gateway.command",
-            context=parent,
-            attributes={"sana_gateway.command": name},
-            record_exception=False,
-        ):
-            trace: dict[str, str] = {}
-            propagate.inject(trace)
-            connection.command(command, trace.get("traceparent", ""))
+        traceparent = request.command.traceparent or metadata.get("traceparent", "")
+        connection.command(checked(request.command), traceparent)
 
 
 def _duration(seconds: float) -> duration_pb2.Duration:

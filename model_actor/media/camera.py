@@ -23,7 +23,7 @@ MAX_BYTES = 8 << 20
 _SURPLUS = 24
 """Frames that may wait beyond one window before the oldest go."""
 _MARGIN = 8
-"""Slots for frames that the worker makes before it hears that others are free."""
+"""Slots beyond one window in use and those that wait: for what is made meanwhile."""
 _RESTART_S = 1.0
 """A worker that died of a camera is replaced at most this often."""
 
@@ -80,6 +80,8 @@ class CameraDecoder:
         self._sent_bytes = 0
         self._flushing = 0
         """Flushes that the worker has not answered: what it made before is void."""
+        self._missed = False
+        """Whether the worker found no slot free since a block was last released."""
         self._needs_keyframe = True
         self._asked = float("-inf")
         self._restarted = float("-inf")
@@ -203,8 +205,8 @@ class CameraDecoder:
             self.stats.decode_errors += decoded.errors
             self._needs_keyframe = True
             self._ask_keyframe()
-        room = self._shared.slots - _MARGIN - (self._next - self._tail)
-        self._drop(max(0, self.available - min(self._most_waiting, room)))
+        self._missed = self._missed or decoded.dropped > 0
+        self._drop(max(0, self.available - self._most_waiting))
         if made and not self._flushing:
             self._on_frames()
 
@@ -219,6 +221,11 @@ class CameraDecoder:
 
     def _release(self, first: int) -> None:
         self._held.discard(first)
+        if self._missed:
+            # The ring was full for want of this block: what waits is older than what
+            # had to be dropped, so go on at the live edge.
+            self._missed = False
+            self._drop(self.available)
         self._tell_free()
 
     def _tell_free(self) -> None:

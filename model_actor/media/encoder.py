@@ -164,8 +164,8 @@ def _open_libvpx(settings: EncoderSettings) -> VideoCodecContext:
     context.bit_rate = rate
     context.options = {
         "deadline": "realtime",
-        # Faster than -8 costs little less and is visibly worse in motion.
-        "cpu-used": "-8",
+        # -8 and beyond save a tenth of the time and lose track of fast motion.
+        "cpu-used": "-6",
         "lag-in-frames": "0",
         "error-resilient": "0",
         "noise-sensitivity": "0",

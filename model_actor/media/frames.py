@@ -85,6 +85,7 @@ class SharedFrames:
 
     def close(self) -> None:
         """Closes the descriptor. The memory goes when the last view does."""
+        self._frames = np.empty((0, *self._frames.shape[1:]), np.uint8)
         self._close()
 
 

@@ -20,14 +20,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scheduler.core.errors import SanaGatewayError
+from scheduler.core.errors import ConfigurationError, SanaGatewayError
 
 ACTOR_RESOURCE = "sana_actor"
 """Ray resource of which a node has one for every actor it has room for."""
 LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 """Ray replaces 127.0.0.1 by the address of a network interface; this one it keeps."""
 
+_LONGEST_FOLDER = 40
+"""Characters of a folder below which Ray's sockets keep within the 107 of a unix socket."""
 _TEMP_ROOT = "/tmp"  # noqa: S108 - a unix socket's path must stay short; the folder in it is private
+_RAY = "import sys; sys.modules['grpc'] = None; from ray.scripts.scripts import main; main()"
+"""The command `ray` for which there is no grpcio: where there is, `ray start` adds a server
+for remote clients, on a fixed port, that costs 60 MB and nearly 2 s of CPU to start."""
 _POLL_S = 0.05
 _TERM_S = 10.0
 _QUIET = {
@@ -98,7 +103,15 @@ class RayNode:
         return self._process.pid
 
     def launch(self) -> None:
-        """Begins to start the node; `wait_up` must follow."""
+        """Begins to start the node; `wait_up` must follow.
+
+        Raises:
+            ConfigurationError: The folder's path is too long for the sockets in it.
+        """
+        if len(str(self.folder)) > _LONGEST_FOLDER:
+            raise ConfigurationError(
+                f"temp_dir must have at most {_LONGEST_FOLDER} characters: Ray puts sockets there"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.settings.head_address:
             port = self.settings.port or free_port()
@@ -123,9 +136,10 @@ class RayNode:
         deadline = time.monotonic() + self.settings.start_timeout
         while not self._is_up():
             if not self.is_running() or time.monotonic() >= deadline:
-                text = self._log.read_text(errors="replace")[-2000:]
+                words = self._log.read_text(errors="replace").split("\n")
+                last = next((line for line in reversed(words) if line.strip()), "nothing")
                 self.stop()
-                raise RayNodeError(f"the Ray node did not start; it said: {text}")
+                raise RayNodeError(f"the Ray node did not start; it said: {last.strip()}")
             time.sleep(_POLL_S)
 
     def wait(self) -> int:
@@ -168,7 +182,7 @@ class RayNode:
     def _command(self) -> list[str]:
         settings = self.settings
         command = [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block"),
+            *(sys.executable, "-c", _RAY, "start", "--block"),
             f"--node-ip-address={settings.node_ip}",
             f"--temp-dir={self.folder}",
             f"--object-store-memory={settings.object_store_bytes}",
@@ -185,8 +199,6 @@ class RayNode:
             *command,
             "--head",
             f"--port={self.address.rpartition(':')[2]}",
-            # Always started where grpcio is installed, and on a fixed port if not told.
-            f"--ray-client-server-port={free_port()}",
             "--include-dashboard=false",
             "--no-monitor",
         ]

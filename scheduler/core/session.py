@@ -257,7 +257,6 @@ class Session(SessionBody):
         if current is None:
             return []
         current.finish(index)
-        self._outbox.take(Start)
         reason = "the model failed; start again"
         error = CommandError(NAMES[Start], reason, RejectReason.MODEL_FAILED, self._phase)
         effects = [*self._abandon(), *self._unbook(), Send(Message(0, error))]

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import grpc
 
 from gateway import ports
 from gateway.auth import NoAuth
@@ -23,18 +20,15 @@ from gateway.ingress import ChannelHandler, IngressServices, IngressSettings
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2, pool_pb2, session_pb2
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core.errors import (
-    BadArgumentError,
     BadOfferError,
-    BadUploadError,
-    LimitError,
     PublisherTakenError,
     RequestError,
     SessionClosedError,
     UnknownModelError,
     UnknownSessionError,
-    UnknownUploadError,
 )
 from scheduler.core.ids import Principal
+from tests.fakes.uploads import FakeUploads as FakeUploads
 
 JOURNAL = 256
 BOTH_CODECS: tuple[media_pb2.Codec.ValueType, ...] = (media_pb2.CODEC_H264, media_pb2.CODEC_VP8)
@@ -461,57 +455,6 @@ class FakeHub:
 
 
 @dataclass(eq=False)
-class FakeUpload:
-    """An upload, kept in memory."""
-
-    file: command_pb2.FileRef
-    data: bytearray = field(default_factory=bytearray)
-
-    @property
-    def received(self) -> int:
-        return len(self.data)
-
-    @property
-    def complete(self) -> bool:
-        return self.received == self.file.size
-
-
-class FakeUploads:
-    """Uploads in memory, with the rules of the port."""
-
-    def __init__(self, max_bytes: int = 64 * 1024 * 1024) -> None:
-        self.max_bytes = max_bytes
-        self.uploads: dict[tuple[str, str], FakeUpload] = {}
-        self.forgotten: list[str] = []
-
-    async def reserve(self, session_id: str, name: str, mime_type: str, size: int) -> FakeUpload:
-        if not name or size < 1:
-            raise BadArgumentError("an upload needs a name and a size")
-        if size > self.max_bytes:
-            raise LimitError("the upload is too large")
-        upload_id = f"upload-{len(self.uploads) + 1}"
-        file = command_pb2.FileRef(upload_id=upload_id, name=name, mime_type=mime_type, size=size)
-        upload = self.uploads[session_id, upload_id] = FakeUpload(file)
-        return upload
-
-    def find(self, session_id: str, upload_id: str) -> FakeUpload:
-        try:
-            return self.uploads[session_id, upload_id]
-        except KeyError:
-            raise UnknownUploadError("no such upload") from None
-
-    async def write(self, session_id: str, upload_id: str, offset: int, data: bytes) -> FakeUpload:
-        upload = self.find(session_id, upload_id)
-        if offset != upload.received or offset + len(data) > upload.file.size:
-            raise BadUploadError("wrong offset or size")
-        upload.data += data
-        return upload
-
-    def forget(self, session_id: str) -> None:
-        self.forgotten.append(session_id)
-
-
-@dataclass(eq=False)
 class FakePeer:
     """A peer; `fail()` plays a broken transport, `channels` takes data channels."""
 
@@ -632,45 +575,3 @@ def fake_services(
         settings=settings
         or IngressSettings(grpc_address="127.0.0.1:0", http_address="127.0.0.1:0"),
     )
-
-
-@asynccontextmanager
-async def grpc_gateway(services: IngressServices) -> AsyncIterator[str]:
-    """Serves the public gRPC contract over the fakes; yields the address."""
-    from gateway.grpc_api.server import GrpcIngress
-
-    ingress = GrpcIngress(services)
-    await ingress.start()
-    try:
-        yield ingress.address
-    finally:
-        await ingress.stop(0.0)
-
-
-async def settled(before: set[asyncio.Task[Any]], timeout_s: float = 10.0) -> None:
-    """Waits until no task runs that did not run before, but gRPC's own that accept calls."""
-
-    def extra() -> list[asyncio.Task[Any]]:
-        tasks = asyncio.all_tasks() - before
-        return [task for task in tasks if "AioServer._request" not in repr(task)]
-
-    async with asyncio.timeout(timeout_s):
-        while tasks := extra():
-            await asyncio.wait(tasks)
-
-
-async def drained(stream: Any) -> list[Any]:
-    """Reads a gRPC stream to its end; raises how it failed."""
-    responses = []
-    while (response := await stream.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
-        responses.append(response)
-    return responses
-
-
-async def failure(stream: Any) -> grpc.aio.AioRpcError:
-    """Reads a gRPC stream until it fails, and returns how."""
-    try:
-        await drained(stream)
-    except grpc.aio.AioRpcError as error:
-        return error
-    raise AssertionError("the stream ended well")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -143,10 +144,14 @@ class EnrollingShell:
 class BrokenShell:
     """A shell whose start fails."""
 
+    starts = threading.Semaphore(0)
+    """Released at every attempt."""
+
     def __init__(self, spec: dict[str, Any]) -> None:
         del spec
 
     def start(self) -> str:
+        self.starts.release()
         raise RuntimeError("cannot load the model")
 
     def stop(self) -> None:

@@ -21,7 +21,8 @@ from model_actor.models.simulated.marker import session_tag, write_marker
 from sana_gateway.v1 import media_pb2
 from scheduler.process.storage import FilesystemStorage
 from sdk_adapters.harness import viewer
-from tests.fakes.hub import FakeHub, FakeSubscription, fake_services, grpc_gateway
+from tests.fakes.grpc_gateway import grpc_gateway
+from tests.fakes.hub import FakeHub, FakeSubscription, fake_services
 
 pytestmark = pytest.mark.integration
 

@@ -366,16 +366,17 @@ async def test_a_local_scheduler_runs_its_own_actors(tmp_path: Path) -> None:
         await asyncio.to_thread(scheduler.stop)
 
 
-async def test_actors_that_cannot_start_do_not_harm_the_scheduler(tmp_path: Path) -> None:
+async def test_actors_that_cannot_start_are_tried_again(tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/scheduler"
     spec = ActorSpec(model="m", placement_address=address, lease_secret=SECRET, listen="")
     rules = SupervisionRules(first_pause=0.001, longest_pause=0.01)
-    scheduler = LocalScheduler(
-        settings(address, supervision=rules), spec, shell=f"{FAKES}:{BrokenShell.__name__}"
-    )
+    shell = f"{FAKES}:{BrokenShell.__name__}"
+    scheduler = LocalScheduler(settings(address, supervision=rules), spec, shell=shell)
     await asyncio.to_thread(scheduler.start)
     try:
         async with asyncio.timeout(20), grpc.aio.insecure_channel(address) as channel:
+            for _ in range(3):
+                assert await asyncio.to_thread(BrokenShell.starts.acquire, timeout=20)
             stub: Any = placement_pb2_grpc.PlacementStub(channel)
             pool = (await stub.DescribePool(pb.DescribePoolRequest())).pool
             assert pool == pool_pb2.DescribePoolResponse()

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ class Camera:
     async def until(self, reached: Callable[[], bool]) -> None:
         """Waits for a state that has no event of its own."""
         async with asyncio.timeout(60):
-            while not reached():
+            while not reached():  # noqa: ASYNC110 (none of these has an event)
                 await asyncio.sleep(0.002)
 
     async def feed(self, *packets: CameraPacket) -> None:
@@ -193,7 +193,7 @@ async def test_a_discontinuity_discards_up_to_the_next_keyframe(camera: Camera) 
     publisher.packet()
     after = publisher.packet()
     await camera.feed(
-        CameraPacket(after.codec, False, after.timestamp_us, after.data, discontinuity=True),
+        replace(after, discontinuity=True),
         *publisher.packets(2),
         publisher.packet(keyframe=True),
     )
@@ -210,11 +210,11 @@ async def test_rubbish_is_counted_and_answered_with_a_keyframe_request(
     await camera.feed(*publisher.packets(3))
     asked = len(camera.keyframes)
     for data in (b"\x00", b"", bytes(2000), b"\x01" * 7):
-        await camera.feed(CameraPacket(Codec.VP8, True, publisher.now_us, data))
+        await camera.feed(replace(publisher.packet(keyframe=True), data=data))
     assert camera.decoder.stats.decode_errors > 0
     assert len(camera.keyframes) > asked
     await camera.feed(publisher.packet(keyframe=True), *publisher.packets(2))
-    assert camera.numbers()[-3:] == [3, 4, 5]
+    assert camera.numbers()[-3:] == [7, 8, 9]
 
 
 async def test_a_late_model_gets_the_newest_frames(camera: Camera) -> None:
@@ -231,11 +231,11 @@ async def test_frames_in_use_are_never_overwritten(camera: Camera) -> None:
     held = camera.decoder.take(WINDOW)
     await camera.feed(*publisher.packets(120))
     assert [clips.number_of(frame) for frame in held.frames] == list(range(WINDOW))
-    assert camera.numbers()[-1] == WINDOW + 119
+    assert camera.decoder.available == WINDOW + 24
     held.release()
     held.release()
     await camera.feed(*publisher.packets(10))
-    assert camera.numbers() == list(range(WINDOW + 120, WINDOW + 130))
+    assert camera.numbers() == list(range(WINDOW + 120, WINDOW + 130)), "at the live edge"
 
 
 async def test_blocks_are_contiguous_wherever_they_lie_in_the_ring(camera: Camera) -> None:
@@ -243,7 +243,7 @@ async def test_blocks_are_contiguous_wherever_they_lie_in_the_ring(camera: Camer
     expected = 0
     for _ in range(12):
         await camera.feed(*publisher.packets(24))
-        assert camera.numbers(24) == list(range(expected, expected + 24))
+        assert camera.numbers(24) == [n % 256 for n in range(expected, expected + 24)]
         expected += 24
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from sana_gateway import tracing
 from sana_gateway.attachment import Attachment
 from sana_gateway.errors import SessionClosedError, UnknownSessionError
 from sana_gateway.media import CodecName, Watch, publish
@@ -296,6 +297,8 @@ class Session:
         )
 
     async def _command(self, **command: Any) -> None:  # noqa: ANN401 - one field of Command
-        made = command_pb2.Command(command_id=uuid.uuid4().hex, **command)
+        made = command_pb2.Command(
+            command_id=uuid.uuid4().hex, traceparent=tracing.traceparent(), **command
+        )
         async with asyncio.timeout(self._client.command_timeout):
             await self._attachment.command(made)

@@ -25,6 +25,11 @@ def metadata(token: str | None) -> Metadata:
     return tuple(carrier.items())
 
 
+def traceparent() -> str:
+    """Returns the W3C trace context of the caller; empty where there is none."""
+    return dict(metadata(None)).get("traceparent", "")
+
+
 def _propagation() -> Any:  # noqa: ANN401 - an optional module
     try:
         return import_module("opentelemetry.propagate")

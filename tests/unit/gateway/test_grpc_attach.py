@@ -12,12 +12,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from gateway.grpc_api import attach as attach_module
 from gateway.grpc_api import interceptors, streams
 from sana_gateway.v1 import command_pb2, message_pb2, session_pb2, session_pb2_grpc
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core.errors import LimitError
-from tests.fakes.hub import FakeHub, drained, failure, fake_services, grpc_gateway, settled
+from tests.fakes.grpc_gateway import drained, failure, grpc_gateway, settled
+from tests.fakes.hub import FakeHub, fake_services
 
 pytestmark = pytest.mark.unit
 
@@ -144,28 +144,35 @@ async def test_the_trace_of_the_call_goes_with_its_commands(hub: FakeHub, stub: 
     stream.cancel()
 
 
-async def test_calls_and_commands_are_spans_without_user_content(
+async def test_a_command_may_have_a_trace_of_its_own(hub: FakeHub, stub: Stub) -> None:
+    stream = await attach(stub, await created(stub), traceparent=TRACE)
+    own = TRACE.replace("0af7", "1bf8")
+    await send(stream, command_id="1", traceparent=own, start=command_pb2.Start())
+    await send(stream, command_id="2", pause=command_pb2.Pause())
+    connection = (await hub.until(lambda: hub.session.open_connections))[0]
+    await hub.until(lambda: len(connection.commands) == 2)
+    assert connection.traceparents == [own, TRACE]
+    stream.cancel()
+
+
+async def test_a_call_is_a_span_below_the_clients(
     hub: FakeHub, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    for module in (attach_module, interceptors):
-        monkeypatch.setattr(module, "TRACER", provider.get_tracer("test"))
+    monkeypatch.setattr(interceptors, "TRACER", provider.get_tracer("test"))
     stream = await attach(stub, await created(stub), traceparent=TRACE)
     await send(stream, command_id="c", set_prompt=command_pb2.SetPrompt(prompt="a secret"))
     await kinds(stream, 5)
     hub.session.end("over")
     await drained(stream)
     spans = {span.name: span for span in exporter.get_finished_spans()}
-    assert set(spans) == {"gateway.create_session", "gateway.command", "gateway.attach"}
-    command = spans["gateway.command"]
-    assert dict(command.attributes or {}) == {"sana_gateway.command": "set_prompt"}
-    assert command.parent is not None
-    assert command.context is not None
-    assert f"{command.parent.span_id:016x}" == TRACE.split("-")[2]
-    sent = hub.session.connections[0].traceparents[0]
-    assert sent == f"00-{TRACE.split('-')[1]}-{command.context.span_id:016x}-01"
+    assert set(spans) == {"gateway.create_session", "gateway.attach"}
+    parent = spans["gateway.attach"].parent
+    assert parent is not None
+    assert f"{parent.span_id:016x}" == TRACE.split("-")[2]
+    assert not any("secret" in span.to_json() for span in spans.values())
 
 
 async def test_resuming_repeats_what_was_missed(hub: FakeHub, stub: Stub) -> None:

@@ -12,15 +12,8 @@ import pytest
 from gateway.grpc_api.queues import FRAME_LIMIT
 from gateway.ports import CameraFrame, EncodedFrame
 from sana_gateway.v1 import media_pb2, session_pb2, session_pb2_grpc
-from tests.fakes.hub import (
-    FakeHub,
-    FakeSubscription,
-    drained,
-    failure,
-    fake_services,
-    grpc_gateway,
-    settled,
-)
+from tests.fakes.grpc_gateway import drained, failure, grpc_gateway, settled
+from tests.fakes.hub import FakeHub, FakeSubscription, fake_services
 
 pytestmark = pytest.mark.unit
 

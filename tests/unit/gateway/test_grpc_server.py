@@ -21,7 +21,8 @@ from gateway.ingress import IngressSettings
 from sana_gateway.v1 import pool_pb2, pool_pb2_grpc, session_pb2, session_pb2_grpc
 from scheduler.core import errors
 from scheduler.core.ids import Principal
-from tests.fakes.hub import FakeHub, failure, fake_services, grpc_gateway
+from tests.fakes.grpc_gateway import failure, grpc_gateway
+from tests.fakes.hub import FakeHub, fake_services
 
 pytestmark = pytest.mark.unit
 

@@ -202,3 +202,14 @@ def test_more_chunks_than_an_actor_can_hold_are_our_own_mistake() -> None:
         clock.chunk(1, chunk, chunk, 1, 24.0, now=0.0)
     with pytest.raises(InvariantError):
         clock.chunk(1, MAX_CHUNKS, MAX_CHUNKS, 1, 24.0, now=0.0)
+
+
+def test_the_position_of_a_held_picture_runs_on() -> None:
+    clock = new_clock()
+    assert clock.position_us(3.0) == 0
+    clock.chunk(1, 0, 0, 2, 24.0, now=0.0)
+    (_, last) = play_all(clock)
+    assert clock.position_us(last.due_at + 5.0) == pytest.approx(
+        last.timestamp_us + 5_000_000, abs=1
+    )
+    assert clock.position_us(0.0) == 0

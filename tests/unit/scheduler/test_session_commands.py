@@ -330,6 +330,7 @@ def test_a_refused_clip_leaves_the_staged_one() -> None:
     assert error(effects).reason == "not a video"
     assert driver.session.state() == before
     assert driver.probed(asked) == []
+    assert driver.session.probe_refused(ticket, "not a video", driver.now) == []
 
 
 def test_a_newer_clip_supersedes_one_that_is_still_examined() -> None:

@@ -117,11 +117,13 @@ def test_a_later_dispatch_says_nothing() -> None:
     assert driver.dispatch() == []
 
 
-def test_a_finished_window_that_was_not_under_way_is_our_own_error() -> None:
+def test_the_end_of_a_window_that_is_not_under_way_is_our_own_error() -> None:
     driver = in_phase(Phase.RUNNING)
     driver.dispatch()
     with pytest.raises(InvariantError):
         driver.session.generated(1, 1, driver.now)
+    with pytest.raises(InvariantError):
+        driver.session.failed(1, 1, driver.now)
 
 
 def test_a_shown_chunk_is_told_by_chunk_complete_then_a_state() -> None:

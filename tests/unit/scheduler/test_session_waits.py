@@ -325,6 +325,12 @@ def test_the_place_in_the_queue_shows_while_compute_is_waited_for() -> None:
     assert driver.session.queue_position(2, driver.now) == []
 
 
+def test_a_tick_without_a_deadline_does_nothing() -> None:
+    driver = in_phase(Phase.RUNNING)
+    assert driver.session.deadline() is None
+    assert driver.session.tick(driver.now) == []
+
+
 def test_a_tick_before_the_deadline_does_nothing() -> None:
     driver = awaiting_camera()
     assert driver.session.tick(driver.now) == []
@@ -368,6 +374,15 @@ def test_after_a_stall_of_seconds_the_next_window_shows_running_again() -> None:
     assert kinds(effects) == ["State"]
     assert state(effects).running
     assert driver.wait(60.0) == []
+
+
+def test_a_window_from_frames_already_there_shows_running_for_another_second() -> None:
+    driver = live()
+    driver.session.source_stalled(driver.now)
+    driver.wait(3.0)
+    assert state(driver.dispatch()).running
+    assert driver.wait(0.9) == []
+    assert not state(driver.wait(0.2)).running
 
 
 def test_after_a_long_stall_the_session_goes_on_without_a_command() -> None:

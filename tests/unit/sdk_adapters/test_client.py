@@ -15,14 +15,8 @@ import sana_gateway as sg
 from sana_gateway.observed import MESSAGES
 from sana_gateway.v1 import command_pb2, message_pb2, pool_pb2, session_pb2
 from scheduler.core import errors
-from tests.fakes.hub import (
-    FakeHub,
-    FakePeers,
-    FakeUploads,
-    fake_services,
-    grpc_gateway,
-    settled,
-)
+from tests.fakes.grpc_gateway import grpc_gateway, settled
+from tests.fakes.hub import FakeHub, FakePeers, FakeUploads, fake_services
 
 pytestmark = pytest.mark.unit
 
@@ -331,14 +325,15 @@ async def test_the_token_travels_with_every_call(hub: FakeHub) -> None:
     assert len(tokens) == 4
 
 
-async def test_the_callers_trace_goes_with_its_calls(hub: FakeHub, client: sg.Client) -> None:
-    context = trace.SpanContext(
-        trace_id=0xABC, span_id=0xDEF, is_remote=False, trace_flags=trace.TraceFlags(1)
-    )
-    with trace.use_span(trace.NonRecordingSpan(context)):
-        session = await client.create_session("painter")
-    await session.start()
-    assert hub.session.connections[0].traceparents[0].split("-")[1] == f"{0xABC:032x}"
+async def test_the_callers_trace_goes_with_each_command(hub: FakeHub, client: sg.Client) -> None:
+    session = await client.create_session("painter")
+    for trace_id in (0xABC, 0xDEF):
+        context = trace.SpanContext(trace_id, 1, is_remote=False, trace_flags=trace.TraceFlags(1))
+        with trace.use_span(trace.NonRecordingSpan(context)):
+            await session.start()
+    await session.pause()
+    sent = [each.split("-")[1:2] for each in hub.session.connections[0].traceparents]
+    assert sent == [[f"{0xABC:032x}"], [f"{0xDEF:032x}"], []]
 
 
 async def test_the_operator_sees_the_pool(client: sg.Client) -> None:

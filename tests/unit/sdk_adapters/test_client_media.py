@@ -10,7 +10,8 @@ import pytest
 import sana_gateway as sg
 from gateway.ports import CameraFrame, EncodedFrame
 from sana_gateway.v1 import media_pb2
-from tests.fakes.hub import FakeHub, FakeSubscription, fake_services, grpc_gateway, settled
+from tests.fakes.grpc_gateway import grpc_gateway, settled
+from tests.fakes.hub import FakeHub, FakeSubscription, fake_services
 
 pytestmark = pytest.mark.unit
 

@@ -16,7 +16,8 @@ from sana_gateway.attachment import UNANSWERED
 from sana_gateway.retry import calling
 from sana_gateway.v1 import message_pb2
 from scheduler.core.errors import LimitError, UnknownSessionError
-from tests.fakes.hub import FakeHub, FakeUploads, fake_services, grpc_gateway, settled
+from tests.fakes.grpc_gateway import grpc_gateway, settled
+from tests.fakes.hub import FakeHub, FakeUploads, fake_services
 
 pytestmark = pytest.mark.unit
 

@@ -20,7 +20,8 @@ from sana_gateway import GatewayError
 from sana_gateway.v1 import media_pb2, message_pb2
 from sdk_adapters.harness import viewer
 from sdk_adapters.harness.ledger import FrameLedger, Report
-from tests.fakes.hub import FakeHub, FakeSubscription, fake_services, grpc_gateway
+from tests.fakes.grpc_gateway import grpc_gateway
+from tests.fakes.hub import FakeHub, FakeSubscription, fake_services
 
 pytestmark = pytest.mark.unit
 

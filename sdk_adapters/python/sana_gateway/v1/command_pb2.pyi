@@ -50,6 +50,7 @@ class Command(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     COMMAND_ID_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     SET_MODE_FIELD_NUMBER: _builtins.int
     SET_VIDEO_FIELD_NUMBER: _builtins.int
     SET_PROMPT_FIELD_NUMBER: _builtins.int
@@ -60,6 +61,10 @@ class Command(_message.Message):
     RESET_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """Client-made id, unique in the session, 1 to 64 characters."""
+    traceparent: _builtins.str
+    """W3C trace context of this command, for example "00-<trace>-<span>-01". Empty:
+    that of the Attach call.
+    """
     @_builtins.property
     def set_mode(self) -> Global___SetMode:
         """Chooses the source of video."""
@@ -96,6 +101,7 @@ class Command(_message.Message):
         self,
         *,
         command_id: _builtins.str = ...,
+        traceparent: _builtins.str = ...,
         set_mode: Global___SetMode | None = ...,
         set_video: Global___SetVideo | None = ...,
         set_prompt: Global___SetPrompt | None = ...,
@@ -107,7 +113,7 @@ class Command(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "pause", b"pause", "reset", b"reset", "resume", b"resume", "set_mode", b"set_mode", "set_prompt", b"set_prompt", "set_seed", b"set_seed", "set_video", b"set_video", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "command_id", b"command_id", "pause", b"pause", "reset", b"reset", "resume", b"resume", "set_mode", b"set_mode", "set_prompt", b"set_prompt", "set_seed", b"set_seed", "set_video", b"set_video", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "command_id", b"command_id", "pause", b"pause", "reset", b"reset", "resume", b"resume", "set_mode", b"set_mode", "set_prompt", b"set_prompt", "set_seed", b"set_seed", "set_video", b"set_video", "start", b"start", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["set_mode", "set_video", "set_prompt", "set_seed", "start", "pause", "resume", "reset"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015

@@ -118,7 +118,8 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Upload(self, request_iterator, context):
-        """Uploads a clip; an interrupted upload goes on at the offset of GetUpload.
+        """Uploads a clip; an interrupted upload goes on at the offset of GetUpload. The
+        initial metadata "sana-gateway-upload-id" names it; a start alone reserves room.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

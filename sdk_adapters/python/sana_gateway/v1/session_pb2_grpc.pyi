@@ -45,7 +45,9 @@ class SessionServiceStub:
     Signal: _grpc.UnaryUnaryMultiCallable[_session_pb2.SignalRequest, _session_pb2.SignalResponse]
     """SDP and ICE of a WebRTC peer connection for this session's media."""
     Upload: _grpc.StreamUnaryMultiCallable[_session_pb2.UploadRequest, _session_pb2.UploadResponse]
-    """Uploads a clip; an interrupted upload goes on at the offset of GetUpload."""
+    """Uploads a clip; an interrupted upload goes on at the offset of GetUpload. The
+    initial metadata "sana-gateway-upload-id" names it; a start alone reserves room.
+    """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_session_pb2.GetUploadRequest, _session_pb2.GetUploadResponse]
     """Tells how far an upload has come."""
     Media: _grpc.StreamStreamMultiCallable[_media_pb2.MediaRequest, _media_pb2.MediaResponse]
@@ -67,7 +69,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
     Signal: _aio.UnaryUnaryMultiCallable[_session_pb2.SignalRequest, _session_pb2.SignalResponse]  # type: ignore[assignment]
     """SDP and ICE of a WebRTC peer connection for this session's media."""
     Upload: _aio.StreamUnaryMultiCallable[_session_pb2.UploadRequest, _session_pb2.UploadResponse]  # type: ignore[assignment]
-    """Uploads a clip; an interrupted upload goes on at the offset of GetUpload."""
+    """Uploads a clip; an interrupted upload goes on at the offset of GetUpload. The
+    initial metadata "sana-gateway-upload-id" names it; a start alone reserves room.
+    """
     GetUpload: _aio.UnaryUnaryMultiCallable[_session_pb2.GetUploadRequest, _session_pb2.GetUploadResponse]  # type: ignore[assignment]
     """Tells how far an upload has come."""
     Media: _aio.StreamStreamMultiCallable[_media_pb2.MediaRequest, _media_pb2.MediaResponse]  # type: ignore[assignment]
@@ -122,7 +126,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_session_pb2.UploadRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.UploadResponse, _abc.Awaitable[_session_pb2.UploadResponse]]:
-        """Uploads a clip; an interrupted upload goes on at the offset of GetUpload."""
+        """Uploads a clip; an interrupted upload goes on at the offset of GetUpload. The
+        initial metadata "sana-gateway-upload-id" names it; a start alone reserves room.
+        """
 
     @_abc_1.abstractmethod
     def GetUpload(
