@@ -17,6 +17,7 @@ from rich.table import Table
 
 from gateway.head_process import HeadOptions, HeadProcess
 from gateway.settings import GatewaySettings
+from scheduler.core.pool_events import PoolRules
 from scheduler.process import plugins
 from scheduler.process.config import load_settings
 from scheduler.process.logging import configure_logging
@@ -80,6 +81,9 @@ def serve_all(
     ray_address: Annotated[
         str | None, typer.Option(help="Join this Ray cluster instead of starting one.")
     ] = None,
+    reconnect_window: Annotated[
+        float, typer.Option(min=0, help="Seconds that a session is kept without a connection.")
+    ] = PoolRules().reconnect_window,
     host: Host = None,
     http_port: HttpPort = None,
     grpc_port: GrpcPort = None,
@@ -108,6 +112,7 @@ def serve_all(
             backend=backend,
             ray_address=ray_address,
             storage_root=root,
+            reconnect_window=reconnect_window,
             otlp_endpoint=settings.otlp_endpoint,
             log_level=settings.log_level,
         )

@@ -125,12 +125,14 @@ class OutputFanout:
         if self._viewers:
             self._demand(wanted=True, keyframe=True)
 
-    def abandon(self, next_run: int) -> None:
-        """Drops what waits of runs below `next_run`. The next packet follows what was sent:
-        the encoder has not seen the dropped ones as lost, so a keyframe must come.
+    def abandon(self) -> None:
+        """Drops what waits of a run that is void, and what may still come of it. The next
+        run begins with a keyframe without being asked: asked for now, it would be made of
+        the held picture, which every viewer has.
         """
-        if any(packet.run < next_run for packet in self._early):
-            self.lost()
+        self._early.clear()
+        self._cache = []
+        self._skip_to_key = True
 
     def due(
         self, frame: Due | None, reached: tuple[int, int], stamp: Callable[[int, int], int]

@@ -33,6 +33,7 @@ class HeadOptions:
     backend: str
     ray_address: str | None
     storage_root: Path
+    reconnect_window: float
     otlp_endpoint: str
     log_level: str
 
@@ -44,6 +45,9 @@ class HeadOptions:
             "--backend": self.backend,
             "--ray-address": self.ray_address or "",
             "--storage-root": str(self.storage_root),
+            "--reconnect-window": ""
+            if self.reconnect_window is None
+            else str(self.reconnect_window),
             "--otlp-endpoint": self.otlp_endpoint,
             "--log-level": self.log_level,
             "--placement-port": "0",

@@ -45,6 +45,7 @@ STATUSES: Final[dict[type[errors.RequestError], int]] = {
     errors.PublisherTakenError: 409,
     errors.BadOfferError: 422,
     errors.LimitError: 429,
+    errors.CommandRefusedError: 409,
 }
 """HTTP status of every error that a caller can meet."""
 

@@ -265,7 +265,7 @@ class GatewaySession:
         if output is None:
             return
         if packet.run < self._next_run and not packet.held:
-            output.lost()
+            output.abandon()
             return
         output.packet(packet)
         if packet.held or (packet.run, packet.frame) <= self._reached:
@@ -347,7 +347,7 @@ class GatewaySession:
         self._playout.abandon(next_run, _now())
         self._awaited_packet.clear()
         for output in self._outputs.values():
-            output.abandon(next_run)
+            output.abandon()
         self._arm()
 
     def _camera_keyframe(self, _: stream_pb2.ControlResponse) -> None:

@@ -98,8 +98,9 @@ class Enrolment:
     async def _enrol(self) -> None:
         outgoing: asyncio.Queue[placement_pb2.EnrollRequest] = asyncio.Queue(OUTGOING)
         call = self._stub.Enroll(self._requests(outgoing))
+        await call.initial_metadata()
+        self.enrolled.set()
         async for response in call:
-            self.enrolled.set()
             kind = response.WhichOneof("response")
             if kind == "admit":
                 self._own(self._answer(response.admit, outgoing))

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from model_actor.media.codec import Codec
 from scheduler.core.commands import NAMES
 from scheduler.core.geometry import Geometry
 
@@ -105,7 +106,12 @@ class SessionOptions:
 class Model(Protocol):
     """A model. Constructed without arguments, cheaply: no device, no network."""
 
-    info: ClassVar[ModelInfo]
+    @property
+    def info(self) -> ModelInfo:
+        """What the model declares; read from the instance, after `configure`.
+
+        A class attribute will do, where no option changes it.
+        """
 
     def configure(self, options: dict[str, str]) -> None:
         """Takes the operator's `--model-option key=value` pairs, before `load`.
@@ -118,7 +124,7 @@ class Model(Protocol):
         """Loads weights and warms up; called once, on the compute thread."""
 
     def open(self, options: SessionOptions) -> object:
-        """Makes the state of a session."""
+        """Makes the state of a session; may be a `PacketSource`."""
 
     def stage(self, name: str, batch: Sequence[WindowTask]) -> None:
         """Runs one stage on windows of different sessions.
@@ -134,3 +140,25 @@ class Model(Protocol):
 
     def close(self, session: object) -> None:
         """Releases the state of a session."""
+
+
+@runtime_checkable
+class PacketSource(Protocol):
+    """A session whose frames exist encoded already; its outputs encode nothing.
+
+    What `open` and `restore` return may be one. For load tests, which are to measure the
+    service and not an encoder.
+    """
+
+    def packet(self, codec: Codec, frame: int, size: int) -> bytes:
+        """Returns one encoded frame, decodable alone.
+
+        The one call that comes from the event loop of the actor and not from the compute
+        thread, once a frame and output: it has microseconds, enough to copy bytes.
+
+        Args:
+            codec: H.264 (Annex B, parameter sets included) or VP8.
+            frame: Index of the frame in its run.
+            size: Bytes that the output's bitrate grants a frame. Padding up to it makes
+                the load of a real encoder.
+        """

@@ -18,6 +18,7 @@ import typer
 from scheduler.backends.inprocess import LocalScheduler
 from scheduler.backends.launcher import ActorSpec
 from scheduler.core.errors import ConfigurationError
+from scheduler.core.pool_events import PoolRules
 from scheduler.process.logging import Level, configure_logging
 from scheduler.process.telemetry import configure_tracing, shutdown
 from scheduler.runtime import SchedulerSettings
@@ -73,6 +74,9 @@ def serve_head(
     ] = "",
     log_level: Annotated[Level, typer.Option(help="Least severe level that is logged.")] = "info",
     policy: Annotated[str, typer.Option(help="Placement policy: pack, spread, ...")] = "pack",
+    reconnect_window: Annotated[
+        float, typer.Option(min=0, help="Seconds that a session is kept without a connection.")
+    ] = PoolRules().reconnect_window,
     announce_fd: Annotated[
         int, typer.Option(help="Write the addresses as JSON to this descriptor once serving.")
     ] = -1,
@@ -90,7 +94,12 @@ def serve_head(
         local = placement_port == 0
         placement = f"unix:{folder}/placement" if local else f"{placement_host}:{placement_port}"
         secret = secrets.token_hex(32)
-        scheduler = SchedulerSettings(address=placement, lease_secret=secret, policy=policy)
+        scheduler = SchedulerSettings(
+            address=placement,
+            lease_secret=secret,
+            policy=policy,
+            rules=PoolRules(reconnect_window=reconnect_window),
+        )
         spec = ActorSpec(
             model=model,
             placement_address=placement,

@@ -34,6 +34,7 @@ _CODES: dict[type[errors.RequestError], grpc.StatusCode] = {
     errors.ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
     errors.SessionClosedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotReadyError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.CommandRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.PublisherTakenError: grpc.StatusCode.ALREADY_EXISTS,
 }
 _BY_REASON = {kind.reason: kind for kind in _CODES}

@@ -1,31 +1,92 @@
-"""A running service for tests: `sana-gateway serve` as its users start it."""
+"""A running service for tests: `sana-gateway serve` and its roles, as users start them."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).resolve().parent.parent
+TAG = "SANA_TEST_ROLE"
+"""Variable by which all that a role started is known, whoever its parent became."""
+START_S = 90
+STOP_S = 40
+LAST_WORDS = 4000
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A running service."""
+    """A running service, or one role of it, and all that it started."""
 
-    http_url: str
-    grpc_address: str
+    told: Mapping[str, str]
+    """The addresses that it announced."""
     process: subprocess.Popen[bytes]
     log: Path
     """What it logged so far."""
+    tag: str
+
+    @property
+    def http_url(self) -> str:
+        """Where HTTP listens."""
+        return self.told["http"]
+
+    @property
+    def grpc_address(self) -> str:
+        """Where gRPC listens."""
+        return self.told["grpc"]
+
+    def stop(self) -> None:
+        """Ends it with SIGTERM. Ending it again does nothing.
+
+        Raises:
+            RuntimeError: It did not end in order, or left something running.
+        """
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise RuntimeError(f"a role did not end:\n{self.last_words}") from None
+        if code != 0:
+            raise RuntimeError(f"a role ended with {code}:\n{self.last_words}")
+        if left := self.members():
+            names = [" ".join(each.cmdline())[:80] for each in left if each.is_running()]
+            self.kill()
+            raise RuntimeError(f"a role left running: {names}\n{self.last_words}")
+
+    def kill(self) -> None:
+        """Ends it and all that it started, at once."""
+        for each in self.members():
+            with contextlib.suppress(psutil.Error):
+                each.kill()
+        self.process.wait()
+
+    def members(self) -> list[psutil.Process]:
+        """Returns what runs of it; a process that nobody has reaped does not."""
+        found = []
+        for each in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if each.environ().get(TAG) == self.tag and each.status() != psutil.STATUS_ZOMBIE:
+                    found.append(each)
+        return found
+
+    @property
+    def last_words(self) -> str:
+        """The end of its log."""
+        return self.log.read_text(errors="replace")[-LAST_WORDS:]
 
 
 class Announced:
@@ -48,42 +109,59 @@ class Announced:
         while self._reader.is_alive() and process.poll() is None and time.monotonic() < deadline:
             self._reader.join(0.1)
         if not self._lines:
-            raise RuntimeError("the service did not start:\n" + log.read_text()[-4000:])
-        return json.loads(self._lines[0])
+            raise RuntimeError("the service did not start:\n" + log.read_text()[-LAST_WORDS:])
+        told: dict[str, str] = json.loads(self._lines[0])
+        return told
 
     def _read(self) -> None:
         self._lines.append(self.path.read_text())
 
 
 @contextlib.contextmanager
-def serving(*options: str, env: dict[str, str] | None = None) -> Iterator[Stack]:
-    """Runs `sana-gateway serve` with free ports; ends it with SIGTERM.
+def role(
+    *words: str, python: Path | str = sys.executable, env: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
+    """Runs `sana-gateway` with these words; ends it with SIGTERM.
+
+    Args:
+        words: Subcommand and options, without `--ready-file`.
+        python: Whose environment to run it in.
+        env: Variables to add.
 
     Raises:
-        RuntimeError: It did not start, or did not end in order.
+        RuntimeError: It did not start, did not end in order, or left something running.
     """
+    tag = uuid.uuid4().hex
     with tempfile.TemporaryDirectory(prefix="sana-test-") as name:
         folder = Path(name)
         announced = Announced(folder)
         log = folder / "log"
-        command: Sequence[str] = (
-            sys.executable, "-m", "gateway.cli", "serve", "--http-port", "0", "--grpc-port", "0",
-            "--ready-file", str(announced.path), *options,
-        )  # fmt: skip
         with log.open("wb") as sink:
             process = subprocess.Popen(
-                command, stdout=sink, stderr=sink, cwd=ROOT, env={**os.environ, **(env or {})}
+                [str(python), "-m", "gateway.cli", *words, "--ready-file", str(announced.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                cwd=ROOT,
+                env={**os.environ, **(env or {}), TAG: tag},
             )
+        starting = Stack({}, process, log, tag)
         try:
-            told = announced.wait(process, log, timeout=90)
-            yield Stack(told["http"], told["grpc"], process, log)
-        finally:
-            process.terminate()
-            try:
-                code = process.wait(timeout=40)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                raise RuntimeError("the service did not end:\n" + log.read_text()[-4000:]) from None
-        if code != 0:
-            raise RuntimeError(f"the service ended with {code}:\n" + log.read_text()[-4000:])
+            told = announced.wait(process, log, START_S)
+            yield Stack(told, process, log, tag)
+        except BaseException:
+            with contextlib.suppress(RuntimeError):
+                starting.stop()
+            raise
+        starting.stop()
+
+
+@contextlib.contextmanager
+def serving(*options: str, env: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """Runs `sana-gateway serve` with free ports; ends it with SIGTERM.
+
+    Raises:
+        RuntimeError: It did not start, did not end in order, or left something running.
+    """
+    with role("serve", "--http-port", "0", "--grpc-port", "0", *options, env=env) as running:
+        yield running

@@ -1,4 +1,4 @@
-"""From errors to gRPC statuses: one table.
+"""From errors to gRPC statuses: by kind, and for refused commands by reason.
 
 A status carries `google.rpc.Status` details: an `ErrorInfo` for any client, our own
 `ErrorDetail` for typed ones, and a `RetryInfo` where trying again makes sense.
@@ -14,7 +14,9 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from sana_gateway.v1 import error_pb2
+from scheduler import wire
 from scheduler.core import errors
+from scheduler.core.commands import RejectReason
 
 DOMAIN: Final = "sana-gateway"
 """Domain of every `ErrorInfo`."""
@@ -33,12 +35,30 @@ CODES: Final[dict[type[errors.RequestError], grpc.StatusCode]] = {
     errors.PublisherTakenError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.BadOfferError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.LimitError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.CommandRefusedError: grpc.StatusCode.FAILED_PRECONDITION,
 }
 """The code of every error that a caller can cause."""
+
+REFUSALS: Final[dict[RejectReason, grpc.StatusCode]] = {
+    RejectReason.UNKNOWN_COMMAND: grpc.StatusCode.INVALID_ARGUMENT,
+    RejectReason.BAD_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
+    RejectReason.WRONG_PHASE: grpc.StatusCode.FAILED_PRECONDITION,
+    RejectReason.NO_PROMPT: grpc.StatusCode.FAILED_PRECONDITION,
+    RejectReason.NO_SOURCE: grpc.StatusCode.FAILED_PRECONDITION,
+    RejectReason.BAD_VIDEO: grpc.StatusCode.INVALID_ARGUMENT,
+    RejectReason.NO_CAPACITY: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    RejectReason.SUPERSEDED: grpc.StatusCode.FAILED_PRECONDITION,
+    RejectReason.MODEL_FAILED: grpc.StatusCode.INTERNAL,
+}
+"""The code of a refused command, where its reason is known."""
 
 
 class StoppingError(errors.SanaGatewayError):
     """This gateway stops; the client finds its session again through another one."""
+
+
+class UnansweredError(errors.SanaGatewayError):
+    """A call without a deadline of its own was not answered in our time."""
 
 
 class StreamError(errors.SanaGatewayError):
@@ -54,6 +74,13 @@ class StreamError(errors.SanaGatewayError):
         self.facts = {name: str(fact) for name, fact in facts.items()}
 
 
+_OWN: Final[dict[type[Exception], grpc.StatusCode]] = {
+    StoppingError: grpc.StatusCode.UNAVAILABLE,
+    UnansweredError: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+"""Errors that are not the caller's mistake, and that it has to know of: no details."""
+
+
 def to_status(error: Exception) -> grpc.Status | None:
     """Returns the status of an error, or None when the error is not the caller's.
 
@@ -64,12 +91,10 @@ def to_status(error: Exception) -> grpc.Status | None:
         return _refusal(error.cause, error.facts)
     if isinstance(error, errors.RequestError):
         return _refusal(error, {})
-    if isinstance(error, StoppingError):
-        text = str(error)
-        return rpc_status.to_status(
-            status_pb2.Status(code=grpc.StatusCode.UNAVAILABLE.value[0], message=text)
-        )
-    return None
+    own = _OWN.get(type(error))
+    if own is None:
+        return None
+    return rpc_status.to_status(status_pb2.Status(code=own.value[0], message=str(error)))
 
 
 def _refusal(error: errors.RequestError, facts: dict[str, str]) -> grpc.Status:
@@ -81,6 +106,9 @@ def _refusal(error: errors.RequestError, facts: dict[str, str]) -> grpc.Status:
     if isinstance(error, errors.UnknownModelError):
         detail.served_models.extend(error.served)
         info.metadata["served_models"] = ",".join(error.served)
+    if isinstance(error, errors.CommandRefusedError):
+        code = code if error.code is None else REFUSALS[error.code]
+        _describe(error, info, detail)
     status = status_pb2.Status(code=code.value[0], message=str(error))
     details = [info, detail]
     if error.retry_after_s is not None:
@@ -92,6 +120,23 @@ def _refusal(error: errors.RequestError, facts: dict[str, str]) -> grpc.Status:
         packed.Pack(each)
         status.details.append(packed)
     return rpc_status.to_status(status)
+
+
+def _describe(
+    error: errors.CommandRefusedError,
+    info: error_details_pb2.ErrorInfo,
+    detail: error_pb2.ErrorDetail,
+) -> None:
+    """Adds what a session said of a refused command, for typed and for any clients."""
+    detail.allowed_phases.extend(wire.PHASES[phase] for phase in error.allowed_phases)
+    told = {
+        "command": error.command,
+        "allowed_phases": ",".join(phase.name for phase in error.allowed_phases),
+    }
+    if error.phase is not None:
+        detail.phase = wire.PHASES[error.phase]
+        told["phase"] = error.phase.name
+    info.metadata.update({name: fact for name, fact in told.items() if fact})
 
 
 def _duration(seconds: float) -> duration_pb2.Duration:

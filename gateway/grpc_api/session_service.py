@@ -9,6 +9,7 @@ import structlog
 
 from gateway.grpc_api.attach import AttachSink, read_commands
 from gateway.grpc_api.errors import StreamError
+from gateway.grpc_api.execute import ANSWER_S, execute
 from gateway.grpc_api.interceptors import caller, carrier
 from gateway.grpc_api.media import MediaCall, check_start
 from gateway.grpc_api.peers import MediaOnlySink, SignalledPeers
@@ -102,6 +103,15 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         finally:
             connection.close()
             log.debug("detached")
+
+    async def Execute(  # noqa: N802
+        self, request: session_pb2.ExecuteRequest, context: Context
+    ) -> session_pb2.ExecuteResponse:
+        """Sends one command and returns what it was answered with."""
+        session = await self._hub.find(caller(), request.session_id)
+        # A call with a deadline is ended by gRPC itself.
+        limit = ANSWER_S if context.time_remaining() is None else None
+        return await execute(session, request.command, limit_s=limit)
 
     async def Media(  # type: ignore[override] # noqa: N802 - writes through the context
         self, request_iterator: AsyncIterator[media_pb2.MediaRequest], context: Context

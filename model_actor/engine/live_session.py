@@ -215,6 +215,7 @@ class LiveSession:
         if gateway_id != next(iter(self._gateways), None) or report.run < self._machine.run:
             return
         rate = self._services.info.frame_rate
+        begins = self.clock is None or self.clock.run != report.run
         self.clock = PlayoutClock(
             run=report.run,
             next_frame=report.next_frame,
@@ -222,6 +223,10 @@ class LiveSession:
             frame_rate=rate,
             underruns=report.underruns,
         )
+        if begins:
+            # What was encoded of a run that was abandoned did not all reach the viewers.
+            for slot in self._outputs.values():
+                slot.output.demand(keyframe=True, bitrate=0)
         self._wake_outputs()
         self._services.wake_compute()
 
@@ -408,8 +413,11 @@ class LiveSession:
         live = machine.mode is Mode.LIVE
         self._camera.want(wanted=live and machine.phase in _CAMERA_PHASES)
         plan = machine.next_window
-        if not live:
-            self._clip.want(plan)
+        if plan is not None and not live:
+            self._clip.want(plan.first_frame, plan.source_frames)
+        elif machine.phase is Phase.IDLE and machine.clip is not None:
+            # Read ahead of `start`, so that its first window need not wait for the decoder.
+            self._clip.want(0, self._services.info.geometry.first_window)
         if plan is None:
             self._ready_since = None
         else:
@@ -495,6 +503,10 @@ class LiveSession:
         )
 
     def _abandon(self, effect: fx.Abandon) -> None:
+        clock = self.clock
+        if clock is not None:
+            # The picture that holds is the one on the screens, in the middle of a chunk.
+            self.store.shown(clock.run, min(clock.played(_now()), self.store.end) - 1)
         self.store.abandon(effect.next_run)
         for key in [key for key in self._spans if key[0] < effect.next_run]:
             self._spans.pop(key).end(time.time(), outcome="abandoned")
@@ -510,11 +522,11 @@ class LiveSession:
     # -- the world --------------------------------------------------------------------------
 
     def _clip_read(self) -> None:
-        if self._clip.failed:
-            plan = self._machine.next_window
-            if plan is not None:
-                self._clip.failed = False
-                self._apply(self._machine.failed(plan.run, plan.index, _now()))
+        """The clip's next window was read, or cannot be: then the run that needs it ends."""
+        failed, self._clip.failed = self._clip.failed, False
+        plan = self._machine.next_window
+        if failed and plan is not None:
+            self._apply(self._machine.failed(plan.run, plan.index, _now()))
         self._services.wake_compute()
 
     def _camera_flow(self, flowing: bool) -> None:

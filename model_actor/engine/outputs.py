@@ -2,6 +2,9 @@
 
 Encoding late is what makes a keyframe request, a bitrate change, a reset or a new
 viewer's codec act within about a tenth of a second, and spreads the CPU load evenly.
+
+A session that is a `PacketSource` has its frames encoded already: they are fetched at the
+same moments, and everything else is as with an encoder.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import structlog
 from model_actor.engine.clock import PlayoutClock
 from model_actor.engine.store import FinishedFrame, FrameStore
 from model_actor.media.encoder import Encoded, EncoderSettings, VideoEncoder
+from model_actor.plugin import PacketSource
 
 LEAD_S = 0.12
 """A frame is encoded at most this long before it is due."""
@@ -52,6 +56,62 @@ class Picture(Protocol):
     def clock(self) -> PlayoutClock | None:
         """The play-out clock; None before the first report."""
 
+    @property
+    def state(self) -> object:
+        """What the model keeps for the session; it may bring the packets."""
+
+
+class _Encoding(Protocol):
+    """How frames become packets. Calls of one output never overlap."""
+
+    async def encode(self, frame: FinishedFrame, bitrate: int, *, keyframe: bool) -> Encoded:
+        """Returns the packet of a frame; a keyframe where that is asked for."""
+
+    def close(self) -> None:
+        """Releases what is held; another frame would begin a new stream."""
+
+
+class _Encoder:
+    """Encodes on the threads of the actor."""
+
+    def __init__(self, settings: EncoderSettings, threads: Executor) -> None:
+        self._settings = settings
+        self._threads = threads
+        self._encoder: VideoEncoder | None = None
+
+    async def encode(self, frame: FinishedFrame, bitrate: int, *, keyframe: bool) -> Encoded:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._run, frame, bitrate, keyframe)
+
+    def close(self) -> None:
+        if self._encoder is not None:
+            self._encoder.close()
+            self._encoder = None
+
+    def _run(self, frame: FinishedFrame, bitrate: int, keyframe: bool) -> Encoded:
+        encoder = self._encoder
+        if encoder is None:
+            encoder = self._encoder = VideoEncoder(self._settings)
+        encoder.set_bitrate(bitrate)
+        return encoder.encode(frame.image, keyframe=keyframe)
+
+
+class _Fetcher:
+    """Takes packets from where they are. A thread would cost more than the packet does."""
+
+    def __init__(self, settings: EncoderSettings, source: PacketSource) -> None:
+        self._settings = settings
+        self._source = source
+
+    async def encode(self, frame: FinishedFrame, bitrate: int, *, keyframe: bool) -> Encoded:
+        del keyframe
+        size = round(bitrate / 8 / self._settings.frame_rate)
+        data = self._source.packet(self._settings.codec, frame.frame, size)
+        return Encoded(data, keyframe=True)
+
+    def close(self) -> None:
+        """There is nothing to release."""
+
 
 class Output:
     """One encoding of one session, read by any number of viewers."""
@@ -67,17 +127,24 @@ class Output:
 
         Args:
             settings: Codec, size, rate.
-            picture: The session's frames and clock.
+            picture: The session's frames, clock and model state.
             threads: Where encoding runs.
             emit: Called on the loop with every encoded frame.
         """
         self.settings = settings
         self.skipped = 0
         """Frames left out because the output had fallen behind the clock."""
+        self.failed = 0
+        """Frames left out because they could not be encoded."""
+        self._failing = False
         self._picture = picture
-        self._threads = threads
         self._emit = emit
-        self._encoder: VideoEncoder | None = None
+        source = picture.state
+        self._encoding: _Encoding = (
+            _Fetcher(settings, source)
+            if isinstance(source, PacketSource)
+            else _Encoder(settings, threads)
+        )
         # In the middle of a run it begins at what is due next; a later run from its start.
         clock = picture.clock
         now = asyncio.get_running_loop().time()
@@ -118,8 +185,7 @@ class Output:
                     start = min(start, key_due)
                 await self._wait(start - now)
         finally:
-            if self._encoder is not None:
-                self._encoder.close()
+            self._encoding.close()
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -151,19 +217,27 @@ class Output:
         started_at = loop.time()
         keyframe = self._keyframe_wanted and (started_at - self._keyframe_at >= KEYFRAME_INTERVAL_S)
         try:
-            encoded = await loop.run_in_executor(self._threads, self._run, frame, keyframe)
+            encoded = await self._encoding.encode(frame, self._bitrate, keyframe=keyframe)
+        except Exception as error:
+            self._begin_anew(error)
+            return
         finally:
             if not held:
                 self._position = (frame.run, frame.frame + 1)
+        self._failing = False
         finished_at = loop.time()
         if encoded.keyframe:
             self._keyframe_at = finished_at
             self._keyframe_wanted = False
         self._emit(self, EncodedOutput(frame, encoded, started_at, finished_at, held))
 
-    def _run(self, frame: FinishedFrame, keyframe: bool) -> Encoded:
-        """Encodes on a thread of the pool; calls of one output never overlap."""
-        if self._encoder is None:
-            self._encoder = VideoEncoder(self.settings)
-        self._encoder.set_bitrate(self._bitrate)
-        return self._encoder.encode(frame.image, keyframe=keyframe)
+    def _begin_anew(self, error: Exception) -> None:
+        """Gives up a frame, and the encoder with it; a broken one must not end the output."""
+        self.failed += 1
+        if not self._failing:
+            codec = self.settings.codec.value
+            log.warning("output.failed", codec=codec, error=type(error).__name__)
+        self._failing = True
+        self._encoding.close()
+        self._keyframe_wanted = True
+        self._keyframe_at = asyncio.get_running_loop().time()

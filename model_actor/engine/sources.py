@@ -66,8 +66,8 @@ class ClipSource:
         """Prepares an empty stage; `on_ready` is called when a window has been read."""
         self._on_ready = on_ready
         self._clip: StagedClip | None = None
-        self._ready: tuple[tuple[int, int], FrameBlock] | None = None
-        self._wanted: tuple[int, int] | None = None
+        self._ready: tuple[int, FrameBlock] | None = None
+        self._wanted: int | None = None
         self._reading: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
         self.failed = False
@@ -84,27 +84,29 @@ class ClipSource:
             task.add_done_callback(self._leaving.discard)
             self._reading = None
 
-    def want(self, plan: WindowPlan | None) -> None:
-        """Begins to read the window of a plan, unless it is being read or there."""
-        key = None if plan is None else (plan.run, plan.index)
-        if key == self._wanted or (self._clip is None and plan is not None):
+    def want(self, first_frame: int | None, count: int = 0) -> None:
+        """Begins to read a window, unless it is being read or there; None wants none."""
+        if first_frame == self._wanted:
             return
         self._drop_ready()
-        self._wanted = key
+        self._wanted = first_frame
         previous = self._reading
         if previous is not None:
             previous.cancel()
-        if plan is not None and self._clip is not None:
-            self._reading = asyncio.create_task(self._read(self._clip, plan, previous))
+        if first_frame is not None and self._clip is not None:
+            self._reading = asyncio.create_task(
+                self._read(self._clip, first_frame, count, previous)
+            )
 
     def is_ready(self, plan: WindowPlan) -> bool:
         """Tells whether the window of a plan has been read."""
-        return self._ready is not None and self._ready[0] == (plan.run, plan.index)
+        return self._ready is not None and self._ready[0] == plan.first_frame
 
     def take(self) -> FrameBlock:
         """Hands out the window that was read; it is the caller's to release."""
         assert self._ready is not None  # noqa: S101 - guarded by is_ready
         block, self._ready = self._ready[1], None
+        self._wanted = None
         return block
 
     async def close(self) -> None:
@@ -113,18 +115,23 @@ class ClipSource:
         await asyncio.gather(*self._leaving, return_exceptions=True)
 
     async def _read(
-        self, clip: StagedClip, plan: WindowPlan, previous: asyncio.Task[None] | None
+        self,
+        clip: StagedClip,
+        first_frame: int,
+        count: int,
+        previous: asyncio.Task[None] | None,
     ) -> None:
         if previous is not None:
             await asyncio.wait([previous])
         try:
-            block = await clip.decoder.read(plan.first_frame, plan.source_frames)
-        except Exception as error:
+            block = await clip.decoder.read(first_frame, count)
+        except Exception as error:  # whatever it was, the clip cannot go on
             log.warning("clip.failed", error=type(error).__name__)
             self.failed = True
+            self._wanted = None
         else:
-            if self._wanted == (plan.run, plan.index):
-                self._ready = (self._wanted, block)
+            if self._wanted == first_frame:
+                self._ready = (first_frame, block)
             else:
                 block.release()
         self._on_ready()

@@ -11,6 +11,9 @@ The bitrate changes without a keyframe, in a way of its own for each library:
   stream that seems to run at twice the frame rate gets half the bits. VP8 frames carry
   no timestamps, so nobody else sees that clock.
 
+VP8 is BT.601 by definition (RFC 6386, 9.2), so its frames are converted from the
+BT.709 of the model; H.264 says in its parameter sets that it is BT.709.
+
 Beyond a factor of four a new context is made, which begins with a keyframe.
 """
 
@@ -24,10 +27,12 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 import numpy.typing as npt
+from av.filter import Graph
 from av.video.frame import PictureType
 from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc
 
 from model_actor.media.codec import Codec
+from model_actor.media.fit import change_matrix
 from scheduler.core.errors import InvariantError
 
 if TYPE_CHECKING:
@@ -42,6 +47,8 @@ IN_PLACE_FACTOR = 4.0
 SAFETY_GOP_S = 10
 """A keyframe comes at least this often, in seconds, should every request be lost."""
 _SPC_BT709 = 1
+_SPC_SMPTE170M = 6
+"""Matrix coefficients (ITU-T H.273, table 4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +92,14 @@ class VideoEncoder:
         self._context: VideoCodecContext | None = _OPEN[settings.codec](settings)
         self._made_for = settings.bitrate
         self._clock = 0
+        self._colours = _to_bt601(settings) if settings.codec is Codec.VP8 else None
 
     def encode(self, frame: npt.NDArray[np.uint8], *, keyframe: bool = False) -> Encoded:
-        """Encodes a frame, without copying it first.
+        """Encodes a frame. For H.264 without copying it first.
 
         Args:
-            frame: I420, shape `(height * 3 // 2, width)`, contiguous. Not kept.
+            frame: I420, BT.709, limited range, shape `(height * 3 // 2, width)`,
+                contiguous. Not kept.
             keyframe: Whether it must be decodable alone.
 
         Raises:
@@ -106,6 +115,10 @@ class VideoEncoder:
             )
             self._made_for = self._target
         picture = av.VideoFrame.from_numpy_buffer(frame, format="yuv420p")
+        if self._colours is not None:
+            picture.colorspace, picture.color_range = _SPC_BT709, ColorRange.MPEG
+            self._colours.vpush(picture)
+            picture = self._colours.vpull()
         picture.time_base = Fraction(1, CLOCK_HZ)
         picture.pts = self._clock
         picture.duration = self._tick()
@@ -138,6 +151,21 @@ class VideoEncoder:
         if self._settings.codec is Codec.VP8:
             tick *= self._target / self._made_for
         return max(1, round(tick))
+
+
+def _to_bt601(settings: EncoderSettings) -> Graph:
+    graph = Graph()
+    graph.threads = 1
+    source = graph.add(
+        "buffer",
+        f"video_size={settings.width}x{settings.height}:pix_fmt=yuv420p"
+        ":time_base=1/90000:pixel_aspect=1/1:colorspace=bt709:range=tv",
+    )
+    change = graph.add(*change_matrix("bt709", "smpte170m"))
+    source.link_to(change)
+    change.link_to(graph.add("buffersink"))
+    graph.configure()
+    return graph
 
 
 def _open_x264(settings: EncoderSettings) -> VideoCodecContext:
@@ -192,9 +220,9 @@ def _context(name: str, settings: EncoderSettings) -> VideoCodecContext:
     context.thread_count = 1
     context.gop_size = round(SAFETY_GOP_S * settings.frame_rate)
     context.color_range = ColorRange.MPEG
-    context.colorspace = _SPC_BT709
     context.color_primaries = ColorPrimaries.BT709
     context.color_trc = ColorTrc.BT709
+    context.colorspace = _SPC_BT709 if settings.codec is Codec.H264 else _SPC_SMPTE170M
     return context
 
 

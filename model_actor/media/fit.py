@@ -12,7 +12,8 @@ from dataclasses import dataclass
 Filter = tuple[str, str]
 """Name of a libavfilter filter and its arguments."""
 
-_HD_HEIGHT = 720
+_SD_LONG, _SD_SHORT = 1279, 576
+"""Longest sides of a picture that is taken for standard definition."""
 _TRANSPOSE = {
     (False, False): "cclock_flip",
     (True, False): "clock",
@@ -120,24 +121,41 @@ def chain(picture: Picture, width: int, height: int) -> tuple[Filter, ...]:
     """Returns the filters that make I420, limited range, BT.709, of the target's size.
 
     A picture that says nothing of its colours is taken for limited range, and for
-    BT.709 from 720 lines on, else for BT.601, as players do. Steps that change nothing
-    cost nothing: libavfilter passes such frames through.
+    BT.601 up to the size of standard definition, else for BT.709, as players do.
+    Primaries and transfer are left as they are. Steps that change nothing cost nothing:
+    libavfilter passes such frames through.
     """
     crop = cover(picture, width, height)
     turn = picture.orientation
-    scaled = (height, width) if turn.transpose else (width, height)
-    filters: list[Filter] = [("setparams", _assumed_colours(picture))] if not picture.is_rgb else []
+    matrix = "bt709" if picture.is_rgb else _matrix(picture)
+    filters: list[Filter] = []
+    if not picture.is_rgb:
+        full = picture.color_range == 2 or picture.pixel_format.startswith("yuvj")
+        filters.append(("setparams", f"colorspace={matrix}:range={'pc' if full else 'tv'}"))
     if (crop.width, crop.height) != (picture.width, picture.height):
         filters.append(("crop", f"{crop.width}:{crop.height}:{crop.x}:{crop.y}"))
+    scaled = f"{height}:{width}" if turn.transpose else f"{width}:{height}"
     filters += [
-        ("scale", f"{scaled[0]}:{scaled[1]}:flags=bilinear:out_color_matrix=bt709:out_range=tv"),
+        ("scale", f"{scaled}:flags=bilinear:out_color_matrix={matrix}:out_range=tv"),
         ("format", "yuv420p"),
     ]
+    if matrix != "bt709":
+        filters.append(change_matrix(matrix, "bt709"))
     if turn.transpose:
         filters.append(("transpose", _TRANSPOSE[turn.flip_x, turn.flip_y]))
     else:
         filters += [("hflip", "")] * turn.flip_x + [("vflip", "")] * turn.flip_y
     return tuple(filters)
+
+
+def change_matrix(before: str, after: str) -> Filter:
+    """Returns the filter that changes the matrix coefficients of I420, limited range.
+
+    libswscale could do it on the way, but shifts the brightness by more than a step.
+    """
+    source = f"ispace={before}:iprimaries=bt709:itrc=bt709:irange=tv"
+    target = f"space={after}:primaries=bt709:trc=bt709:range=tv:format=yuv420p"
+    return "colorspace", f"{source}:{target}:fast=1"
 
 
 def _even_within(wanted: float, available: int) -> int:
@@ -147,8 +165,7 @@ def _even_within(wanted: float, available: int) -> int:
     return max(2, min(available, round(wanted / 2) * 2))
 
 
-def _assumed_colours(picture: Picture) -> str:
-    assumed = "bt709" if min(picture.width, picture.height) >= _HD_HEIGHT else "smpte170m"
-    matrix = _MATRICES.get(picture.matrix, assumed)
-    full = picture.color_range == 2 or picture.pixel_format.startswith("yuvj")
-    return f"colorspace={matrix}:range={'pc' if full else 'tv'}"
+def _matrix(picture: Picture) -> str:
+    short, long = sorted((picture.width, picture.height))
+    assumed = "smpte170m" if short <= _SD_SHORT and long <= _SD_LONG else "bt709"
+    return _MATRICES.get(picture.matrix, assumed)

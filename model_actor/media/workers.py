@@ -58,10 +58,13 @@ class DecodeWorkers:
         self._spawner = ThreadPoolExecutor(1, thread_name_prefix="decode-workers")
 
     async def start(self) -> None:
-        """Starts the spare workers and waits for them."""
-        self._refill_later()
-        if self._refill is not None:
-            await asyncio.shield(self._refill)
+        """Starts the spare workers and waits for them.
+
+        Raises:
+            WorkerLostError: Workers do not start on this machine.
+        """
+        while len(self._idle) < self._spare:
+            await self._add_spare()
 
     async def close(self) -> None:
         """Closes what is open and ends all workers; returns when they are gone."""
@@ -188,12 +191,14 @@ class DecodeWorkers:
     async def _fill(self) -> None:
         while len(self._idle) < self._spare:
             try:
-                link = await self._spawn()
+                await self._add_spare()
             except (WorkerLostError, OSError):
                 await asyncio.sleep(_RETRY_S)
-                continue
-            self._idle.append(link)
-            link.on_lost = partial(self._spare_lost, link)
+
+    async def _add_spare(self) -> None:
+        link = await self._spawn()
+        self._idle.append(link)
+        link.on_lost = partial(self._spare_lost, link)
 
     def _spare_lost(self, link: WorkerLink) -> None:
         self.discard(link)

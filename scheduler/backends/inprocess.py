@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from scheduler.backends.launcher import DEFAULT_SHELL, ActorSpec, ShellHost
@@ -77,7 +78,9 @@ class InProcessLauncher:
                 reason: str | None = type(error).__name__
             else:
                 reason = None
-            loop.call_soon_threadsafe(settle, reason)
+            # The scheduler may have stopped meanwhile, and its loop with it.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(settle, reason)
 
         threading.Thread(target=start, name=f"sana-actor-{actor}", daemon=True).start()
         reason = await done

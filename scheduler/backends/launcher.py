@@ -92,6 +92,7 @@ class ShellHost:
     def __init__(self, shell: str, spec: dict[str, Any]) -> None:
         self._shell = resolve(shell)(spec)
         self._loop: LoopThread | None = None
+        self._making = threading.Lock()
         self._ended = threading.Event()
 
     def start(self) -> str:
@@ -117,8 +118,9 @@ class ShellHost:
         result = method()
         if not inspect.isawaitable(result):
             return result
-        if self._loop is None:
-            self._loop = LoopThread("actor-shell")
+        with self._making:
+            if self._loop is None:
+                self._loop = LoopThread("actor-shell")
         return self._loop.run(_awaited(result))
 
 

@@ -1,7 +1,8 @@
 """A Ray node as a child process of ours: `ray start --block` in a session of its own.
 
 No Ray is imported here. Every port is free or chosen by the caller, the folder is our
-own, and the end is complete: nothing of the session is left when `stop` returns.
+own, and the end is complete: nothing of the session is left when `stop` returns, and the
+node ends by itself when this process dies.
 """
 
 from __future__ import annotations
@@ -30,9 +31,6 @@ LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 _LONGEST_FOLDER = 40
 """Characters of a folder below which Ray's sockets keep within the 107 of a unix socket."""
 _TEMP_ROOT = "/tmp"  # noqa: S108 - a unix socket's path must stay short; the folder in it is private
-_RAY = "import sys; sys.modules['grpc'] = None; from ray.scripts.scripts import main; main()"
-"""The command `ray` for which there is no grpcio: where there is, `ray start` adds a server
-for remote clients, on a fixed port, that costs 60 MB and nearly 2 s of CPU to start."""
 _POLL_S = 0.05
 _TERM_S = 10.0
 _QUIET = {
@@ -87,8 +85,8 @@ class RayNode:
         self.settings = settings
         self.address = settings.head_address
         """`host:port` of the cluster's head."""
-        self._own_folder = settings.temp_dir is None
-        self.folder = settings.temp_dir or Path(tempfile.mkdtemp(prefix="sana-", dir=_TEMP_ROOT))
+        self.folder = settings.temp_dir or Path()
+        """Folder of its sockets and logs, once launched."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -108,6 +106,8 @@ class RayNode:
         Raises:
             ConfigurationError: The folder's path is too long for the sockets in it.
         """
+        if self.settings.temp_dir is None:
+            self.folder = Path(tempfile.mkdtemp(prefix="sana-", dir=_TEMP_ROOT))
         if len(str(self.folder)) > _LONGEST_FOLDER:
             raise ConfigurationError(
                 f"temp_dir must have at most {_LONGEST_FOLDER} characters: Ray puts sockets there"
@@ -120,7 +120,7 @@ class RayNode:
             # The command is made of settings of the operator alone.
             self._process = subprocess.Popen(  # noqa: S603
                 self._command(),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **_QUIET, **self._auth(), **self.settings.env},
@@ -155,15 +155,17 @@ class RayNode:
         process, self._process = self._process, None
         if process is None:
             return
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + _TERM_S
+        if process.stdin is not None:
+            # The node's word to end, see `ray_command`.
+            process.stdin.close()
+        patience = time.monotonic() + (_TERM_S if process.poll() is None else 0.0)
         while members := _session_members(process):
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= patience:
                 for pid in members:
                     _kill(pid)
             time.sleep(_POLL_S)
-        if self._own_folder:
+        process.wait()
+        if self.settings.temp_dir is None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -182,7 +184,7 @@ class RayNode:
     def _command(self) -> list[str]:
         settings = self.settings
         command = [
-            *(sys.executable, "-c", _RAY, "start", "--block"),
+            *(sys.executable, "-m", "scheduler.backends.ray_command", "start", "--block"),
             f"--node-ip-address={settings.node_ip}",
             f"--temp-dir={self.folder}",
             f"--object-store-memory={settings.object_store_bytes}",

@@ -18,14 +18,17 @@
         +-- PublisherTakenError      another connection publishes this track already
         +-- BadOfferError            the offer has no video, or no codec that we speak
         +-- LimitError               a limit of the service was reached
+        +-- CommandRefusedError      a session refused the one command of a call
 
-A client's mistake inside a session is not an exception but a `command_error` event.
+A client's mistake inside a session is not an exception but a `command_error` event. Only
+where a call carries one command and nothing else is its refusal the call's own.
 Texts never contain prompts, file names or other user content.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from scheduler.core.commands import RejectReason
+from scheduler.core.messages import Phase
 
 
 class SanaGatewayError(Exception):
@@ -47,7 +50,7 @@ class ConfigurationError(SanaGatewayError):
 class RequestError(SanaGatewayError):
     """A caller's mistake, or a limit it ran into."""
 
-    reason: ClassVar[str] = "UNSPECIFIED"
+    reason: str = "UNSPECIFIED"
     """Name of the `sana_gateway.v1.ErrorReason` without its prefix."""
 
     def __init__(self, text: str, *, retry_after_s: float | None = None) -> None:
@@ -138,3 +141,38 @@ class LimitError(RequestError):
     """A limit of the service was reached."""
 
     reason = "LIMIT"
+
+
+class CommandRefusedError(RequestError):
+    """A session refused the one command of a call; nothing changed."""
+
+    reason = "COMMAND_REFUSED"
+    """Stands for refusals whose cause is not known; else it is the name of `code`."""
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        command: str = "",
+        code: RejectReason | None = None,
+        phase: Phase | None = None,
+        allowed_phases: tuple[Phase, ...] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        """Stores what the session said.
+
+        Args:
+            text: Why and what to do, for people.
+            command: Name of the command.
+            code: Why, for programs; None when it is not known.
+            phase: Phase the session was in, where known.
+            allowed_phases: Where the command is allowed; empty when the phase is not the cause.
+            retry_after_s: When trying again makes sense; None when it does not.
+        """
+        super().__init__(text, retry_after_s=retry_after_s)
+        self.command = command
+        self.code = code
+        self.phase = phase
+        self.allowed_phases = allowed_phases
+        if code is not None:
+            self.reason = code.name

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 _COLUMNS, _ROWS = 16, 5
 _ACROSS, _DOWN = 40, 22
+CANNED_FRAMES = 240
+"""Canned pictures are numbered modulo this: gaps are to be counted so."""
 _LEAST_CONTRAST = 48
 """Luma between the white and the black cells of the top row below which nothing is read."""
 
@@ -28,6 +30,11 @@ class Marker:
     """Run of the session, modulo 256."""
     session_tag: int
     """`session_tag` of the session's id."""
+
+    @property
+    def canned(self) -> bool:
+        """Whether the picture comes from the loop that all sessions share, not from an encoder."""
+        return self.run == 0 and self.session_tag == 0 and self.frame < CANNED_FRAMES
 
 
 def session_tag(session_id: str) -> int:

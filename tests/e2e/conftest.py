@@ -1,12 +1,18 @@
-"""The whole service, started once for all end-to-end tests of a kind."""
+"""The whole service, started once for all end-to-end tests of a kind, and what they play."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from sana_gateway import Client
+from tests.media.clips import Recipe, make
 from tests.stack import Stack, serving
+
+SIMULATED = ("--model", "simulated", "--model-option", "chunk_ms=50", "--backend", "in-process")
+"""Options of a service without Ray whose model marks each frame with its number."""
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +25,24 @@ def stack() -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def simulated() -> Iterator[Stack]:
     """The service with the model that writes a frame marker, without Ray."""
-    with serving(
-        "--model", "simulated", "--model-option", "chunk_ms=100", "--backend", "in-process"
-    ) as running:
+    with serving(*SIMULATED) as running:
         yield running
+
+
+@pytest.fixture
+async def client(simulated: Stack) -> AsyncIterator[Client]:
+    """A client of the service without Ray."""
+    async with Client(simulated.grpc_address) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of 57 frames: a window of 33 and one of 24."""
+    return make(tmp_path_factory.mktemp("clips") / "short.mp4", Recipe(frames=57))
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of 129 frames, for what happens in the middle of a run: five windows."""
+    return make(tmp_path_factory.mktemp("clips") / "long.mp4", Recipe(frames=129))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -187,13 +191,30 @@ async def test_a_node_that_joins_brings_room_for_an_actor(head: Head, stub: Any)
 
 
 def test_a_node_that_cannot_start_says_why_and_leaves_nothing() -> None:
-    node = RayNode(NodeSettings(object_store_bytes=1))
+    node = RayNode(NodeSettings(num_cpus=-1))
     node.launch()
     leader = node.pid
-    with pytest.raises(RayNodeError, match="object store"):
+    with pytest.raises(RayNodeError, match="nonnegative"):
         node.wait_up()
     assert in_session(leader) == []
     assert not node.folder.exists()
+
+
+@pytest.mark.slow
+def test_a_node_does_not_outlive_who_started_it() -> None:
+    program = (
+        "import os, signal; from scheduler.backends.ray_node import NodeSettings, RayNode;"
+        "node = RayNode(NodeSettings()); node.launch(); node.wait_up();"
+        "print(node.pid, node.folder, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    command = [sys.executable, "-c", program]
+    started = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    pid, folder = started.stdout.split()
+    deadline = time.monotonic() + PATIENCE_S
+    while in_session(int(pid)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    shutil.rmtree(folder)
 
 
 def test_a_folder_too_long_for_sockets_is_refused(tmp_path: Path) -> None:

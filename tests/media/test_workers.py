@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from model_actor.media.clip import ClipDecoder
-from model_actor.media.errors import ClipFailedError
+from model_actor.media.errors import ClipFailedError, WorkerLostError
 from model_actor.media.limits import DecodeLimits
 from model_actor.media.workers import DecodeWorkers
 from scheduler.core.errors import InvariantError, LimitError
@@ -109,6 +109,13 @@ async def test_a_spare_that_dies_is_replaced(workers: DecodeWorkers) -> None:
     os.kill(dead, signal.SIGKILL)
     await until(lambda: [link.pid for link in workers._idle] not in ([], [dead]))
     assert workers.crashes == 0, "nobody used it"
+
+
+async def test_workers_that_cannot_start_are_reported() -> None:
+    pool = DecodeWorkers(spare=1, limits=DecodeLimits(address_space_bytes=1 << 20))
+    with pytest.raises(WorkerLostError):
+        await pool.start()
+    await pool.close()
 
 
 async def test_more_than_allowed_are_refused(tmp_path: Path) -> None:

@@ -7,6 +7,9 @@ white first, and tells a reader where black and white lie. The other rows hold 6
 by row, most significant first: frame (32), run (8), session tag (16), CRC-8 of these seven
 bytes (polynomial 0x07).
 
+Canned pictures are shared by all runs and sessions. Theirs holds the frame modulo 240, and
+run 0 and tag 0, which together no session has: runs count from 1.
+
 The reader for viewers is `sdk_adapters.harness.marker`, which may not import this folder.
 """
 
@@ -21,6 +24,10 @@ COLUMNS, ROWS = 16, 5
 CELLS_ACROSS, CELLS_DOWN = 40, 22
 """Cells that fit in a frame."""
 BLACK, WHITE = 24, 228
+CANNED_FRAMES = 240
+"""Length of the canned loop."""
+CANNED_RUN, CANNED_TAG = 0, 0
+"""What markers of canned pictures hold for run and session."""
 
 
 def session_tag(session_id: str) -> int:

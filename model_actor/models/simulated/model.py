@@ -9,9 +9,13 @@ import struct
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+import structlog
+
+from model_actor.media.codec import Codec
+from model_actor.models.simulated.canned import Reel
 from model_actor.models.simulated.marker import session_tag
 from model_actor.models.simulated.options import OPTIONS, Settings, parse
 from model_actor.models.simulated.picture import Screen
@@ -23,6 +27,8 @@ CRASH_STATUS = 70
 _STATE = struct.Struct("<4sHq")
 _MAGIC = b"SIM1"
 _GB = 1_000_000_000
+
+log = structlog.get_logger(__name__)
 
 
 class InjectedError(PluginError):
@@ -38,13 +44,24 @@ class SimulatedSession:
     """Windows finished."""
 
 
+@dataclass(slots=True)
+class CannedSession(SimulatedSession):
+    """A session that is shown the loop: a `PacketSource`."""
+
+    reel: Reel = field(kw_only=True)
+
+    def packet(self, codec: Codec, frame: int, size: int) -> bytes:
+        """Returns an encoded frame, as `Reel.packet` does."""
+        return self.reel.packet(codec, frame, size)
+
+
 class SimulatedModel:
     """Spends the declared time and marks every frame with its number."""
 
     OPTIONS: ClassVar[dict[str, str]] = OPTIONS
     """Names and explanations of what `configure` takes."""
 
-    info: ClassVar[ModelInfo] = ModelInfo(
+    info: ModelInfo = ModelInfo(
         name="simulated",
         summary=(
             "No model at all: spends declared time, fails on demand, and shows the source dimly "
@@ -56,6 +73,7 @@ class SimulatedModel:
     def __init__(self) -> None:
         self._settings = Settings()
         self._screen = Screen(self.info.width, self.info.height)
+        self._reel: Reel | None = None
         self._jitter = random.Random(0)  # noqa: S311 (spread of a simulation)
         self._windows = 0
         self._libc: ctypes.PyDLL | None = None
@@ -67,27 +85,31 @@ class SimulatedModel:
             PluginError: An option is unknown, or its value makes no sense.
         """
         self._settings = settings = parse(options)
-        info = replace(
-            type(self).info,
+        declared = type(self).info
+        self.info = replace(
+            declared,
+            summary=f"{declared.summary} Video: {settings.video}.",
             stages=settings.declared_stages(),
             weights_bytes=round(settings.weights_gb * _GB),
             session_bytes=round(settings.session_gb * _GB),
             resident_slots=settings.resident_slots,
             max_batch=settings.max_batch,
         )
-        # The interface declares `info` on the class; what was configured belongs to the instance.
-        vars(self)["info"] = info
 
     def load(self) -> None:
-        """Takes the time that loading is to take."""
+        """Takes the time that loading is to take, and what `video=canned` needs to be made."""
+        began = time.perf_counter()
         if self._settings.gil_ms:
             # Unlike CDLL, PyDLL keeps the interpreter locked during a call.
             self._libc = ctypes.PyDLL(None)
-        time.sleep(self._settings.load_s)
+        if self._settings.video == "canned":
+            self._reel = Reel(self.info)
+        time.sleep(max(0.0, began + self._settings.load_s - time.perf_counter()))
+        log.info("simulated.loaded", video=self._settings.video)
 
     def open(self, options: SessionOptions) -> SimulatedSession:
         """Makes the state of a session."""
-        return SimulatedSession(session_tag(options.session_id))
+        return self._session(session_tag(options.session_id))
 
     def stage(self, name: str, batch: Sequence[WindowTask]) -> None:
         """Runs a stage.
@@ -111,6 +133,8 @@ class SimulatedModel:
             _session(task.session).windows += 1
 
     def _draw(self, task: WindowTask) -> Frames:
+        if self._reel is not None:
+            return self._reel.pictures(task.source.shape)
         tag = _session(task.session).tag
         return self._screen.draw(task.source, task.first_frame, task.run, tag, task.prompt)
 
@@ -129,11 +153,16 @@ class SimulatedModel:
         if len(snapshot) != _STATE.size or not snapshot.startswith(_MAGIC):
             raise PluginError("not a snapshot of simulated")
         _, tag, windows = _STATE.unpack(snapshot)
-        return SimulatedSession(tag, windows)
+        return self._session(tag, windows)
 
     def close(self, session: object) -> None:
         """Releases the state of a session, of which there is next to nothing."""
         _session(session)
+
+    def _session(self, tag: int, windows: int = 0) -> SimulatedSession:
+        if self._reel is not None:
+            return CannedSession(tag, windows, reel=self._reel)
+        return SimulatedSession(tag, windows)
 
     def _cost_ms(self, declared_ms: float, sessions: int) -> float:
         settings = self._settings

@@ -23,7 +23,8 @@ OPTIONS: dict[str, str] = {
     "batch_share": "share of the time that each further session of a batch adds (default 1)",
     "stages": "stages in order: names that share chunk_ms, or name:ms for each, out of encode, "
     "generate, decode, commit (default generate)",
-    "video": "encoded: pictures go through the real encoder (the only choice)",
+    "video": "encoded: pictures go through the real encoder (default); canned: every session "
+    "is shown one loop of 240 marked keyframes, padded to the wanted bitrate",
     "fail_every": "every n-th window of the actor fails; tried again it succeeds",
     "fail_at": "indices of windows that fail whenever they are tried, as 3 or 3,7",
     "delay_at": "windows that take longer, as index:ms or index:ms,index:ms",
@@ -151,7 +152,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "max_batch": _count,
     "batch_share": _time,
     "stages": _stages,
-    "video": _choice("encoded"),
+    "video": _choice("encoded", "canned"),
     "fail_every": _count,
     "fail_at": _indices,
     "delay_at": _delays,

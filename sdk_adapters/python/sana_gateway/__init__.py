@@ -26,13 +26,12 @@ from sana_gateway.errors import (
     UnknownModelError,
     UnknownSessionError,
     UnknownUploadError,
-    WrongPhaseError,
 )
 from sana_gateway.media import Watch
 from sana_gateway.observed import Messages
 from sana_gateway.retry import RetryPolicy
 from sana_gateway.session import Session
-from sana_gateway.v1.command_pb2 import FileRef, Mode
+from sana_gateway.v1.command_pb2 import Command, FileRef, Mode
 from sana_gateway.v1.media_pb2 import CameraFrame, Codec, VideoFrame
 from sana_gateway.v1.message_pb2 import Message, Phase, RejectReason, State
 
@@ -44,6 +43,7 @@ __all__ = [
     "CameraFrame",
     "Client",
     "Codec",
+    "Command",
     "CommandRejected",
     "FileRef",
     "ForbiddenError",
@@ -68,5 +68,4 @@ __all__ = [
     "UnknownUploadError",
     "VideoFrame",
     "Watch",
-    "WrongPhaseError",
 ]

@@ -11,10 +11,11 @@ from typing import Self
 import grpc
 
 from sana_gateway import tracing
+from sana_gateway.errors import CallError, rejected
 from sana_gateway.pool import describe_pool
 from sana_gateway.retry import RetryPolicy, calling
 from sana_gateway.session import Session
-from sana_gateway.v1 import pool_pb2, session_pb2, session_pb2_grpc
+from sana_gateway.v1 import command_pb2, pool_pb2, session_pb2, session_pb2_grpc
 
 _OPTIONS = (
     # A connection that died without a word is noticed within half a minute.
@@ -163,6 +164,44 @@ class Client:
         await calling(
             self.policy, lambda: self.stub.CloseSession(request, metadata=self.metadata())
         )
+
+    async def execute(
+        self, session_id: str, command: command_pb2.Command
+    ) -> session_pb2.ExecuteResponse:
+        """Sends one command without attaching: for scripts.
+
+        The session needs to be ready, and is kept for a while after the call. What becomes
+        known only after the command was accepted does not reach this caller.
+
+        Args:
+            session_id: Whom to send it to.
+            command: What to do; it gets an id when it has none. Repeating one is safe.
+
+        Returns:
+            What the command was answered with, and the snapshot after it.
+
+        Raises:
+            CommandRejected: The session refused it.
+            NotReadyError: The session still waits for its place.
+            UnknownSessionError: No such session, or not one of the caller's.
+            TimeoutError: There was no answer within `command_timeout`.
+        """
+        request = session_pb2.ExecuteRequest(session_id=session_id, command=command)
+        request.command.command_id = command.command_id or uuid.uuid4().hex
+        limit = self.command_timeout
+        try:
+            async with asyncio.timeout(limit):
+                return await calling(
+                    self.policy,
+                    lambda: self.stub.Execute(request, metadata=self.metadata(), timeout=limit),
+                )
+        except CallError as error:
+            if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise TimeoutError(str(error)) from error
+            refusal = rejected(error, command.WhichOneof("command") or "")
+            if refusal is None:
+                raise
+            raise refusal from error
 
     async def signal(self, request: session_pb2.SignalRequest) -> session_pb2.SignalResponse:
         """Signals for a WebRTC peer; never repeated, as a new offer makes a new peer."""

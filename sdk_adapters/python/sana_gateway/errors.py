@@ -12,7 +12,6 @@
         +-- ForbiddenError           the token does not allow this
         +-- SessionClosedError       the session has ended
         +-- NotReadyError            the session still waits for its place
-        +-- WrongPhaseError          not possible in the present phase
         +-- UnknownUploadError       no such upload, or not one of this session's
         +-- BadUploadError           the bytes do not match the announced size or offset
         +-- PublisherTakenError      another connection publishes the camera
@@ -144,10 +143,6 @@ class NotReadyError(CallError):
     """The session still waits for its place."""
 
 
-class WrongPhaseError(CallError):
-    """The call is not possible in the present phase."""
-
-
 class UnknownUploadError(CallError):
     """No such upload, or not one of this session's."""
 
@@ -177,13 +172,21 @@ _BY_REASON: dict[int, type[CallError]] = {
     error_pb2.ERROR_REASON_FORBIDDEN: ForbiddenError,
     error_pb2.ERROR_REASON_SESSION_CLOSED: SessionClosedError,
     error_pb2.ERROR_REASON_NOT_READY: NotReadyError,
-    error_pb2.ERROR_REASON_WRONG_PHASE: WrongPhaseError,
     error_pb2.ERROR_REASON_UNKNOWN_UPLOAD: UnknownUploadError,
     error_pb2.ERROR_REASON_BAD_UPLOAD: BadUploadError,
     error_pb2.ERROR_REASON_PUBLISHER_TAKEN: PublisherTakenError,
     error_pb2.ERROR_REASON_BAD_OFFER: BadOfferError,
     error_pb2.ERROR_REASON_LIMIT: LimitError,
 }
+_REFUSALS: dict[int, message_pb2.RejectReason.ValueType] = {
+    error_pb2.ERROR_REASON_COMMAND_REFUSED: message_pb2.REJECT_REASON_UNSPECIFIED,
+    **{
+        error_pb2.ErrorReason.Value(name.replace("REJECT", "ERROR", 1)): code
+        for name, code in message_pb2.RejectReason.items()
+        if code != message_pb2.REJECT_REASON_UNSPECIFIED
+    },
+}
+"""Reasons of refused commands; on either side they bear the same names."""
 _BY_CODE: dict[grpc.StatusCode, type[CallError]] = {
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
@@ -202,6 +205,28 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> CallError:
     reason = detail.reason if detail else error_pb2.ERROR_REASON_UNSPECIFIED
     made = _BY_REASON.get(reason) or _BY_CODE.get(error.code(), CallError)
     return made(error.details() or error.code().name, error.code(), detail)
+
+
+def rejected(error: CallError, command: str) -> CommandRejected | None:
+    """Returns the refusal of a command that a failed Execute stands for, if it does.
+
+    Args:
+        error: What the call raised.
+        command: Name of its command.
+    """
+    code = _REFUSALS.get(error.reason)
+    if code is None:
+        return None
+    return CommandRejected(
+        message_pb2.CommandError(
+            command=command,
+            reason=str(error),
+            code=code,
+            phase=error.phase,
+            allowed_phases=error.allowed_phases,
+            retry_after_s=error.retry_after or 0.0,
+        )
+    )
 
 
 def _detail(metadata: Iterable[Any]) -> error_pb2.ErrorDetail | None:

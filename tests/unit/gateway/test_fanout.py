@@ -129,14 +129,26 @@ def test_after_an_abandoned_run_only_a_keyframe_goes_out() -> None:
     bench.packet(0, key=True)
     bench.due(0)
     bench.packet(1)
-    bench.output.abandon(2)
+    asked = len(bench.demands)
+    bench.output.abandon()
     bench.run = 2
     bench.packet(0)
     bench.due(0)
     bench.packet(1, key=True)
     bench.due(1)
     assert [(frame.run, frame.frame) for frame in watcher.frames] == [(1, 0), (2, 1)]
-    assert (True, True, 0) in bench.demands
+    assert len(bench.demands) == asked, "the actor begins a run with a keyframe by itself"
+
+
+def test_nobody_who_joins_after_an_abandoned_run_is_shown_what_it_left() -> None:
+    bench, first, second = Bench(), Watcher(), Watcher()
+    bench.output.join(first)
+    bench.packet(0, key=True)
+    bench.due(0)
+    bench.output.abandon()
+    bench.output.join(second)
+    assert second.numbers == []
+    assert bench.demands[-1] == (True, True, 0)
 
 
 def test_too_many_early_packets_are_dropped_up_to_the_next_keyframe() -> None:

@@ -5,9 +5,20 @@ import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from gateway.grpc_api.errors import CODES, DOMAIN, StoppingError, StreamError, to_status
+from gateway.grpc_api.errors import (
+    CODES,
+    DOMAIN,
+    REFUSALS,
+    StoppingError,
+    StreamError,
+    UnansweredError,
+    to_status,
+)
 from sana_gateway.v1 import error_pb2
+from scheduler import wire
 from scheduler.core import errors
+from scheduler.core.commands import RejectReason
+from scheduler.core.messages import Phase
 
 pytestmark = pytest.mark.unit
 
@@ -38,8 +49,25 @@ def details(status: grpc.Status) -> list[Message]:
 
 
 def test_every_error_of_a_caller_has_a_code() -> None:
-    assert set(CODES) == set(errors.RequestError.__subclasses__())
+    of_the_tree = {
+        kind
+        for kind in errors.RequestError.__subclasses__()
+        # Others never leave the process that raises them.
+        if kind.__module__ == errors.__name__
+    }
+    assert set(CODES) == of_the_tree
     assert set(CODES.values()).isdisjoint({grpc.StatusCode.OK, grpc.StatusCode.INTERNAL})
+
+
+def test_every_refusal_of_a_command_has_a_code() -> None:
+    assert set(REFUSALS) == set(RejectReason)
+    assert grpc.StatusCode.OK not in REFUSALS.values()
+
+
+def test_every_reason_of_the_contract_can_be_produced() -> None:
+    told = {kind.reason for kind in CODES} | {code.name for code in RejectReason}
+    names = {name.removeprefix("ERROR_REASON_") for name in error_pb2.ErrorReason.keys()}  # noqa: SIM118
+    assert names - {"UNSPECIFIED"} == told
 
 
 @pytest.mark.parametrize("kind", CODES, ids=lambda kind: kind.__name__)
@@ -76,6 +104,30 @@ def test_an_unknown_model_is_answered_with_those_served() -> None:
     assert info.metadata["served_models"] == "painter,simulated"
 
 
+@pytest.mark.parametrize("code", RejectReason)
+def test_a_refused_command_says_where_it_is_allowed(code: RejectReason) -> None:
+    allowed = (Phase.IDLE, Phase.AWAITING_SOURCE)
+    error = errors.CommandRefusedError(
+        "why", command="start", code=code, phase=Phase.PAUSING, allowed_phases=allowed
+    )
+    assert error.reason == code.name
+    status = to_status(error)
+    assert status is not None
+    assert (status.code, status.details) == (REFUSALS[code], "why")
+    info, detail = details(status)
+    assert isinstance(info, error_details_pb2.ErrorInfo)
+    assert isinstance(detail, error_pb2.ErrorDetail)
+    assert info.reason == code.name
+    assert dict(info.metadata) == {
+        "command": "start",
+        "phase": "PAUSING",
+        "allowed_phases": "IDLE,AWAITING_SOURCE",
+    }
+    assert error_pb2.ErrorReason.Name(detail.reason) == f"ERROR_REASON_{code.name}"
+    assert detail.phase == wire.PHASES[Phase.PAUSING]
+    assert list(detail.allowed_phases) == [wire.PHASES[phase] for phase in allowed]
+
+
 def test_facts_travel_beside_the_reason() -> None:
     status = to_status(StreamError(errors.BadUploadError("short"), upload_id="u", received=3))
     assert status is not None
@@ -84,10 +136,19 @@ def test_facts_travel_beside_the_reason() -> None:
     assert dict(info.metadata) == {"upload_id": "u", "received": "3"}
 
 
-def test_a_stopping_gateway_is_unavailable() -> None:
-    status = to_status(StoppingError("stopping"))
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StoppingError("stopping"), grpc.StatusCode.UNAVAILABLE),
+        (UnansweredError("no answer"), grpc.StatusCode.DEADLINE_EXCEEDED),
+    ],
+)
+def test_what_is_not_the_callers_mistake_but_its_concern_has_a_code(
+    error: Exception, code: grpc.StatusCode
+) -> None:
+    status = to_status(error)
     assert status is not None
-    assert status.code is grpc.StatusCode.UNAVAILABLE
+    assert (status.code, status.details) == (code, str(error))
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), errors.InvariantError("x")])

@@ -75,6 +75,7 @@ def test_pixels_that_are_not_square_are_allowed_for() -> None:
     ("picture", "expected"),
     [
         (Picture(1280, 704, "yuv420p"), "colorspace=bt709:range=tv"),
+        (Picture(704, 1280, "yuv420p"), "colorspace=bt709:range=tv"),
         (Picture(640, 480, "yuv420p"), "colorspace=smpte170m:range=tv"),
         (Picture(640, 480, "yuv420p", matrix=1, color_range=2), "colorspace=bt709:range=pc"),
         (Picture(1280, 720, "yuvj420p", matrix=5), "colorspace=bt470bg:range=pc"),
@@ -84,6 +85,12 @@ def test_pixels_that_are_not_square_are_allowed_for() -> None:
 )
 def test_colours_are_as_said_or_as_players_assume(picture: Picture, expected: str) -> None:
     assert chain(picture, 1280, 704)[0] == ("setparams", expected)
+
+
+@pytest.mark.parametrize(("matrix", "changed"), [(1, False), (5, True), (6, True), (9, True)])
+def test_only_other_matrices_are_changed(matrix: int, changed: bool) -> None:
+    names = [name for name, _ in chain(Picture(1280, 720, "yuv420p", matrix=matrix), 1280, 704)]
+    assert ("colorspace" in names) is changed
 
 
 def test_rgb_is_left_to_say_for_itself() -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 
 from model_actor.conformance import check_all
 from model_actor.conformance.runs import Run, run_stages
+from model_actor.media.codec import Codec
 from model_actor.models.simulated import SimulatedModel
 from model_actor.models.simulated.model import CRASH_STATUS, InjectedError
 from model_actor.models.simulated.options import OPTIONS, Settings, parse
-from model_actor.plugin import Model
+from model_actor.plugin import Model, PacketSource, SessionOptions
 from scheduler.core.errors import InvariantError, PluginError
 from scheduler.core.geometry import Geometry
 from sdk_adapters.harness.marker import Marker, read_marker, session_tag
@@ -43,7 +47,8 @@ class SmallSimulated(SimulatedModel):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"max_batch": "2", "stages": "encode,generate,decode,commit"}]
+    "options",
+    [{}, {"max_batch": "2", "stages": "encode,generate,decode,commit"}, {"video": "canned"}],
 )
 def test_keeps_to_the_interface(options: dict[str, str]) -> None:
     model = SmallSimulated()
@@ -51,6 +56,75 @@ def test_keeps_to_the_interface(options: dict[str, str]) -> None:
     model.load()
     checked: Model = model
     check_all(checked)
+
+
+@pytest.fixture(scope="module")
+def canned() -> SimulatedModel:
+    model = SmallSimulated()
+    model.configure({"chunk_ms": "0", "video": "canned"})
+    model.load()
+    return model
+
+
+def test_it_says_how_its_video_is_made() -> None:
+    for options, video in (({}, "encoded"), ({"video": "canned"}, "canned")):
+        model = SimulatedModel()
+        model.configure(options)
+        assert model.info.summary.endswith(f" Video: {video}.")
+        assert model.info.summary.startswith(SimulatedModel.info.summary)
+
+
+def test_loading_logs_how_the_video_is_made() -> None:
+    with structlog.testing.capture_logs() as logged:
+        loaded()
+    assert [(each["event"], each["video"]) for each in logged] == [("simulated.loaded", "encoded")]
+
+
+def test_only_canned_sessions_bring_packets_restored_ones_too(canned: SimulatedModel) -> None:
+    options = SessionOptions("s")
+    session = canned.open(options)
+    assert isinstance(session, PacketSource)
+    restored = canned.restore(options, canned.snapshot(session))
+    assert isinstance(restored, PacketSource)
+    for codec in Codec:
+        assert session.packet(codec, 3, 5000) == restored.packet(codec, 243, 5000)
+    encoded = loaded()
+    other = encoded.open(options)
+    assert not isinstance(other, PacketSource)
+    assert not isinstance(encoded.restore(options, encoded.snapshot(other)), PacketSource)
+
+
+def test_a_canned_window_takes_the_declared_time_and_no_memory() -> None:
+    model = SmallSimulated()
+    model.configure({"chunk_ms": "150", "video": "canned"})
+    model.load()
+    task = Run(model).task()
+    began = time.perf_counter()
+    run_stages(model, [task])
+    assert time.perf_counter() - began >= 0.15
+    assert task.result is not None
+    assert task.result.shape == task.source.shape
+    assert task.result.strides[0] == 0
+
+
+def test_making_the_loop_counts_as_loading() -> None:
+    model = SmallSimulated()
+    model.configure({"video": "canned", "load_s": "1.5"})
+    began = time.perf_counter()
+    model.load()
+    assert time.perf_counter() - began >= 1.5
+
+
+def test_the_interface_imports_without_a_codec_library() -> None:
+    code = "import sys, model_actor.plugin; print('av' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_the_documentation_lists_every_option_as_it_is() -> None:
+    text = (Path(__file__).parents[3] / "docs/simulated.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.MULTILINE))
+    assert rows == OPTIONS
 
 
 def test_every_option_is_explained_and_has_a_parser() -> None:
@@ -66,7 +140,7 @@ def test_every_option_is_explained_and_has_a_parser() -> None:
         {"chunk_ms": "nan"},
         {"chunk_ms": "fast"},
         {"busy": "perhaps"},
-        {"video": "canned"},
+        {"video": "painted"},
         {"stages": "decode,generate"},
         {"stages": "encode"},
         {"stages": "generate,paint"},
@@ -184,6 +258,9 @@ def test_a_batch_with_a_failing_window_gives_no_results() -> None:
 
 
 _CHILD = """
+import sys
+import structlog
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 from model_actor.conformance.runs import Run
 from model_actor.models.simulated import SimulatedModel
 model = SimulatedModel()

@@ -492,12 +492,13 @@ def test_reset_gives_compute_back_where_it_is_held_or_asked_for(
 def test_nothing_of_an_abandoned_run_appears() -> None:
     driver = in_phase(Phase.RUNNING)
     old = driver.make_window()
+    driver.commit(0)
     second = driver.plan()
     driver.dispatch()
     effects = driver.say(Reset())
     assert only(effects, Abandon).next_run == driver.session.run > old.run
     now = driver.now
-    assert driver.session.committed(old.run, 0, now) == []
+    assert driver.session.committed(old.run, 1, now) == []
     assert driver.session.generated(second.run, second.index, now) == []
     assert driver.session.failed(second.run, second.index, now) == []
     assert driver.session.state().current_chunk == 0
@@ -521,6 +522,14 @@ def test_reset_answers_a_start_whose_first_window_was_never_dispatched() -> None
     assert refusal.asker == Asker(4, "s")
     assert error(effects).code is RejectReason.SUPERSEDED
     assert kinds(effects).index("CommandError") < kinds(effects).index("GenerationReset")
+
+
+def test_reset_supersedes_no_resume_that_had_its_compute() -> None:
+    driver = in_phase(Phase.RUNNING)
+    driver.make_window()
+    driver.say(Pause())
+    driver.booked(driver.say(Resume()))
+    assert not said(driver.say(Reset()), CommandError)
 
 
 def test_after_reset_source_and_prompt_are_needed_again() -> None:

@@ -10,6 +10,7 @@ from scheduler.core.commands import (
     Reset,
     Resume,
     SetPrompt,
+    SetVideo,
     Start,
 )
 from scheduler.core.effects import Abandon
@@ -25,6 +26,7 @@ from scheduler.core.messages import (
 from scheduler.core.run import WindowPlan
 from scheduler.core.session_table import STARTED
 from tests.unit.scheduler.session_driver import (
+    CLIP,
     FRAMES,
     SessionDriver,
     error,
@@ -124,6 +126,9 @@ def test_the_end_of_a_window_that_is_not_under_way_is_our_own_error() -> None:
         driver.session.generated(1, 1, driver.now)
     with pytest.raises(InvariantError):
         driver.session.failed(1, 1, driver.now)
+    driver.session.generated(1, 0, driver.now)
+    with pytest.raises(InvariantError):
+        driver.session.generated(1, 0, driver.now)
 
 
 def test_a_shown_chunk_is_told_by_chunk_complete_then_a_state() -> None:
@@ -262,6 +267,24 @@ def test_frames_already_made_play_out_while_paused() -> None:
 # Completion and replay
 
 
+def test_a_run_whose_frames_ran_out_before_its_clip_goes_on() -> None:
+    driver = in_phase(Phase.RUNNING)
+    driver.make_window()
+    driver.commit(0)
+    assert kinds(driver.commit(1)) == ["ChunkComplete", "State"]
+    assert driver.session.phase is Phase.RUNNING
+    assert driver.plan().index == 1
+
+
+def test_a_run_that_is_made_but_not_yet_shown_is_not_complete() -> None:
+    driver = in_phase(Phase.RUNNING)
+    for _ in range(3):
+        driver.make_window()
+    assert kinds(driver.commit(2)) == ["ChunkComplete", "State"] * 3
+    assert driver.session.phase is Phase.RUNNING
+    assert said(driver.commit(3), GenerationComplete)
+
+
 def test_a_clip_played_through_is_told_and_everything_stays_staged() -> None:
     driver = in_phase(Phase.RUNNING)
     effects = driver.play_clip()
@@ -273,6 +296,12 @@ def test_a_clip_played_through_is_told_and_everything_stays_staged() -> None:
     assert (final.has_video, final.num_source_frames) == (True, FRAMES)
     assert (final.current_prompt, final.seed) == ("as an oil painting", 7)
     assert final.current_chunk == 4
+
+
+def test_an_acknowledgement_repeated_after_completion_says_nothing() -> None:
+    driver = in_phase(Phase.RUNNING)
+    driver.play_clip()
+    assert driver.commit(3) == []
 
 
 def test_compute_is_given_back_with_the_last_window_while_its_frames_still_play() -> None:
@@ -337,12 +366,12 @@ def test_current_chunk_is_0_from_start_on() -> None:
 
 
 def test_current_chunk_is_0_while_start_waits_for_a_source() -> None:
-    driver = live()
-    driver.commit(0)
-    driver.say(Reset())
-    driver.say(SetPrompt("in snow"))
-    driver.session.source_stalled(driver.now)
-    assert state(driver.say(Start())).current_chunk == 0
+    driver = in_phase(Phase.RUNNING)
+    driver.play_clip()
+    driver.say(SetVideo(CLIP))
+    waiting = state(driver.say(Start()))
+    assert waiting.phase is Phase.AWAITING_SOURCE
+    assert waiting.current_chunk == 0
 
 
 def test_acknowledgements_of_an_earlier_run_say_nothing() -> None:

@@ -34,9 +34,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNKNOWN_MODEL: _ErrorReason.ValueType  # 2
     """The model is not served here; the details list what is."""
     ERROR_REASON_NO_CAPACITY: _ErrorReason.ValueType  # 3
-    """The queue is full."""
+    """The queue is full, or no GPU became free in time for a command."""
     ERROR_REASON_BAD_ARGUMENT: _ErrorReason.ValueType  # 4
-    """A field is missing or wrong."""
+    """A field or an argument is missing or wrong."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 5
     """The token is missing, wrong or expired."""
     ERROR_REASON_FORBIDDEN: _ErrorReason.ValueType  # 6
@@ -46,7 +46,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_NOT_READY: _ErrorReason.ValueType  # 8
     """The session still waits for its place on an actor."""
     ERROR_REASON_WRONG_PHASE: _ErrorReason.ValueType  # 9
-    """The call is not possible in the present phase."""
+    """The command is not allowed in the present phase; the details list where it is."""
     ERROR_REASON_UNKNOWN_UPLOAD: _ErrorReason.ValueType  # 10
     """No such upload, or not one of this session's."""
     ERROR_REASON_BAD_UPLOAD: _ErrorReason.ValueType  # 11
@@ -57,10 +57,27 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The offer has no video, or no codec that we speak."""
     ERROR_REASON_LIMIT: _ErrorReason.ValueType  # 14
     """A limit of the service was reached."""
+    ERROR_REASON_UNKNOWN_COMMAND: _ErrorReason.ValueType  # 15
+    """The command does not exist."""
+    ERROR_REASON_NO_PROMPT: _ErrorReason.ValueType  # 16
+    """start without a prompt."""
+    ERROR_REASON_NO_SOURCE: _ErrorReason.ValueType  # 17
+    """start without a source for the present mode."""
+    ERROR_REASON_BAD_VIDEO: _ErrorReason.ValueType  # 18
+    """The clip cannot be used (not a video, too short, over a limit, ...)."""
+    ERROR_REASON_SUPERSEDED: _ErrorReason.ValueType  # 19
+    """The wait of the command ended because of a later one."""
+    ERROR_REASON_MODEL_FAILED: _ErrorReason.ValueType  # 20
+    """The model failed; the session goes on."""
+    ERROR_REASON_COMMAND_REFUSED: _ErrorReason.ValueType  # 21
+    """The command was refused, and the reason is not known any more: a repeat is
+    acknowledged like the original, without its words.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The same words stand in google.rpc.ErrorInfo.reason
-    (without the prefix), with domain "sana-gateway".
+    (without the prefix), with domain "sana-gateway". A command that Execute could not
+    have accepted fails with the name of its RejectReason.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -70,9 +87,9 @@ ERROR_REASON_UNKNOWN_SESSION: ErrorReason.ValueType  # 1
 ERROR_REASON_UNKNOWN_MODEL: ErrorReason.ValueType  # 2
 """The model is not served here; the details list what is."""
 ERROR_REASON_NO_CAPACITY: ErrorReason.ValueType  # 3
-"""The queue is full."""
+"""The queue is full, or no GPU became free in time for a command."""
 ERROR_REASON_BAD_ARGUMENT: ErrorReason.ValueType  # 4
-"""A field is missing or wrong."""
+"""A field or an argument is missing or wrong."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 5
 """The token is missing, wrong or expired."""
 ERROR_REASON_FORBIDDEN: ErrorReason.ValueType  # 6
@@ -82,7 +99,7 @@ ERROR_REASON_SESSION_CLOSED: ErrorReason.ValueType  # 7
 ERROR_REASON_NOT_READY: ErrorReason.ValueType  # 8
 """The session still waits for its place on an actor."""
 ERROR_REASON_WRONG_PHASE: ErrorReason.ValueType  # 9
-"""The call is not possible in the present phase."""
+"""The command is not allowed in the present phase; the details list where it is."""
 ERROR_REASON_UNKNOWN_UPLOAD: ErrorReason.ValueType  # 10
 """No such upload, or not one of this session's."""
 ERROR_REASON_BAD_UPLOAD: ErrorReason.ValueType  # 11
@@ -93,6 +110,22 @@ ERROR_REASON_BAD_OFFER: ErrorReason.ValueType  # 13
 """The offer has no video, or no codec that we speak."""
 ERROR_REASON_LIMIT: ErrorReason.ValueType  # 14
 """A limit of the service was reached."""
+ERROR_REASON_UNKNOWN_COMMAND: ErrorReason.ValueType  # 15
+"""The command does not exist."""
+ERROR_REASON_NO_PROMPT: ErrorReason.ValueType  # 16
+"""start without a prompt."""
+ERROR_REASON_NO_SOURCE: ErrorReason.ValueType  # 17
+"""start without a source for the present mode."""
+ERROR_REASON_BAD_VIDEO: ErrorReason.ValueType  # 18
+"""The clip cannot be used (not a video, too short, over a limit, ...)."""
+ERROR_REASON_SUPERSEDED: ErrorReason.ValueType  # 19
+"""The wait of the command ended because of a later one."""
+ERROR_REASON_MODEL_FAILED: ErrorReason.ValueType  # 20
+"""The model failed; the session goes on."""
+ERROR_REASON_COMMAND_REFUSED: ErrorReason.ValueType  # 21
+"""The command was refused, and the reason is not known any more: a repeat is
+acknowledged like the original, without its words.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -29,7 +29,7 @@ from sana_gateway.v1 import media_pb2 as sana__gateway_dot_v1_dot_media__pb2
 from sana_gateway.v1 import message_pb2 as sana__gateway_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsana_gateway/v1/session.proto\x12\x0fsana_gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dsana_gateway/v1/command.proto\x1a\x1bsana_gateway/v1/media.proto\x1a\x1dsana_gateway/v1/message.proto\"I\n\x05Track\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\tdirection\x18\x02 \x01(\x0e\x32\x1f.sana_gateway.v1.TrackDirection\"\x93\x01\n\x0c\x43\x61pabilities\x12&\n\x06tracks\x18\x01 \x03(\x0b\x32\x16.sana_gateway.v1.Track\x12\x10\n\x08\x63ommands\x18\x02 \x03(\t\x12\x12\n\nframe_rate\x18\x03 \x01(\x01\x12\r\n\x05width\x18\x04 \x01(\x05\x12\x0e\n\x06height\x18\x05 \x01(\x05\x12\x16\n\x0eminimum_frames\x18\x06 \x01(\x05\"\xa3\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12.\n\x06status\x18\x03 \x01(\x0e\x32\x1e.sana_gateway.v1.SessionStatus\x12\x16\n\x0equeue_position\x18\x04 \x01(\x05\x12\x31\n\x0e\x65stimated_wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x0c\x63\x61pabilities\x18\x06 \x01(\x0b\x32\x1d.sana_gateway.v1.Capabilities\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63lose_reason\x18\x08 \x01(\t\"9\n\x14\x43reateSessionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"B\n\x15\x43reateSessionResponse\x12)\n\x07session\x18\x01 \x01(\x0b\x32\x18.sana_gateway.v1.Session\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"?\n\x12GetSessionResponse\x12)\n\x07session\x18\x01 \x01(\x0b\x32\x18.sana_gateway.v1.Session\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x16\n\x14\x43loseSessionResponse\"_\n\x0b\x41ttachStart\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\"\n\x15resume_after_revision\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x18\n\x16_resume_after_revision\"v\n\rAttachRequest\x12-\n\x05start\x18\x01 \x01(\x0b\x32\x1c.sana_gateway.v1.AttachStartH\x00\x12+\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x18.sana_gateway.v1.CommandH\x00\x42\t\n\x07request\".\n\x08\x41ttached\x12\x15\n\rconnection_id\x18\x01 \x01(\x05\x12\x0b\n\x03gap\x18\x02 \x01(\x08\"2\n\nCommandAck\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\"R\n\x0bQueueUpdate\x12\x10\n\x08position\x18\x01 \x01(\x05\x12\x31\n\x0e\x65stimated_wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x1e\n\x0cSessionEnded\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x83\x02\n\x0e\x41ttachResponse\x12-\n\x08\x61ttached\x18\x01 \x01(\x0b\x32\x19.sana_gateway.v1.AttachedH\x00\x12*\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x1b.sana_gateway.v1.CommandAckH\x00\x12+\n\x07message\x18\x03 \x01(\x0b\x32\x18.sana_gateway.v1.MessageH\x00\x12-\n\x05queue\x18\x04 \x01(\x0b\x32\x1c.sana_gateway.v1.QueueUpdateH\x00\x12.\n\x05\x65nded\x18\x05 \x01(\x0b\x32\x1d.sana_gateway.v1.SessionEndedH\x00\x42\n\n\x08response\")\n\x0cTrackMapping\x12\x0b\n\x03mid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"C\n\x05Offer\x12\x0b\n\x03sdp\x18\x01 \x01(\t\x12-\n\x06tracks\x18\x02 \x03(\x0b\x32\x1d.sana_gateway.v1.TrackMapping\"K\n\x0cIceCandidate\x12\x11\n\tcandidate\x18\x01 \x01(\t\x12\x0f\n\x07sdp_mid\x18\x02 \x01(\t\x12\x17\n\x0fsdp_mline_index\x18\x03 \x01(\x05\"B\n\rIceCandidates\x12\x31\n\ncandidates\x18\x01 \x03(\x0b\x32\x1d.sana_gateway.v1.IceCandidate\"\x08\n\x06Hangup\"\xce\x01\n\rSignalRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rconnection_id\x18\x02 \x01(\x05\x12\'\n\x05offer\x18\x03 \x01(\x0b\x32\x16.sana_gateway.v1.OfferH\x00\x12\x34\n\ncandidates\x18\x04 \x01(\x0b\x32\x1e.sana_gateway.v1.IceCandidatesH\x00\x12)\n\x06hangup\x18\x05 \x01(\x0b\x32\x17.sana_gateway.v1.HangupH\x00\x42\x08\n\x06signal\";\n\x0eSignalResponse\x12\x15\n\rconnection_id\x18\x01 \x01(\x05\x12\x12\n\nsdp_answer\x18\x02 \x01(\t\"x\n\x0bUploadStart\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12\x11\n\x04name\x18\x03 \x01(\tB\x03\x80\x01\x01\x12\x11\n\tmime_type\x18\x04 \x01(\t\x12\x0c\n\x04size\x18\x05 \x01(\x03\x12\x0e\n\x06offset\x18\x06 \x01(\x03\"^\n\rUploadRequest\x12-\n\x05start\x18\x01 \x01(\x0b\x32\x1c.sana_gateway.v1.UploadStartH\x00\x12\x13\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01H\x00\x42\t\n\x07request\"Z\n\x0cUploadStatus\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.sana_gateway.v1.FileRef\x12\x10\n\x08received\x18\x02 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\"?\n\x0eUploadResponse\x12-\n\x06upload\x18\x01 \x01(\x0b\x32\x1d.sana_gateway.v1.UploadStatus\"9\n\x10GetUploadRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tupload_id\x18\x02 \x01(\t\"B\n\x11GetUploadResponse\x12-\n\x06upload\x18\x01 \x01(\x0b\x32\x1d.sana_gateway.v1.UploadStatus*\x80\x01\n\rSessionStatus\x12\x1e\n\x1aSESSION_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16SESSION_STATUS_WAITING\x10\x01\x12\x18\n\x14SESSION_STATUS_READY\x10\x02\x12\x19\n\x15SESSION_STATUS_CLOSED\x10\x03*h\n\x0eTrackDirection\x12\x1f\n\x1bTRACK_DIRECTION_UNSPECIFIED\x10\x00\x12\x18\n\x14TRACK_DIRECTION_SEND\x10\x01\x12\x1b\n\x17TRACK_DIRECTION_RECEIVE\x10\x02\x32\xab\x05\n\x0eSessionService\x12^\n\rCreateSession\x12%.sana_gateway.v1.CreateSessionRequest\x1a&.sana_gateway.v1.CreateSessionResponse\x12U\n\nGetSession\x12\".sana_gateway.v1.GetSessionRequest\x1a#.sana_gateway.v1.GetSessionResponse\x12[\n\x0c\x43loseSession\x12$.sana_gateway.v1.CloseSessionRequest\x1a%.sana_gateway.v1.CloseSessionResponse\x12M\n\x06\x41ttach\x12\x1e.sana_gateway.v1.AttachRequest\x1a\x1f.sana_gateway.v1.AttachResponse(\x01\x30\x01\x12I\n\x06Signal\x12\x1e.sana_gateway.v1.SignalRequest\x1a\x1f.sana_gateway.v1.SignalResponse\x12K\n\x06Upload\x12\x1e.sana_gateway.v1.UploadRequest\x1a\x1f.sana_gateway.v1.UploadResponse(\x01\x12R\n\tGetUpload\x12!.sana_gateway.v1.GetUploadRequest\x1a\".sana_gateway.v1.GetUploadResponse\x12J\n\x05Media\x12\x1d.sana_gateway.v1.MediaRequest\x1a\x1e.sana_gateway.v1.MediaResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsana_gateway/v1/session.proto\x12\x0fsana_gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dsana_gateway/v1/command.proto\x1a\x1bsana_gateway/v1/media.proto\x1a\x1dsana_gateway/v1/message.proto\"I\n\x05Track\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\tdirection\x18\x02 \x01(\x0e\x32\x1f.sana_gateway.v1.TrackDirection\"\x93\x01\n\x0c\x43\x61pabilities\x12&\n\x06tracks\x18\x01 \x03(\x0b\x32\x16.sana_gateway.v1.Track\x12\x10\n\x08\x63ommands\x18\x02 \x03(\t\x12\x12\n\nframe_rate\x18\x03 \x01(\x01\x12\r\n\x05width\x18\x04 \x01(\x05\x12\x0e\n\x06height\x18\x05 \x01(\x05\x12\x16\n\x0eminimum_frames\x18\x06 \x01(\x05\"\xa3\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12.\n\x06status\x18\x03 \x01(\x0e\x32\x1e.sana_gateway.v1.SessionStatus\x12\x16\n\x0equeue_position\x18\x04 \x01(\x05\x12\x31\n\x0e\x65stimated_wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x0c\x63\x61pabilities\x18\x06 \x01(\x0b\x32\x1d.sana_gateway.v1.Capabilities\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63lose_reason\x18\x08 \x01(\t\"9\n\x14\x43reateSessionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"B\n\x15\x43reateSessionResponse\x12)\n\x07session\x18\x01 \x01(\x0b\x32\x18.sana_gateway.v1.Session\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"?\n\x12GetSessionResponse\x12)\n\x07session\x18\x01 \x01(\x0b\x32\x18.sana_gateway.v1.Session\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x16\n\x14\x43loseSessionResponse\"_\n\x0b\x41ttachStart\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\"\n\x15resume_after_revision\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x18\n\x16_resume_after_revision\"v\n\rAttachRequest\x12-\n\x05start\x18\x01 \x01(\x0b\x32\x1c.sana_gateway.v1.AttachStartH\x00\x12+\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x18.sana_gateway.v1.CommandH\x00\x42\t\n\x07request\".\n\x08\x41ttached\x12\x15\n\rconnection_id\x18\x01 \x01(\x05\x12\x0b\n\x03gap\x18\x02 \x01(\x08\"2\n\nCommandAck\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\"R\n\x0bQueueUpdate\x12\x10\n\x08position\x18\x01 \x01(\x05\x12\x31\n\x0e\x65stimated_wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x1e\n\x0cSessionEnded\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x83\x02\n\x0e\x41ttachResponse\x12-\n\x08\x61ttached\x18\x01 \x01(\x0b\x32\x19.sana_gateway.v1.AttachedH\x00\x12*\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x1b.sana_gateway.v1.CommandAckH\x00\x12+\n\x07message\x18\x03 \x01(\x0b\x32\x18.sana_gateway.v1.MessageH\x00\x12-\n\x05queue\x18\x04 \x01(\x0b\x32\x1c.sana_gateway.v1.QueueUpdateH\x00\x12.\n\x05\x65nded\x18\x05 \x01(\x0b\x32\x1d.sana_gateway.v1.SessionEndedH\x00\x42\n\n\x08response\"O\n\x0e\x45xecuteRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x18.sana_gateway.v1.Command\"d\n\x0f\x45xecuteResponse\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.sana_gateway.v1.Message\x12%\n\x05state\x18\x02 \x01(\x0b\x32\x16.sana_gateway.v1.State\")\n\x0cTrackMapping\x12\x0b\n\x03mid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"C\n\x05Offer\x12\x0b\n\x03sdp\x18\x01 \x01(\t\x12-\n\x06tracks\x18\x02 \x03(\x0b\x32\x1d.sana_gateway.v1.TrackMapping\"K\n\x0cIceCandidate\x12\x11\n\tcandidate\x18\x01 \x01(\t\x12\x0f\n\x07sdp_mid\x18\x02 \x01(\t\x12\x17\n\x0fsdp_mline_index\x18\x03 \x01(\x05\"B\n\rIceCandidates\x12\x31\n\ncandidates\x18\x01 \x03(\x0b\x32\x1d.sana_gateway.v1.IceCandidate\"\x08\n\x06Hangup\"\xce\x01\n\rSignalRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rconnection_id\x18\x02 \x01(\x05\x12\'\n\x05offer\x18\x03 \x01(\x0b\x32\x16.sana_gateway.v1.OfferH\x00\x12\x34\n\ncandidates\x18\x04 \x01(\x0b\x32\x1e.sana_gateway.v1.IceCandidatesH\x00\x12)\n\x06hangup\x18\x05 \x01(\x0b\x32\x17.sana_gateway.v1.HangupH\x00\x42\x08\n\x06signal\";\n\x0eSignalResponse\x12\x15\n\rconnection_id\x18\x01 \x01(\x05\x12\x12\n\nsdp_answer\x18\x02 \x01(\t\"x\n\x0bUploadStart\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12\x11\n\x04name\x18\x03 \x01(\tB\x03\x80\x01\x01\x12\x11\n\tmime_type\x18\x04 \x01(\t\x12\x0c\n\x04size\x18\x05 \x01(\x03\x12\x0e\n\x06offset\x18\x06 \x01(\x03\"^\n\rUploadRequest\x12-\n\x05start\x18\x01 \x01(\x0b\x32\x1c.sana_gateway.v1.UploadStartH\x00\x12\x13\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01H\x00\x42\t\n\x07request\"Z\n\x0cUploadStatus\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.sana_gateway.v1.FileRef\x12\x10\n\x08received\x18\x02 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\"?\n\x0eUploadResponse\x12-\n\x06upload\x18\x01 \x01(\x0b\x32\x1d.sana_gateway.v1.UploadStatus\"9\n\x10GetUploadRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tupload_id\x18\x02 \x01(\t\"B\n\x11GetUploadResponse\x12-\n\x06upload\x18\x01 \x01(\x0b\x32\x1d.sana_gateway.v1.UploadStatus*\x80\x01\n\rSessionStatus\x12\x1e\n\x1aSESSION_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16SESSION_STATUS_WAITING\x10\x01\x12\x18\n\x14SESSION_STATUS_READY\x10\x02\x12\x19\n\x15SESSION_STATUS_CLOSED\x10\x03*h\n\x0eTrackDirection\x12\x1f\n\x1bTRACK_DIRECTION_UNSPECIFIED\x10\x00\x12\x18\n\x14TRACK_DIRECTION_SEND\x10\x01\x12\x1b\n\x17TRACK_DIRECTION_RECEIVE\x10\x02\x32\xf9\x05\n\x0eSessionService\x12^\n\rCreateSession\x12%.sana_gateway.v1.CreateSessionRequest\x1a&.sana_gateway.v1.CreateSessionResponse\x12U\n\nGetSession\x12\".sana_gateway.v1.GetSessionRequest\x1a#.sana_gateway.v1.GetSessionResponse\x12[\n\x0c\x43loseSession\x12$.sana_gateway.v1.CloseSessionRequest\x1a%.sana_gateway.v1.CloseSessionResponse\x12M\n\x06\x41ttach\x12\x1e.sana_gateway.v1.AttachRequest\x1a\x1f.sana_gateway.v1.AttachResponse(\x01\x30\x01\x12L\n\x07\x45xecute\x12\x1f.sana_gateway.v1.ExecuteRequest\x1a .sana_gateway.v1.ExecuteResponse\x12I\n\x06Signal\x12\x1e.sana_gateway.v1.SignalRequest\x1a\x1f.sana_gateway.v1.SignalResponse\x12K\n\x06Upload\x12\x1e.sana_gateway.v1.UploadRequest\x1a\x1f.sana_gateway.v1.UploadResponse(\x01\x12R\n\tGetUpload\x12!.sana_gateway.v1.GetUploadRequest\x1a\".sana_gateway.v1.GetUploadResponse\x12J\n\x05Media\x12\x1d.sana_gateway.v1.MediaRequest\x1a\x1e.sana_gateway.v1.MediaResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,10 +40,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADSTART'].fields_by_name['name']._serialized_options = b'\200\001\001'
   _globals['_UPLOADREQUEST'].fields_by_name['data']._loaded_options = None
   _globals['_UPLOADREQUEST'].fields_by_name['data']._serialized_options = b'\200\001\001'
-  _globals['_SESSIONSTATUS']._serialized_start=2760
-  _globals['_SESSIONSTATUS']._serialized_end=2888
-  _globals['_TRACKDIRECTION']._serialized_start=2890
-  _globals['_TRACKDIRECTION']._serialized_end=2994
+  _globals['_SESSIONSTATUS']._serialized_start=2943
+  _globals['_SESSIONSTATUS']._serialized_end=3071
+  _globals['_TRACKDIRECTION']._serialized_start=3073
+  _globals['_TRACKDIRECTION']._serialized_end=3177
   _globals['_TRACK']._serialized_start=206
   _globals['_TRACK']._serialized_end=279
   _globals['_CAPABILITIES']._serialized_start=282
@@ -76,32 +76,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONENDED']._serialized_end=1456
   _globals['_ATTACHRESPONSE']._serialized_start=1459
   _globals['_ATTACHRESPONSE']._serialized_end=1718
-  _globals['_TRACKMAPPING']._serialized_start=1720
-  _globals['_TRACKMAPPING']._serialized_end=1761
-  _globals['_OFFER']._serialized_start=1763
-  _globals['_OFFER']._serialized_end=1830
-  _globals['_ICECANDIDATE']._serialized_start=1832
-  _globals['_ICECANDIDATE']._serialized_end=1907
-  _globals['_ICECANDIDATES']._serialized_start=1909
-  _globals['_ICECANDIDATES']._serialized_end=1975
-  _globals['_HANGUP']._serialized_start=1977
-  _globals['_HANGUP']._serialized_end=1985
-  _globals['_SIGNALREQUEST']._serialized_start=1988
-  _globals['_SIGNALREQUEST']._serialized_end=2194
-  _globals['_SIGNALRESPONSE']._serialized_start=2196
-  _globals['_SIGNALRESPONSE']._serialized_end=2255
-  _globals['_UPLOADSTART']._serialized_start=2257
-  _globals['_UPLOADSTART']._serialized_end=2377
-  _globals['_UPLOADREQUEST']._serialized_start=2379
-  _globals['_UPLOADREQUEST']._serialized_end=2473
-  _globals['_UPLOADSTATUS']._serialized_start=2475
-  _globals['_UPLOADSTATUS']._serialized_end=2565
-  _globals['_UPLOADRESPONSE']._serialized_start=2567
-  _globals['_UPLOADRESPONSE']._serialized_end=2630
-  _globals['_GETUPLOADREQUEST']._serialized_start=2632
-  _globals['_GETUPLOADREQUEST']._serialized_end=2689
-  _globals['_GETUPLOADRESPONSE']._serialized_start=2691
-  _globals['_GETUPLOADRESPONSE']._serialized_end=2757
-  _globals['_SESSIONSERVICE']._serialized_start=2997
-  _globals['_SESSIONSERVICE']._serialized_end=3680
+  _globals['_EXECUTEREQUEST']._serialized_start=1720
+  _globals['_EXECUTEREQUEST']._serialized_end=1799
+  _globals['_EXECUTERESPONSE']._serialized_start=1801
+  _globals['_EXECUTERESPONSE']._serialized_end=1901
+  _globals['_TRACKMAPPING']._serialized_start=1903
+  _globals['_TRACKMAPPING']._serialized_end=1944
+  _globals['_OFFER']._serialized_start=1946
+  _globals['_OFFER']._serialized_end=2013
+  _globals['_ICECANDIDATE']._serialized_start=2015
+  _globals['_ICECANDIDATE']._serialized_end=2090
+  _globals['_ICECANDIDATES']._serialized_start=2092
+  _globals['_ICECANDIDATES']._serialized_end=2158
+  _globals['_HANGUP']._serialized_start=2160
+  _globals['_HANGUP']._serialized_end=2168
+  _globals['_SIGNALREQUEST']._serialized_start=2171
+  _globals['_SIGNALREQUEST']._serialized_end=2377
+  _globals['_SIGNALRESPONSE']._serialized_start=2379
+  _globals['_SIGNALRESPONSE']._serialized_end=2438
+  _globals['_UPLOADSTART']._serialized_start=2440
+  _globals['_UPLOADSTART']._serialized_end=2560
+  _globals['_UPLOADREQUEST']._serialized_start=2562
+  _globals['_UPLOADREQUEST']._serialized_end=2656
+  _globals['_UPLOADSTATUS']._serialized_start=2658
+  _globals['_UPLOADSTATUS']._serialized_end=2748
+  _globals['_UPLOADRESPONSE']._serialized_start=2750
+  _globals['_UPLOADRESPONSE']._serialized_end=2813
+  _globals['_GETUPLOADREQUEST']._serialized_start=2815
+  _globals['_GETUPLOADREQUEST']._serialized_end=2872
+  _globals['_GETUPLOADRESPONSE']._serialized_start=2874
+  _globals['_GETUPLOADRESPONSE']._serialized_end=2940
+  _globals['_SESSIONSERVICE']._serialized_start=3180
+  _globals['_SESSIONSERVICE']._serialized_end=3941
 # @@protoc_insertion_point(module_scope)

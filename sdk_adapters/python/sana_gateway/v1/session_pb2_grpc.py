@@ -56,6 +56,11 @@ class SessionServiceStub(object):
                 request_serializer=sana__gateway_dot_v1_dot_session__pb2.AttachRequest.SerializeToString,
                 response_deserializer=sana__gateway_dot_v1_dot_session__pb2.AttachResponse.FromString,
                 _registered_method=True)
+        self.Execute = channel.unary_unary(
+                '/sana_gateway.v1.SessionService/Execute',
+                request_serializer=sana__gateway_dot_v1_dot_session__pb2.ExecuteRequest.SerializeToString,
+                response_deserializer=sana__gateway_dot_v1_dot_session__pb2.ExecuteResponse.FromString,
+                _registered_method=True)
         self.Signal = channel.unary_unary(
                 '/sana_gateway.v1.SessionService/Signal',
                 request_serializer=sana__gateway_dot_v1_dot_session__pb2.SignalRequest.SerializeToString,
@@ -105,6 +110,14 @@ class SessionServiceServicer(object):
 
     def Attach(self, request_iterator, context):
         """Commands in, messages and snapshots out. The first request names the session.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Execute(self, request, context):
+        """Sends one command and returns what it was answered with: for callers without
+        streams. A refusal is the status of the call, with the details of error.proto.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,6 +174,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.Attach,
                     request_deserializer=sana__gateway_dot_v1_dot_session__pb2.AttachRequest.FromString,
                     response_serializer=sana__gateway_dot_v1_dot_session__pb2.AttachResponse.SerializeToString,
+            ),
+            'Execute': grpc.unary_unary_rpc_method_handler(
+                    servicer.Execute,
+                    request_deserializer=sana__gateway_dot_v1_dot_session__pb2.ExecuteRequest.FromString,
+                    response_serializer=sana__gateway_dot_v1_dot_session__pb2.ExecuteResponse.SerializeToString,
             ),
             'Signal': grpc.unary_unary_rpc_method_handler(
                     servicer.Signal,
@@ -292,6 +310,33 @@ class SessionService(object):
             '/sana_gateway.v1.SessionService/Attach',
             sana__gateway_dot_v1_dot_session__pb2.AttachRequest.SerializeToString,
             sana__gateway_dot_v1_dot_session__pb2.AttachResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Execute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sana_gateway.v1.SessionService/Execute',
+            sana__gateway_dot_v1_dot_session__pb2.ExecuteRequest.SerializeToString,
+            sana__gateway_dot_v1_dot_session__pb2.ExecuteResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,10 @@ class SessionServiceStub:
     """Ends a session and frees what it held. Ending an ended one is no error."""
     Attach: _grpc.StreamStreamMultiCallable[_session_pb2.AttachRequest, _session_pb2.AttachResponse]
     """Commands in, messages and snapshots out. The first request names the session."""
+    Execute: _grpc.UnaryUnaryMultiCallable[_session_pb2.ExecuteRequest, _session_pb2.ExecuteResponse]
+    """Sends one command and returns what it was answered with: for callers without
+    streams. A refusal is the status of the call, with the details of error.proto.
+    """
     Signal: _grpc.UnaryUnaryMultiCallable[_session_pb2.SignalRequest, _session_pb2.SignalResponse]
     """SDP and ICE of a WebRTC peer connection for this session's media."""
     Upload: _grpc.StreamUnaryMultiCallable[_session_pb2.UploadRequest, _session_pb2.UploadResponse]
@@ -66,6 +70,10 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Ends a session and frees what it held. Ending an ended one is no error."""
     Attach: _aio.StreamStreamMultiCallable[_session_pb2.AttachRequest, _session_pb2.AttachResponse]  # type: ignore[assignment]
     """Commands in, messages and snapshots out. The first request names the session."""
+    Execute: _aio.UnaryUnaryMultiCallable[_session_pb2.ExecuteRequest, _session_pb2.ExecuteResponse]  # type: ignore[assignment]
+    """Sends one command and returns what it was answered with: for callers without
+    streams. A refusal is the status of the call, with the details of error.proto.
+    """
     Signal: _aio.UnaryUnaryMultiCallable[_session_pb2.SignalRequest, _session_pb2.SignalResponse]  # type: ignore[assignment]
     """SDP and ICE of a WebRTC peer connection for this session's media."""
     Upload: _aio.StreamUnaryMultiCallable[_session_pb2.UploadRequest, _session_pb2.UploadResponse]  # type: ignore[assignment]
@@ -111,6 +119,16 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_pb2.AttachResponse], _abc.AsyncIterator[_session_pb2.AttachResponse]]:
         """Commands in, messages and snapshots out. The first request names the session."""
+
+    @_abc_1.abstractmethod
+    def Execute(
+        self,
+        request: _session_pb2.ExecuteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_pb2.ExecuteResponse, _abc.Awaitable[_session_pb2.ExecuteResponse]]:
+        """Sends one command and returns what it was answered with: for callers without
+        streams. A refusal is the status of the call, with the details of error.proto.
+        """
 
     @_abc_1.abstractmethod
     def Signal(

@@ -1,0 +1,183 @@
+"""Runs of a clip: pause, reset, replay, a new prompt, several sessions at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from sana_gateway import Client, Phase, Session, VideoFrame
+from tests.e2e.driving import H264, PROMPT, VP8, WAIT_S, Told, stage, watching
+from tests.stack import Stack
+
+pytestmark = pytest.mark.e2e
+
+SAME_DB = 45.0
+"""Peak signal-to-noise ratio from which two pictures are the same to a viewer."""
+
+
+@pytest.fixture
+async def session(client: Client) -> AsyncIterator[Session]:
+    async with await client.create_session("simulated") as made:
+        yield made
+
+
+async def test_a_pause_holds_the_picture_and_resume_goes_on_with_the_next_frame(
+    client: Client, session: Session, long_clip: Path
+) -> None:
+    told = Told(session)
+    await stage(session, long_clip)
+    async with watching(client, session) as screen:
+        await session.start()
+        await screen.until(lambda: 20 in screen.numbers())
+        await session.pause()
+        assert session.state is not None
+        assert session.state.paused
+        halted = await session.wait_for(lambda state: not state.running, WAIT_S)
+        assert halted.started
+        assert halted.phase == Phase.Value("PHASE_PAUSED")
+        # What was made already plays out; a chunk that is shown to its end says so.
+        shown = await told.until(lambda: _shown_if_held(told, screen.numbers()))
+        assert screen.numbers() == list(range(shown))
+        assert shown < 129
+        await session.resume()
+        await told.until_told("generation_complete")
+        await screen.until(lambda: 128 in screen.numbers())
+        assert screen.numbers() == list(range(129))
+    stamps = [frame.timestamp_us for frame in screen.items]
+    assert all(earlier < later for earlier, later in zip(stamps, stamps[1:], strict=False))
+    assert [each.chunk_index for each in told.of("chunk_complete")] == list(range(6))
+
+
+def _shown_if_held(told: Told, numbers: Sequence[int]) -> int:
+    """Returns how many frames were shown if all that was made has been, else 0."""
+    complete = sum(each.frames_emitted for each in told.of("chunk_complete"))
+    return complete if complete in (33, 57, 81, 105) and complete == len(numbers) else 0
+
+
+async def test_nothing_of_a_run_arrives_after_its_reset(
+    client: Client, session: Session, clip: Path, long_clip: Path
+) -> None:
+    told = Told(session)
+    await stage(session, long_clip)
+    await session.set_seed(7)
+    async with watching(client, session) as screen:
+        await session.start()
+        await screen.until(lambda: 40 in screen.numbers())
+        old = screen.run
+        await session.reset()
+        await told.until_told("generation_reset")
+        # An answer behind it on the same connection: what was sent before has come.
+        await session.describe()
+        seen, said = len(screen.of(old)), len(told.items)
+        state = session.state
+        assert state is not None
+        assert not (state.started or state.running or state.has_video or state.has_prompt)
+        assert (state.current_chunk, state.seed) == (0, 7)
+        await stage(session, clip)
+        await session.start()
+        await told.until_told("generation_complete")
+        await screen.until(lambda: 56 in screen.numbers())
+        assert screen.run > old
+        assert screen.numbers() == list(range(57))
+        assert len(screen.of(old)) == seen
+    later = [each.chunk_complete for each in told.items[said:] if each.HasField("chunk_complete")]
+    assert [each.chunk_index for each in later] == [0, 1, 2]
+
+
+async def test_a_new_prompt_lands_within_two_chunks(
+    client: Client, session: Session, long_clip: Path
+) -> None:
+    told = Told(session)
+    await stage(session, long_clip)
+    async with watching(client, session) as screen:
+        await session.start()
+        await screen.until(lambda: 40 in screen.numbers())
+        await session.set_prompt("an engraving")
+        known = len(told.of("chunk_complete"))
+        assert session.state is not None
+        assert session.state.current_prompt == "an engraving"
+        await told.until_told("generation_complete")
+    prompts = [each.active_prompt for each in told.of("chunk_complete")]
+    landed = prompts.index("an engraving")
+    assert prompts == [PROMPT] * landed + ["an engraving"] * (len(prompts) - landed)
+    assert landed - known <= 2
+
+
+async def test_three_sessions_stream_at_the_same_time(client: Client, clip: Path) -> None:
+    everybody_streams = asyncio.Barrier(3)
+
+    async def play(codec: int) -> list[int]:
+        async with await client.create_session("simulated") as session:
+            told = Told(session)
+            await stage(session, clip)
+            async with watching(client, session, codec) as screen:  # type: ignore[arg-type]
+                await session.start()
+                await told.until_told("generation_started")
+                await everybody_streams.wait()
+                await told.until_told("generation_complete")
+                await screen.until(lambda: 56 in screen.numbers())
+                return screen.numbers()
+
+    async with asyncio.timeout(WAIT_S):
+        for seen in await asyncio.gather(play(H264), play(VP8), play(H264)):
+            assert seen == list(range(57))
+
+
+def decoded(frames: Sequence[VideoFrame]) -> dict[int, npt.NDArray[np.uint8]]:
+    """Decodes the frames of one stream; returns the pictures by their number."""
+    decoder: Any = av.CodecContext.create("h264", "r")
+    decoder.thread_count = 1
+    pictures = {}
+    for frame in frames:
+        (picture,) = decoder.decode(av.Packet(frame.data))
+        pictures[frame.frame] = picture.to_ndarray()
+    return pictures
+
+
+def psnr(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
+    error = float(np.mean((one.astype(np.int16) - other) ** 2))
+    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
+
+
+@pytest.mark.timeout(180)
+async def test_a_replay_begins_at_frame_0_and_shows_the_same_for_the_same_seed(
+    stack: Stack, clip: Path
+) -> None:
+    async with (
+        Client(stack.grpc_address) as client,
+        await client.create_session("painter") as session,
+    ):
+        told = Told(session)
+        await stage(session, clip)
+
+        async def play(seed: int) -> list[VideoFrame]:
+            """Plays the clip for a viewer who has just come, so that encoders start alike."""
+            await session.set_seed(seed)
+            done = len(told.of("generation_complete")) + 1
+            async with watching(client, session) as screen:
+                await session.start()
+                assert session.state is not None
+                assert session.state.current_chunk == 0
+                await told.until_told("generation_complete", done)
+                await screen.until(lambda: screen.numbers()[-1:] == [56])
+                assert screen.numbers() == list(range(57))
+                return screen.items
+
+        await play(5)
+        first, again, other = [await play(seed) for seed in (5, 5, 6)]
+        pictures = [decoded(frames) for frames in (first, again, other)]
+        same = [psnr(pictures[0][number], pictures[1][number]) for number in range(57)]
+        assert min(same) >= SAME_DB
+        different = [psnr(pictures[0][number], pictures[2][number]) for number in range(57)]
+        assert min(different) < SAME_DB
+        assert [each.total_chunks for each in told.of("generation_complete")] == [3] * 4
+        assert session.state is not None
+        assert session.state.has_video
+        assert session.state.has_prompt
