@@ -55,8 +55,6 @@ class Enrolment:
         self._admit = admit
         self._evict = evict
         self._tasks: set[asyncio.Task[None]] = set()
-        self.enrolled = asyncio.Event()
-        """The scheduler has taken the registration at least once."""
 
     async def run(self) -> None:
         """Stays enrolled until cancelled."""
@@ -98,8 +96,6 @@ class Enrolment:
     async def _enrol(self) -> None:
         outgoing: asyncio.Queue[placement_pb2.EnrollRequest] = asyncio.Queue(OUTGOING)
         call = self._stub.Enroll(self._requests(outgoing))
-        await call.initial_metadata()
-        self.enrolled.set()
         async for response in call:
             kind = response.WhichOneof("response")
             if kind == "admit":

@@ -44,5 +44,5 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clip of 129 frames, for what happens in the middle of a run: five windows."""
-    return make(tmp_path_factory.mktemp("clips") / "long.mp4", Recipe(frames=129))
+    """A clip of 105 frames, for what happens in the middle of a run: four windows."""
+    return make(tmp_path_factory.mktemp("clips") / "long.mp4", Recipe(frames=105))

@@ -46,6 +46,14 @@ class Seen(Generic[ItemT]):
                 await self._more.wait()
         return result
 
+    async def quiet(self, seconds: float) -> None:
+        """Waits until nothing has come for so long."""
+        with suppress(TimeoutError):
+            while True:
+                self._more.clear()
+                async with asyncio.timeout(seconds):
+                    await self._more.wait()
+
 
 class Told(Seen[Message]):
     """What a session says, from now on."""

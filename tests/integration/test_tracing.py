@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,7 +135,7 @@ def test_start_is_one_trace_through_the_booking_to_the_first_packet(
 ) -> None:
     spans = of(recorded, "start")
     chain = ["gateway.command", "actor.command", "actor.chunk", "gateway.first_packet"]
-    for parent, child in zip(chain, chain[1:], strict=False):
+    for parent, child in itertools.pairwise(chain):
         assert spans[child].span.parent_span_id == spans[parent].span.span_id, child
     assert spans["scheduler.book"].span.parent_span_id == spans["actor.command"].span.span_id
 

@@ -30,7 +30,7 @@ def test_every_status_can_be_closed(status: Status) -> None:
 
 
 def test_every_status_is_reached_and_left() -> None:
-    assert {to for to in TRANSITIONS.values()} == set(Status)
+    assert set(TRANSITIONS.values()) == set(Status)
     assert {at for at, _ in TRANSITIONS} == set(Status)
 
 

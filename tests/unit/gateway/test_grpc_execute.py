@@ -253,7 +253,7 @@ class Joining(FakeSession):
         self,
         sink: ports.Sink,
         *,
-        resume_after: int | None = None,  # noqa: ARG002
+        resume_after: int | None = None,
     ) -> tuple[FakeConnection, bool]:
         connection = FakeConnection(self, 1002, sink)
         self.connections.append(connection)

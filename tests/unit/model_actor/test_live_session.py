@@ -80,7 +80,7 @@ class FakeClip:
     facts = Facts()
 
     def __init__(self) -> None:
-        self.closed = False
+        self.closed = asyncio.Event()
 
     async def read(self, first: int, count: int) -> FrameBlock:
         numbers = np.minimum(np.arange(first, first + count), CLIP_FRAMES - 1).astype(np.uint8)
@@ -88,7 +88,7 @@ class FakeClip:
         return FrameBlock(frames, tuple(range(first, first + count)), lambda: None)
 
     async def close(self) -> None:
-        self.closed = True
+        self.closed.set()
 
 
 class FakeWorkers:
@@ -139,6 +139,7 @@ class Gateway:
         self.told: list[stream_pb2.ControlResponse] = []
         self.packets: list[stream_pb2.VideoPacket] = []
         self.room = True
+        self.refused = asyncio.Event()
         self._changed = asyncio.Event()
 
     @property
@@ -157,6 +158,8 @@ class Gateway:
         if self.room:
             self.packets.append(packet)
             self._changed.set()
+        else:
+            self.refused.set()
         return self.room
 
     def _play(self, chunk: stream_pb2.ChunkReady) -> None:
@@ -284,7 +287,8 @@ async def test_a_prompt_lands_in_a_later_window(bench: Bench) -> None:
     await gateway.until(gateway.has("generation_complete"))
     assert bench.model.prompts[0] == "one"
     assert bench.model.prompts[-1] == "two"
-    active = [m.chunk_complete.active_prompt for m in gateway.messages if m.HasField("chunk_complete")]
+    done = [m.chunk_complete for m in gateway.messages if m.HasField("chunk_complete")]
+    active = [chunk.active_prompt for chunk in done]
     assert active[0] == "one"
     assert active[-1] == "two"
 
@@ -294,7 +298,8 @@ async def test_a_refusal_reaches_the_asker_alone_and_its_gateway_alone(bench: Be
     bench.session.open(asking)
     bench.session.open(other)
     bench.command(asking, command_pb2.Command(pause=command_pb2.Pause()), connection_id=1007)
-    refused = [each.message for each in asking.told if each.message.message.HasField("command_error")]
+    told = [each.message for each in asking.told]
+    refused = [each for each in told if each.message.HasField("command_error")]
     assert [each.connection_id for each in refused] == [1007]
     assert refused[0].message.command_error.code == message_pb2.REJECT_REASON_WRONG_PHASE
     assert "command_error" not in other.kinds()
@@ -344,9 +349,8 @@ async def test_a_clip_that_replaces_another_releases_it(bench: Bench) -> None:
     bench.stage_clip(gateway)
     await gateway.until(gateway.has("video_accepted", 2))
     async with asyncio.timeout(5):
-        while not bench.workers.clips[0].closed:
-            await asyncio.sleep(0)
-    assert not bench.workers.clips[1].closed
+        await bench.workers.clips[0].closed.wait()
+    assert not bench.workers.clips[1].closed.is_set()
 
 
 async def test_a_failing_model_ends_the_run_and_not_the_session(bench: Bench) -> None:
@@ -404,7 +408,6 @@ async def test_reset_voids_the_run_under_way(bench: Bench) -> None:
     bench.command(gateway, command_pb2.Command(reset=command_pb2.Reset()))
     at = gateway.kinds().index("generation_reset")
     abandoned = next(each.abandoned for each in gateway.told if each.HasField("abandoned"))
-    gateway.told[:] = gateway.told[:]
     bench.command(gateway, command_pb2.Command(set_seed=command_pb2.SetSeed(seed=1)))
     await asyncio.sleep(0)
     assert set(gateway.kinds()[at + 1 :]) == {"state"}
@@ -466,10 +469,8 @@ async def test_a_gateway_without_room_is_given_a_keyframe_next(bench: Bench) -> 
         output=stream_pb2.Output(codec=media_pb2.CODEC_VP8), wanted=True, keyframe=True
     )
     bench.session.demand("g1", wanted)
-    output = bench.session._outputs[media_pb2.CODEC_VP8, 0].output
     async with asyncio.timeout(10):
-        while output._keyframe_at < 0:
-            await asyncio.sleep(0.01)
+        await gateway.refused.wait()
     gateway.room = True
     await gateway.until(lambda: bool(gateway.packets))
     assert gateway.packets[0].keyframe

@@ -55,7 +55,7 @@ class Collector(otlp_grpc.TraceServiceServicer):
     def Export(  # noqa: N802 - the name in the protocol
         self,
         request: otlp.ExportTraceServiceRequest,
-        context: grpc.ServicerContext,  # noqa: ARG002 - fixed signature
+        context: grpc.ServicerContext,
     ) -> otlp.ExportTraceServiceResponse:
         self.requests.append(request)
         return otlp.ExportTraceServiceResponse()
