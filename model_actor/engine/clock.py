@@ -16,6 +16,9 @@ class PlayoutClock:
     """When, in seconds of the actor's event loop."""
     frame_rate: float
     underruns: int = 0
+    end: int | None = None
+    """Index after the last frame that the gateway has heard of, where its clock stands until
+    it hears of more; None: not known."""
 
     def due(self, frame: int) -> float:
         """Returns when a frame of the run is due."""
@@ -25,7 +28,8 @@ class PlayoutClock:
         """Returns the number of frames of the run that are due by now."""
         if now < self.due_at:
             return self.next_frame
-        return self.next_frame + 1 + int((now - self.due_at) * self.frame_rate)
+        due = self.next_frame + 1 + int((now - self.due_at) * self.frame_rate)
+        return due if self.end is None else min(due, self.end)
 
 
 class WindowCost:

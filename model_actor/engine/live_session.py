@@ -222,6 +222,7 @@ class LiveSession:
             due_at=_now() + report.due_in_us / 1e6,
             frame_rate=rate,
             underruns=report.underruns,
+            end=report.next_frame + report.buffered,
         )
         if begins:
             # What was encoded of a run that was abandoned did not all reach the viewers.

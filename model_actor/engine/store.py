@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from model_actor.plugin import Frames
 from scheduler.core.errors import InvariantError
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedFrame:
+    """One frame ready to be encoded."""
+
+    run: int
+    chunk: int
+    frame: int
+    image: npt.NDArray[np.uint8]
+    source_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +42,11 @@ class FinishedWindow:
         """Index after the last frame."""
         return self.first_frame + len(self.frames)
 
-    def chunk_of(self, frame: int) -> int:
-        """Returns the index of the outward chunk that holds a frame."""
-        return max(index for index, first in self.chunk_starts if first <= frame)
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedFrame:
-    """One frame ready to be encoded."""
-
-    run: int
-    chunk: int
-    frame: int
-    image: npt.NDArray[np.uint8]
-    source_us: int
+    def frame(self, frame: int) -> FinishedFrame:
+        """Returns a frame of the window, by its index in the run."""
+        offset = frame - self.first_frame
+        chunk = max(index for index, first in self.chunk_starts if first <= frame)
+        return FinishedFrame(self.run, chunk, frame, self.frames[offset], self.source_us[offset])
 
 
 class FrameStore:
@@ -86,27 +88,20 @@ class FrameStore:
 
     def get(self, run: int, frame: int) -> FinishedFrame | None:
         """Returns a frame, or None when it is not there (yet, or any more)."""
-        for window in self._windows:
-            if window.run == run and window.first_frame <= frame < window.end:
-                offset = frame - window.first_frame
-                return FinishedFrame(
-                    run,
-                    window.chunk_of(frame),
-                    frame,
-                    window.frames[offset],
-                    window.source_us[offset],
-                )
-        return None
+        window = self._holding(run, frame)
+        return None if window is None else window.frame(frame)
 
     def shown(self, run: int, frame: int) -> None:
         """Frees what was shown up to and including a frame, which becomes the held one."""
-        found = self.get(run, frame)
-        if found is None:
+        window = self._holding(run, frame)
+        if window is None:
             return
-        # A copy, so that the held picture does not keep its whole window alive.
-        self._held = FinishedFrame(
-            found.run, found.chunk, found.frame, found.image.copy(), found.source_us
-        )
+        held = window.frame(frame)
+        # A copy, so that the held picture does not keep its window alive; a window whose
+        # frames are all one picture has nothing more to keep.
+        if window.frames.strides[0]:
+            held = replace(held, image=held.image.copy())
+        self._held = held
         while self._windows and (
             self._windows[0].run < run
             or (self._windows[0].run == run and self._windows[0].end <= frame + 1)
@@ -117,3 +112,9 @@ class FrameStore:
         """Drops the frames of runs below `next_run`; the held picture stays."""
         while self._windows and self._windows[0].run < next_run:
             self._windows.popleft()
+
+    def _holding(self, run: int, frame: int) -> FinishedWindow | None:
+        for window in self._windows:
+            if window.run == run and window.first_frame <= frame < window.end:
+                return window
+        return None

@@ -1,21 +1,18 @@
 """What can be wrong with a clip, beside the tree in `scheduler.core.errors`.
 
-RequestError
-+-- ClipRefusedError     the clip cannot be used; the text says what is allowed
 SanaGatewayError
++-- ClipRefusedError     the clip cannot be used; the text says what is allowed
 +-- ClipFailedError      a clip that was accepted can be decoded no further
 +-- WorkerLostError      a decode worker died or was killed; inside this package only
 """
 
 from __future__ import annotations
 
-from scheduler.core.errors import RequestError, SanaGatewayError
+from scheduler.core.errors import SanaGatewayError
 
 
-class ClipRefusedError(RequestError):
+class ClipRefusedError(SanaGatewayError):
     """The clip cannot be used. The text is for people and names no file."""
-
-    reason = "BAD_ARGUMENT"
 
 
 class ClipFailedError(SanaGatewayError):

@@ -42,6 +42,8 @@ class RunReport:
 class Report:
     """What was seen. Times are in milliseconds."""
 
+    video: str
+    """What the pictures were: `encoded` for the session, `canned`, or `not decoded`."""
     received: int
     """Different frames."""
     missing: int
@@ -168,6 +170,8 @@ class FrameLedger:
         self._run: int | None = None
         self._stretches: list[_Stretch] = []
         self._hold = True
+        self.video = "not decoded"
+        """What the pictures are; the owner tells once it knows."""
         self.unreadable = 0
         """Pictures without a readable marker; the owner counts."""
         self.foreign = 0
@@ -220,6 +224,7 @@ class FrameLedger:
         surpluses = [each for stretch in self._stretches for each in stretch.surpluses()]
         freezes = [each for each in surpluses if each > self._freeze_s]
         return Report(
+            video=self.video,
             received=sum(run.received for run in runs),
             missing=sum(run.missing for run in runs),
             repeated=sum(run.repeated for run in runs),

@@ -59,6 +59,7 @@ class MarkerReader:
         if marker is None:
             self._ledger.unreadable += 1
             return
+        self._ledger.video = "canned" if marker.canned else "encoded"
         if self._tag not in (None, marker.session_tag):
             self._ledger.foreign += 1
             return

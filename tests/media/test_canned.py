@@ -121,7 +121,8 @@ def test_packets_survive_rtp_and_the_decoders_of_aiortc(
         assert max(map(len, payloads)) <= 1300
         received = b"".join(depayload(parameters, payload) for payload in payloads)
         (picture,) = decoder.decode(JitterFrame(received, frame * 3750))
-        luma = picture.to_ndarray(format="gray8")  # type: ignore[union-attr]
+        assert isinstance(picture, av.VideoFrame)
+        luma = picture.to_ndarray(format="gray8").astype(np.uint8)
         assert read_marker(luma) == Marker(frame % CANNED_FRAMES, 0, 0)
 
 

@@ -24,8 +24,8 @@ from model_actor.plugin import Frames, ModelInfo
 from scheduler.core.errors import InvariantError
 
 BITRATE = 1_000_000
-"""What the loop is encoded for, in bits per second: the least at which x264 keeps the
-marker sharp. A flat ground needs about half of it; the rest is padding."""
+"""What the loop is encoded for, in bits per second. Keyframes alone of a flat ground need
+about half of it; at half of it x264 would blur the marker beyond reading."""
 _BLOCK = 24
 """Frames drawn at once."""
 _GREY = 128

@@ -77,6 +77,12 @@ def test_the_clock_tells_when_a_frame_is_due_and_how_many_have_been() -> None:
     assert clock.played(100.0 + 1 / 24 + 1e-6) == 11
 
 
+def test_a_clock_that_stands_shows_no_more_than_the_gateway_has_heard_of() -> None:
+    clock = PlayoutClock(run=1, next_frame=30, due_at=100.0, frame_rate=24.0, end=33)
+    assert clock.played(100.0) == 31
+    assert clock.played(160.0) == 33
+
+
 def test_the_cost_is_the_declared_one_until_windows_were_measured() -> None:
     cost = WindowCost(0.3)
     assert (cost.typical_s, cost.worst_s) == (0.3, 0.3)

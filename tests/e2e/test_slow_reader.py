@@ -1,0 +1,63 @@
+"""A viewer that does not read costs nobody else a frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from sana_gateway import Client, VideoFrame
+from sana_gateway.v1 import media_pb2, session_pb2_grpc
+from tests.e2e.driving import H264, Told, stage, watching
+from tests.stack import Stack
+
+pytestmark = pytest.mark.e2e
+
+SMALL_WINDOW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536))
+"""A client that takes 64 KiB before it reads."""
+
+
+async def test_a_viewer_that_does_not_read_stops_nobody_and_goes_on_at_a_keyframe(
+    simulated: Stack, client: Client, long_clip: Path
+) -> None:
+    async with (
+        grpc.aio.insecure_channel(simulated.grpc_address, options=SMALL_WINDOW) as channel,
+        await client.create_session("simulated") as session,
+    ):
+        told = Told(session)
+        await stage(session, long_clip)
+        stub: Any = session_pb2_grpc.SessionServiceStub(channel)
+        slow = stub.Media()
+        start = media_pb2.MediaStart(session_id=session.session_id, watch=True, watch_codec=H264)
+        await slow.write(media_pb2.MediaRequest(start=start))
+        assert (await slow.read()).WhichOneof("response") == "started"
+        async with watching(client, session) as screen:
+            await session.start()
+            # Two rounds: enough to overrun whatever buffers there are on the way.
+            for done in (1, 2):
+                await told.until_told("generation_complete", done)
+                await screen.until(lambda: screen.numbers()[-1:] == [104])
+                assert screen.numbers() == list(range(105))
+                if done == 1:
+                    await session.start()
+        got = [await read_frame(slow)]
+        while (got[-1].run, got[-1].frame) != (screen.run, 104):
+            got.append(await read_frame(slow))
+        slow.cancel()
+    order = [(frame.run, frame.frame) for frame in got]
+    assert order == sorted(set(order))
+    assert len(got) < len(screen.items), "it did fall behind"
+    sent = [(frame.run, frame.frame) for frame in screen.items]
+    follows = dict(zip(sent, sent[1:], strict=False))
+    for earlier, later in zip(got, got[1:], strict=False):
+        gap = follows[earlier.run, earlier.frame] != (later.run, later.frame)
+        assert later.keyframe or not gap
+
+
+async def read_frame(call: Any) -> VideoFrame:
+    while (response := await call.read()).WhichOneof("response") != "video":
+        pass
+    frame: VideoFrame = response.video
+    return frame
