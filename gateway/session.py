@@ -339,6 +339,10 @@ class GatewaySession:
         if chunk.answers_command and chunk.traceparent:
             self._awaited_packet = {(chunk.run, chunk.chunk): chunk.traceparent}
         self._report(now)
+        played = self._playout.report(now)
+        if (chunk.run, chunk.first_frame + chunk.frames) <= (played.run, played.next_frame):
+            # An actor that lost our commit announces the chunk again.
+            self._commit(chunk.run, chunk.chunk)
         self._arm()
 
     def _abandoned(self, response: stream_pb2.ControlResponse) -> None:
@@ -387,12 +391,13 @@ class GatewaySession:
                 del self._stamps[next(iter(self._stamps))]
             self._hand_out(due)
             if due.last_of_chunk:
-                commit = stream_pb2.Commit(
-                    session_id=self._session_id, run=due.run, chunk=due.chunk
-                )
-                self.send(stream_pb2.ControlRequest(commit=commit))
+                self._commit(due.run, due.chunk)
                 self._report(_now())
         self._arm()
+
+    def _commit(self, run: int, chunk: int) -> None:
+        commit = stream_pb2.Commit(session_id=self._session_id, run=run, chunk=chunk)
+        self.send(stream_pb2.ControlRequest(commit=commit))
 
     def _hand_out(self, due: Due | None) -> None:
         left = False

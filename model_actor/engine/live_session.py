@@ -10,8 +10,8 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import structlog
 from opentelemetry import trace
@@ -20,18 +20,16 @@ from opentelemetry.trace import Link
 
 from model_actor.engine.bookings import Bookings, ComputeLedger
 from model_actor.engine.clock import PlayoutClock
-from model_actor.engine.outputs import LEAD_S, EncodedOutput, Output
+from model_actor.engine.outputs import LEAD_S
+from model_actor.engine.session_outputs import CODECS, GatewayLink, SessionOutputs
 from model_actor.engine.sources import CameraSource, ClipSource, open_clip
 from model_actor.engine.store import FinishedWindow, FrameStore
 from model_actor.engine.tracing import ChunkSpan, WindowTiming, tracer
 from model_actor.media.camera import CameraPacket
-from model_actor.media.codec import Codec
-from model_actor.media.encoder import EncoderSettings
 from model_actor.media.errors import ClipFailedError, ClipRefusedError
 from model_actor.media.frames import FrameBlock
 from model_actor.media.workers import DecodeWorkers
 from model_actor.plugin import Frames, ModelInfo
-from sana_gateway.v1 import media_pb2
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler import wire
 from scheduler.core import effects as fx
@@ -48,25 +46,9 @@ from scheduler.process.telemetry import context_from
 
 log = structlog.get_logger(__name__)
 
-CODECS = {media_pb2.CODEC_H264: Codec.H264, media_pb2.CODEC_VP8: Codec.VP8}
-"""The codecs that outputs are made in."""
 _CAMERA_PHASES = frozenset({Phase.AWAITING_COMPUTE, Phase.RUNNING, Phase.PAUSING})
 _TRACED = frozenset({"set_prompt", "start", "resume"})
 """Commands whose trace ends with the first packet of the chunk they took effect in."""
-
-
-class GatewayLink(Protocol):
-    """One gateway's pair of streams, as a session sees it. Neither call blocks."""
-
-    @property
-    def gateway_id(self) -> str:
-        """The gateway."""
-
-    def control(self, response: stream_pb2.ControlResponse) -> None:
-        """Sends on the control stream; never dropped."""
-
-    def media(self, packet: stream_pb2.VideoPacket) -> bool:
-        """Sends on the media stream; False when the packet was dropped for want of room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +76,6 @@ class Placement:
     principal: Principal
     model: str
     context: Context
-
-
-@dataclass(slots=True)
-class _OutputSlot:
-    output: Output
-    task: asyncio.Task[None]
-    gateways: set[str] = field(default_factory=set)
 
 
 class LiveSession:
@@ -134,13 +109,23 @@ class LiveSession:
         self._bookings = Bookings(
             services.ledger, placement.session_id, placement.epoch, self._booking_answered
         )
-        self._outputs: dict[tuple[int, int], _OutputSlot] = {}
+        self._outputs = SessionOutputs(
+            placement.session_id,
+            placement.epoch,
+            services.info,
+            self,
+            bitrate=services.bitrate,
+            threads=services.encoders,
+            link=self._gateways.get,
+            span=lambda run, chunk: self._spans.get((run, chunk)),
+            is_void=lambda run: run < self._machine.run,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._ready_since: float | None = None
         self._answering: list[Context] = []
         self._spans: dict[tuple[int, int], ChunkSpan] = {}
-        self._ends: dict[tuple[int, int], int] = {}
+        self._waiting: dict[tuple[int, int], stream_pb2.ChunkReady] = {}
         self._placement_links = [
             Link(span.get_span_context())
             for span in [trace.get_current_span(placement.context)]
@@ -163,13 +148,18 @@ class LiveSession:
         return self._bookings.active
 
     def open(self, link: GatewayLink) -> None:
-        """Lets a gateway take part; it is sent the journal, then a fresh state."""
+        """Lets a gateway take part.
+
+        It is sent the journal, the chunks that wait to be shown, and a fresh state.
+        """
         journal = [wire.message_out(message) for message in self._machine.journal]
         self._gateways[link.gateway_id] = link
         opened = stream_pb2.Opened(
             session_id=self.placement.session_id, epoch=self.placement.epoch, journal=journal
         )
         link.control(stream_pb2.ControlResponse(opened=opened))
+        for chunk in self._waiting.values():
+            link.control(stream_pb2.ControlResponse(chunk=chunk))
         self._apply(self._machine.connected(_now()))
 
     def has_gateway(self, gateway_id: str) -> bool:
@@ -181,10 +171,7 @@ class LiveSession:
         if self._gateways.pop(gateway_id, None) is None:
             return
         self._askers = {n: asker for n, asker in self._askers.items() if asker[0] != gateway_id}
-        for key, slot in list(self._outputs.items()):
-            slot.gateways.discard(gateway_id)
-            if not slot.gateways:
-                self._close_output(key)
+        self._outputs.leave(gateway_id)
 
     def command(self, gateway_id: str, request: stream_pb2.SessionCommand) -> None:
         """Handles a command of a client."""
@@ -225,42 +212,26 @@ class LiveSession:
             end=report.next_frame + report.buffered,
         )
         if begins:
-            # What was encoded of a run that was abandoned did not all reach the viewers.
-            for slot in self._outputs.values():
-                slot.output.demand(keyframe=True, bitrate=0)
-        self._wake_outputs()
+            self._outputs.begin_run()
+        self._outputs.wake()
         self._services.wake_compute()
 
     def commit(self, gateway_id: str, commit: stream_pb2.Commit) -> None:
         """The owning gateway has handed out the last frame of a chunk."""
         if gateway_id != next(iter(self._gateways), None) or commit.run != self._machine.run:
             return
-        key = (commit.run, commit.chunk)
-        end = self._ends.pop(key, None)
-        if end is not None:
-            self.store.shown(commit.run, end - 1)
-        span = self._spans.pop(key, None)
-        if span is not None:
-            span.end(time.time())
+        shown = [key for key in self._waiting if key <= (commit.run, commit.chunk)]
+        for key in shown:
+            chunk = self._waiting.pop(key)
+            self.store.shown(commit.run, chunk.first_frame + chunk.frames - 1)
+            span = self._spans.pop(key, None)
+            if span is not None:
+                span.end(time.time())
         self._apply(self._machine.committed(commit.run, commit.chunk, _now()))
 
     def demand(self, gateway_id: str, demand: stream_pb2.OutputDemand) -> None:
         """Takes in what a gateway wants of an output."""
-        key = (demand.output.codec, demand.output.rung)
-        codec = CODECS.get(demand.output.codec)
-        if codec is None:
-            return
-        slot = self._outputs.get(key)
-        if not demand.wanted:
-            if slot is not None:
-                slot.gateways.discard(gateway_id)
-                if not slot.gateways:
-                    self._close_output(key)
-            return
-        if slot is None:
-            slot = self._outputs[key] = self._open_output(codec)
-        slot.gateways.add(gateway_id)
-        slot.output.demand(keyframe=demand.keyframe, bitrate=demand.bitrate)
+        self._outputs.demand(gateway_id, demand)
 
     def camera_status(self, status: stream_pb2.CameraStatus) -> None:
         """The camera was published, or is gone."""
@@ -286,14 +257,13 @@ class LiveSession:
         self._gateways.clear()
         if self._timer is not None:
             self._timer.cancel()
-        for key in list(self._outputs):
-            self._close_output(key)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for span in self._spans.values():
             span.end(time.time(), outcome="closed")
         self._spans.clear()
+        await self._outputs.close()
         await self._bookings.close()
         await self._camera.close()
         await self._clip.close()
@@ -370,8 +340,7 @@ class LiveSession:
                 self._placement_links,
                 timing,
             )
-            self._ends[key] = chunk.first_frame + chunk.frames
-            ready = stream_pb2.ChunkReady(
+            ready = self._waiting[key] = stream_pb2.ChunkReady(
                 session_id=self.placement.session_id,
                 run=plan.run,
                 chunk=chunk.index,
@@ -383,7 +352,7 @@ class LiveSession:
             )
             self._broadcast(stream_pb2.ControlResponse(chunk=ready))
         self._apply(self._machine.generated(plan.run, plan.index, _now()))
-        self._wake_outputs()
+        self._outputs.wake()
 
     def fail_window(self, plan: WindowPlan) -> None:
         """The model failed on a window: the run ends, the session goes on."""
@@ -511,14 +480,16 @@ class LiveSession:
         self.store.abandon(effect.next_run)
         for key in [key for key in self._spans if key[0] < effect.next_run]:
             self._spans.pop(key).end(time.time(), outcome="abandoned")
-        self._ends = {key: end for key, end in self._ends.items() if key[0] >= effect.next_run}
+        self._waiting = {
+            key: chunk for key, chunk in self._waiting.items() if key[0] >= effect.next_run
+        }
         abandoned = stream_pb2.RunAbandoned(
             session_id=self.placement.session_id, next_run=effect.next_run
         )
         self._broadcast(stream_pb2.ControlResponse(abandoned=abandoned))
         if not self._machine.state().has_video:
             self._clip.stage(None)
-        self._wake_outputs()
+        self._outputs.wake()
 
     # -- the world --------------------------------------------------------------------------
 
@@ -537,53 +508,6 @@ class LiveSession:
     def _ask_camera_keyframe(self) -> None:
         asked = stream_pb2.CameraKeyframe(session_id=self.placement.session_id)
         self._broadcast(stream_pb2.ControlResponse(camera_keyframe=asked))
-
-    def _open_output(self, codec: Codec) -> _OutputSlot:
-        info = self._services.info
-        settings = EncoderSettings(
-            codec, info.width, info.height, info.frame_rate, self._services.bitrate
-        )
-        output = Output(settings, self, self._services.encoders, self._emit)
-        return _OutputSlot(output, asyncio.create_task(output.run()))
-
-    def _close_output(self, key: tuple[int, int]) -> None:
-        slot = self._outputs.pop(key)
-        slot.task.cancel()
-        self._tasks.add(slot.task)
-        slot.task.add_done_callback(self._tasks.discard)
-
-    def _emit(self, output: Output, made: EncodedOutput) -> None:
-        frame = made.frame
-        if frame.run < self._machine.run and not made.held:
-            return
-        key = next((k for k, slot in self._outputs.items() if slot.output is output), None)
-        if key is None:
-            return
-        wall = time.time() - _now()
-        span = self._spans.get((frame.run, frame.chunk))
-        packet = stream_pb2.VideoPacket(
-            session_id=self.placement.session_id,
-            output=stream_pb2.Output(codec=cast("media_pb2.Codec.ValueType", key[0]), rung=key[1]),
-            epoch=self.placement.epoch,
-            run=frame.run,
-            chunk=frame.chunk,
-            frame=frame.frame,
-            keyframe=made.encoded.keyframe,
-            data=made.encoded.data,
-            source_us=frame.source_us,
-            held=made.held,
-        )
-        for gateway_id in self._outputs[key].gateways:
-            link = self._gateways.get(gateway_id)
-            if link is not None and not link.media(packet):
-                output.demand(keyframe=True, bitrate=0)
-        if span is not None and not made.held:
-            span.encoded(made.started_at + wall, made.finished_at + wall)
-            span.sent(time.time())
-
-    def _wake_outputs(self) -> None:
-        for slot in self._outputs.values():
-            slot.output.wake()
 
     def _broadcast(self, response: stream_pb2.ControlResponse) -> None:
         for link in self._gateways.values():

@@ -152,6 +152,8 @@ class Output:
         self._keyframe_wanted = True
         self._keyframe_at = float("-inf")
         self._bitrate = settings.bitrate
+        self._run: int | None = None
+        """Run of the frame encoded last."""
         self._changed = asyncio.Event()
 
     def demand(self, *, keyframe: bool, bitrate: int) -> None:
@@ -216,6 +218,11 @@ class Output:
         loop = asyncio.get_running_loop()
         started_at = loop.time()
         keyframe = self._keyframe_wanted and (started_at - self._keyframe_at >= KEYFRAME_INTERVAL_S)
+        if frame.run != self._run:
+            # A run owes nothing to the one before: it can be decoded from its start although
+            # what was encoded last may not have been sent, and a replay is equal bit by bit.
+            self._encoding.close()
+            self._run = frame.run
         try:
             encoded = await self._encoding.encode(frame, self._bitrate, keyframe=keyframe)
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,16 @@ import av
 import pytest
 
 from sana_gateway import Client
+from sana_gateway.v1.message_pb2 import VideoAccepted
 from tests.e2e.driving import H264, VP8, Told, stage_another, watching
 from tests.media import clips
 from tests.media.clips import Recipe
+from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
+
+AT_ONCE = 3
+"""Clips that play at the same time."""
 
 
 @dataclass(frozen=True)
@@ -61,32 +67,76 @@ def encoder_exists(codec: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", KINDS)
-async def test_every_frame_of_a_clip_is_answered_by_one_frame(
-    client: Client, tmp_path: Path, name: str
-) -> None:
+@dataclass(frozen=True)
+class Played:
+    """What became of a clip."""
+
+    frames: int
+    """What plain decoding presents."""
+    accepted: VideoAccepted
+    told: Told
+    numbers: list[int]
+    """What a viewer saw."""
+
+
+async def play(client: Client, folder: Path, name: str) -> Played:
     kind = KINDS[name]
-    if not encoder_exists(kind.recipe.codec):
-        pytest.skip(f"this PyAV has no {kind.recipe.codec}")
-    path = clips.make(tmp_path / "clip", kind.recipe)
+    path = clips.make(folder / name.replace(" ", "-"), kind.recipe)
     if kind.after is not None:
         path.write_bytes(kind.after(path.read_bytes()))
-    frames = len(clips.reference_numbers(path))
-    assert frames >= 33, "the clip itself is as meant"
     async with await client.create_session("simulated") as session:
         told = Told(session)
         await session.set_mode("file")
         accepted = await stage_another(session, told, path)
-        assert (accepted.width, accepted.height) == kind.size
-        assert accepted.num_frames == frames
-        assert accepted.num_latent_frames == (frames - 1) // 8 + 1
         await session.set_prompt("a clay model")
         async with watching(client, session, VP8 if "vp" in name else H264) as screen:
             await session.start()
             await told.until_told("generation_complete")
-            await screen.until(lambda: frames - 1 in screen.numbers())
-            assert screen.numbers() == list(range(frames))
-        assert sum(each.frames_emitted for each in told.of("chunk_complete")) == frames
-        assert all(each.frames_emitted <= 24 for each in told.of("chunk_complete"))
-        (complete,) = told.of("generation_complete")
-        assert complete.total_chunks == len(told.of("chunk_complete"))
+            await screen.until(lambda: accepted.num_frames - 1 in screen.numbers())
+    frames = len(clips.reference_numbers(path))
+    return Played(frames, accepted, told, screen.numbers())
+
+
+@pytest.fixture(scope="module")
+def played(
+    simulated: Stack, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Played | BaseException]:
+    """Plays all clips, some at the same time."""
+    names = [name for name in KINDS if encoder_exists(KINDS[name].recipe.codec)]
+    folder = tmp_path_factory.mktemp("kinds")
+
+    async def play_all() -> list[Played | BaseException]:
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def take_turn(client: Client, name: str) -> Played:
+            async with turns:
+                return await play(client, folder, name)
+
+        async with Client(simulated.grpc_address) as client:
+            turn = [take_turn(client, name) for name in names]
+            return await asyncio.gather(*turn, return_exceptions=True)
+
+    return dict(zip(names, asyncio.run(play_all()), strict=True))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_frame_of_a_clip_is_answered_by_one_frame(
+    played: dict[str, Played | BaseException], name: str
+) -> None:
+    if name not in played:
+        pytest.skip(f"this PyAV has no {KINDS[name].recipe.codec}")
+    result = played[name]
+    if isinstance(result, BaseException):
+        raise result
+    frames, accepted, told = result.frames, result.accepted, result.told
+    assert frames >= 33, "the clip itself is as meant"
+    assert (accepted.width, accepted.height) == KINDS[name].size
+    assert accepted.num_frames == frames
+    assert accepted.num_latent_frames == (frames - 1) // 8 + 1
+    assert result.numbers == list(range(frames))
+    chunks = told.of("chunk_complete")
+    assert sum(each.frames_emitted for each in chunks) == frames
+    assert all(each.frames_emitted <= 24 for each in chunks)
+    assert [each.chunk_index for each in chunks] == list(range(len(chunks)))
+    (complete,) = told.of("generation_complete")
+    assert complete.total_chunks == len(chunks)

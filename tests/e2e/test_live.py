@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 
 import pytest
 
-from sana_gateway import Client, CommandRejected, PublisherTakenError, RejectReason, Session
+from sana_gateway import Client, PublisherTakenError, RejectReason, Session
 from sana_gateway.v1 import error_pb2
 from tests.e2e.driving import PROMPT, WAIT_S, Camera, Screen, Told, publishing, watching
 
@@ -41,27 +39,20 @@ async def test_changes_of_resolution_are_no_error(
         await go_live(session, told)
         for width, height in ((1280, 720), (320, 240)):
             camera.show(width, height)
-            # The chunk under way and the one after it may hold frames of the old size.
-            await told.until_told("chunk_complete", len(told.of("chunk_complete")) + 2)
+            await told.until_told("chunk_complete", len(told.of("chunk_complete")) + 1)
+        # One more, for frames of the last size.
+        await told.until_told("chunk_complete", len(told.of("chunk_complete")) + 1)
         assert screen.numbers() == list(range(len(screen.items)))
     chunks = told.of("chunk_complete")
     assert [each.chunk_index for each in chunks] == list(range(len(chunks)))
     assert told.of("command_error") == []
 
 
-@asynccontextmanager
-async def muted(_: Session, camera: Camera, __: str) -> AsyncIterator[None]:
-    camera.mute()
-    yield
-    camera.unmute()
-
-
-@pytest.mark.parametrize("codec", CODECS)
 async def test_a_muted_camera_stalls_the_run_which_goes_on_by_itself(
-    client: Client, session: Session, codec: str
+    client: Client, session: Session
 ) -> None:
-    told, camera = Told(session), Camera(codec)
-    async with watching(client, session) as screen, publishing(session, camera, codec):
+    told, camera = Told(session), Camera("vp8")
+    async with watching(client, session) as screen, publishing(session, camera, "vp8"):
         await go_live(session, told)
         camera.mute()
         await stalls(session)
@@ -91,7 +82,7 @@ async def goes_on(session: Session, told: Told, screen: Screen) -> None:
     known = len(told.of("chunk_complete"))
     state = await session.wait_for(lambda state: state.running, WAIT_S)
     assert state.started
-    await told.until_told("chunk_complete", known + 2)
+    await told.until_told("chunk_complete", known + 1)
     assert screen.numbers() == list(range(len(screen.items)))
     assert told.of("command_error") == []
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,24 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-async def drive(client: str, url: str, mode: str, flow: str, clip: Path | str = "") -> Any:
+Drive = Callable[[str, str, str], Awaitable[Any]]
+
+
+@pytest.fixture(scope="module")
+def drive(stack: Any, clip: Path) -> Drive:
+    """Drives a client through a flow in a mode; each once, however many tests look at it."""
+    reports: dict[tuple[str, str, str], Any] = {}
+
+    async def once(client: str, mode: str, flow: str) -> Any:
+        key = (client, mode, flow)
+        if key not in reports:
+            reports[key] = await run(client, stack.http_url, mode, flow, clip)
+        return reports[key]
+
+    return once
+
+
+async def run(client: str, url: str, mode: str, flow: str, clip: Path) -> Any:
     """Runs a client to its end and returns its report, which says that all went well."""
     script, python = CLIENTS[client]
     assert python.exists(), f"{python} is missing; `make setup` makes it"
@@ -75,8 +93,8 @@ async def drive(client: str, url: str, mode: str, flow: str, clip: Path | str = 
 
 @pytest.mark.parametrize("mode", ["cloud", "local"])
 @pytest.mark.parametrize("client", sorted(CLIENTS))
-async def test_the_live_example_works(stack: Any, client: str, mode: str) -> None:
-    report = await drive(client, stack.http_url, mode, "live")
+async def test_the_live_example_works(drive: Drive, client: str, mode: str) -> None:
+    report = await drive(client, mode, "live")
     assert report["statuses"][:3] == ["connecting", "waiting", "ready"]
     assert report["clip_refusal"] == "RECORDER_DISABLED"
     assert report["errors"] == []
@@ -84,25 +102,25 @@ async def test_the_live_example_works(stack: Any, client: str, mode: str) -> Non
 
 @pytest.mark.parametrize("mode", ["cloud", "local"])
 @pytest.mark.parametrize("client", sorted(CLIENTS))
-async def test_the_file_example_works(stack: Any, clip: Path, client: str, mode: str) -> None:
-    report = await drive(client, stack.http_url, mode, "file", clip)
+async def test_the_file_example_works(drive: Drive, client: str, mode: str) -> None:
+    report = await drive(client, mode, "file")
     assert report["frames"] > 0
     assert report["errors"] == []
 
 
 @pytest.mark.parametrize("client", sorted(CLIENTS))
-async def test_a_session_survives_a_reconnect(stack: Any, client: str) -> None:
-    await drive(client, stack.http_url, "cloud", "reconnect")
+async def test_a_session_survives_a_reconnect(drive: Drive, client: str) -> None:
+    await drive(client, "cloud", "reconnect")
 
 
-async def test_a_second_viewer_joins_and_cannot_take_the_camera(stack: Any) -> None:
-    report = await drive("native", stack.http_url, "cloud", "live")
+async def test_a_second_viewer_joins_and_cannot_take_the_camera(drive: Drive) -> None:
+    report = await drive("native", "cloud", "live")
     assert report["second_publisher"] == "PUBLISHER_SLOT_TAKEN"
     assert "/events/set_video" in report["schema_paths"]
 
 
-async def test_the_native_client_knows_each_frame_by_its_number(stack: Any, clip: Path) -> None:
-    report = await drive("native", stack.http_url, "cloud", "file", clip)
+async def test_the_native_client_knows_each_frame_by_its_number(drive: Drive) -> None:
+    report = await drive("native", "cloud", "file")
     ids = report["frame_ids"]
     assert len(ids) == report["frames"]
     assert ids == sorted(set(ids))

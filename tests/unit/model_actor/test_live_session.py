@@ -474,3 +474,32 @@ async def test_a_gateway_without_room_is_given_a_keyframe_next(bench: Bench) -> 
     gateway.room = True
     await gateway.until(lambda: bool(gateway.packets))
     assert gateway.packets[0].keyframe
+
+
+async def test_a_gateway_that_joins_later_is_told_of_the_chunks_that_wait(bench: Bench) -> None:
+    first, second = Gateway(bench, plays=False), Gateway(bench, "g2")
+    bench.session.open(first)
+    bench.stage_clip(first)
+    await first.until(first.has("video_accepted"))
+    bench.start(first)
+    await first.until(lambda: sum(each.HasField("chunk") for each in first.told) >= 2)
+    bench.session.leave("g1")
+    bench.session.open(second)
+    await second.until(second.has("generation_complete"))
+    announced = [each.chunk.chunk for each in second.told if each.HasField("chunk")]
+    assert announced == [0, 1, 2, 3]
+
+
+async def test_a_commit_answers_for_the_chunks_before_it(bench: Bench) -> None:
+    gateway = Gateway(bench, plays=False)
+    bench.session.open(gateway)
+    bench.stage_clip(gateway)
+    await gateway.until(gateway.has("video_accepted"))
+    bench.start(gateway)
+    await gateway.until(lambda: sum(each.HasField("chunk") for each in gateway.told) >= 2)
+    run = next(each.chunk.run for each in gateway.told if each.HasField("chunk"))
+    bench.session.commit("g1", stream_pb2.Commit(run=run, chunk=1))
+    done = [m.chunk_complete.chunk_index for m in gateway.messages if m.HasField("chunk_complete")]
+    assert done == [0, 1]
+    assert bench.session.store.held is not None
+    assert bench.session.store.held.frame == 32

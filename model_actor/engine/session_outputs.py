@@ -1,0 +1,173 @@
+"""The outputs of one session: which gateways want which, and sending them their packets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from model_actor.engine.outputs import EncodedOutput, Output, Picture
+from model_actor.engine.tracing import ChunkSpan
+from model_actor.media.codec import Codec
+from model_actor.media.encoder import EncoderSettings
+from model_actor.plugin import ModelInfo
+from sana_gateway.v1 import media_pb2
+from sana_gateway_internal.v1 import stream_pb2
+
+CODECS = {media_pb2.CODEC_H264: Codec.H264, media_pb2.CODEC_VP8: Codec.VP8}
+"""The codecs that outputs are made in."""
+
+Key = tuple[int, int]
+"""Codec and rung."""
+
+
+class GatewayLink(Protocol):
+    """One gateway's pair of streams, as a session sees it. Neither call blocks."""
+
+    @property
+    def gateway_id(self) -> str:
+        """The gateway."""
+
+    def control(self, response: stream_pb2.ControlResponse) -> None:
+        """Sends on the control stream; never dropped."""
+
+    def media(self, packet: stream_pb2.VideoPacket) -> bool:
+        """Sends on the media stream; False when the packet was dropped for want of room."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    output: Output
+    task: asyncio.Task[None]
+    gateways: set[str] = field(default_factory=set)
+
+
+class SessionOutputs:
+    """Encodes each output once, for all gateways that want it."""
+
+    def __init__(
+        self,
+        session_id: str,
+        epoch: int,
+        info: ModelInfo,
+        picture: Picture,
+        *,
+        bitrate: int,
+        threads: Executor,
+        link: Callable[[str], GatewayLink | None],
+        span: Callable[[int, int], ChunkSpan | None],
+        is_void: Callable[[int], bool],
+    ) -> None:
+        """Prepares; nothing is encoded before a gateway wants it.
+
+        Args:
+            session_id: Whose outputs.
+            epoch: Of its lease.
+            info: Size and rate.
+            picture: What the outputs show.
+            bitrate: Bits per second to begin with.
+            threads: Where encoding runs.
+            link: Finds a gateway that takes part.
+            span: Finds the span of a (run, chunk).
+            is_void: Tells whether a run was abandoned.
+        """
+        self._session_id = session_id
+        self._epoch = epoch
+        self._info = info
+        self._picture = picture
+        self._bitrate = bitrate
+        self._threads = threads
+        self._link = link
+        self._span = span
+        self._is_void = is_void
+        self._slots: dict[Key, _Slot] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def demand(self, gateway_id: str, demand: stream_pb2.OutputDemand) -> None:
+        """Takes in what a gateway wants of an output."""
+        key = (demand.output.codec, demand.output.rung)
+        codec = CODECS.get(demand.output.codec)
+        if codec is None:
+            return
+        if not demand.wanted:
+            self._release(key, gateway_id)
+            return
+        slot = self._slots.get(key)
+        if slot is None:
+            slot = self._slots[key] = self._open(key, codec)
+        slot.gateways.add(gateway_id)
+        slot.output.demand(keyframe=demand.keyframe, bitrate=demand.bitrate)
+
+    def leave(self, gateway_id: str) -> None:
+        """A gateway takes part no longer."""
+        for key in list(self._slots):
+            self._release(key, gateway_id)
+
+    def wake(self) -> None:
+        """Frames, clock or run changed."""
+        for slot in self._slots.values():
+            slot.output.wake()
+
+    def begin_run(self) -> None:
+        """Another run plays: it begins with a keyframe, because what was encoded of an
+        abandoned one did not all reach the viewers.
+        """
+        for slot in self._slots.values():
+            slot.output.demand(keyframe=True, bitrate=0)
+
+    async def close(self) -> None:
+        """Ends all outputs and releases their encoders."""
+        for key in list(self._slots):
+            self._end(key)
+        await asyncio.gather(*self._ending, return_exceptions=True)
+
+    def _open(self, key: Key, codec: Codec) -> _Slot:
+        info = self._info
+        settings = EncoderSettings(codec, info.width, info.height, info.frame_rate, self._bitrate)
+        output = Output(
+            settings, self._picture, self._threads, lambda _, made: self._emit(key, made)
+        )
+        return _Slot(output, asyncio.create_task(output.run()))
+
+    def _release(self, key: Key, gateway_id: str) -> None:
+        slot = self._slots.get(key)
+        if slot is not None:
+            slot.gateways.discard(gateway_id)
+            if not slot.gateways:
+                self._end(key)
+
+    def _end(self, key: Key) -> None:
+        task = self._slots.pop(key).task
+        task.cancel()
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def _emit(self, key: Key, made: EncodedOutput) -> None:
+        frame = made.frame
+        slot = self._slots.get(key)
+        if slot is None or (self._is_void(frame.run) and not made.held):
+            return
+        packet = stream_pb2.VideoPacket(
+            session_id=self._session_id,
+            output=stream_pb2.Output(codec=cast("media_pb2.Codec.ValueType", key[0]), rung=key[1]),
+            epoch=self._epoch,
+            run=frame.run,
+            chunk=frame.chunk,
+            frame=frame.frame,
+            keyframe=made.encoded.keyframe,
+            data=made.encoded.data,
+            source_us=frame.source_us,
+            held=made.held,
+        )
+        for gateway_id in slot.gateways:
+            link = self._link(gateway_id)
+            if link is not None and not link.media(packet):
+                slot.output.demand(keyframe=True, bitrate=0)
+        span = None if made.held else self._span(frame.run, frame.chunk)
+        if span is not None:
+            to_wall = time.time() - asyncio.get_running_loop().time()
+            span.encoded(made.started_at + to_wall, made.finished_at + to_wall)
+            span.sent(time.time())
