@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -146,7 +147,7 @@ def serve_gateway(
         placement_address,
         storage_root,
     )
-    asyncio.run(_serve_gateway(settings, ready_file))
+    asyncio.run(_serve_role(settings, ready_file))
 
 
 @listing.callback()
@@ -190,9 +191,11 @@ def _settings(
 async def _serve_all(
     settings: GatewaySettings, options: HeadOptions, ready_file: Path | None
 ) -> None:
-    console = Console(stderr=True)
-    with console.status("starting scheduler and model actors"):
-        head = await HeadProcess.start(options)
+    stopping = _told_to_stop()
+    with Console(stderr=True).status("starting scheduler and model actors"):
+        head = await _unless(stopping, HeadProcess.start(options))
+    if head is None:
+        return
     try:
         local = settings.model_copy(
             update={
@@ -200,13 +203,42 @@ async def _serve_all(
                 "storage_options": {"root": str(options.storage_root)},
             }
         )
-        await _serve_gateway(local, ready_file, head=head)
+        await _serve_gateway(local, ready_file, stopping, head)
     finally:
         await head.stop()
 
 
+async def _serve_role(settings: GatewaySettings, ready_file: Path | None) -> None:
+    await _serve_gateway(settings, ready_file, _told_to_stop(), None)
+
+
+def _told_to_stop() -> asyncio.Event:
+    """Returns what SIGTERM and Ctrl-C set from now on."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    return stopping
+
+
+async def _unless(
+    stopping: asyncio.Event, starting: Coroutine[Any, Any, HeadProcess]
+) -> HeadProcess | None:
+    """Returns what was started, or None when it was given up because of a signal."""
+    task, stop = asyncio.create_task(starting), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for each in (task, stop):
+            each.cancel()
+        await asyncio.gather(task, stop, return_exceptions=True)
+
+
 async def _serve_gateway(
-    settings: GatewaySettings, ready_file: Path | None, *, head: HeadProcess | None = None
+    settings: GatewaySettings,
+    ready_file: Path | None,
+    stopping: asyncio.Event,
+    head: HeadProcess | None,
 ) -> None:
     configure_logging(settings.log_level, service="gateway")
     configure_tracing(
@@ -215,10 +247,6 @@ async def _serve_gateway(
     # Other roles share this command line and must not pay for WebRTC.
     from gateway.process import GatewayProcess
 
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
     process = GatewayProcess(settings)
     await process.start()
     try:

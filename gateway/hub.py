@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
 from collections import OrderedDict
@@ -19,8 +18,9 @@ from sana_gateway.v1 import session_pb2
 from sana_gateway_internal.v1 import placement_pb2
 from scheduler.core.errors import (
     NoCapacityError,
+    NotReadyError,
     RequestError,
-    UnknownModelError,
+    SessionClosedError,
     UnknownSessionError,
 )
 from scheduler.core.ids import Principal
@@ -34,6 +34,7 @@ REQUEST_IDS_KEPT = 4096
 TICKET_S = 120.0
 """A session that waits for its place without a connection is given up after this."""
 SWEEP_S = 1.0
+WORKER_DIED = "its worker died"
 AWAY_S = 15.0
 """How long a session whose actor is gone is looked for before it counts as ended."""
 RETRY_S = 0.25
@@ -66,6 +67,8 @@ class GatewayHub:
         self._ended: OrderedDict[str, GatewaySession] = OrderedDict()
         self._by_request: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._placing: dict[str, asyncio.Task[None]] = {}
+        self._answers: dict[str, asyncio.Future[None]] = {}
+        """Whether the scheduler takes a session, until it is placed."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -96,6 +99,7 @@ class GatewayHub:
         key = (principal.tenant, request_id)
         known = self._by_request.get(key) if request_id else None
         if known is not None and (session := self._known(known)) is not None:
+            await self._answered(session)
             return session
         session = GatewaySession(
             f"s{secrets.token_hex(16)}",
@@ -109,14 +113,14 @@ class GatewayHub:
             self._by_request[key] = session.session_id
             if len(self._by_request) > REQUEST_IDS_KEPT:
                 self._by_request.popitem(last=False)
-        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        answered = self._answers[session.session_id] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(self._place(session, answered))
         self._placing[session.session_id] = task
-        task.add_done_callback(lambda _: self._placing.pop(session.session_id, None))
+        task.add_done_callback(lambda _: self._placed(session))
         try:
-            await asyncio.shield(answered)
+            await self._answered(session)
         except RequestError:
-            del self._sessions[session.session_id]
+            self._sessions.pop(session.session_id, None)
             self._by_request.pop(key, None)
             raise
         log.info("session.created", session_id=session.session_id, tenant=principal.tenant)
@@ -153,6 +157,24 @@ class GatewayHub:
 
     # -- placing ----------------------------------------------------------------------------
 
+    async def _answered(self, session: GatewaySession) -> None:
+        """Waits until the scheduler has taken a session or refused it.
+
+        Raises:
+            RequestError: It was refused.
+        """
+        answer = self._answers.get(session.session_id)
+        if answer is not None:
+            await asyncio.shield(answer)
+
+    def _placed(self, session: GatewaySession) -> None:
+        self._placing.pop(session.session_id, None)
+        answer = self._answers.pop(session.session_id)
+        if not answer.done():
+            answer.set_exception(SessionClosedError("the session was closed"))
+        if not answer.cancelled():
+            answer.exception()  # whoever waits for it, if anybody still does, has it
+
     async def _place(self, session: GatewaySession, answered: asyncio.Future[None]) -> None:
         asked_at = time.monotonic()
         while True:
@@ -170,7 +192,7 @@ class GatewayHub:
                     else:
                         await self._join(session, response.lease)
                         return
-            except (UnknownModelError, NoCapacityError, RequestError) as error:
+            except RequestError as error:
                 if answered.done():
                     self._forget(session, str(error))
                 else:
@@ -216,19 +238,18 @@ class GatewayHub:
     async def _find_anew(self, session: GatewaySession) -> None:
         deadline = time.monotonic() + AWAY_S
         while session.status != session_pb2.SESSION_STATUS_CLOSED:
-            with contextlib.suppress(SchedulerAwayError, LinkDeadError):
-                try:
-                    lease = await self._placement.find(session.session_id)
-                except UnknownSessionError:
-                    self._forget(session, "its worker died")
-                    return
-                link = await self._links.get(lease.address)
-                session.join(lease, link)
-                return
-            if time.monotonic() > deadline:
-                await self._end(session, "its worker does not answer")
-                return
+            # What was lost a moment ago is not there again at once.
             await asyncio.sleep(RETRY_S)
+            try:
+                lease = await self._placement.find(session.session_id)
+                session.join(lease, await self._links.get(lease.address))
+            except (UnknownSessionError, SessionClosedError):
+                self._forget(session, WORKER_DIED)
+            except (SchedulerAwayError, LinkDeadError, NotReadyError):
+                if time.monotonic() > deadline:
+                    await self._end(session, "its worker does not answer")
+            else:
+                return
 
     # -- ending -----------------------------------------------------------------------------
 

@@ -98,7 +98,7 @@ class ActorLink:
 
     async def close(self) -> None:
         """Ends the link."""
-        self.dead = True
+        self._mark_dead()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -155,14 +155,15 @@ class ActorLink:
                     session.packet(packet)
 
     async def _controls(self) -> AsyncIterator[stream_pb2.ControlRequest]:
-        while True:
+        # Ends with the link: gRPC would leave it waiting for ever.
+        while not self.dead:
             while self._control:
                 yield self._control.popleft()
             await self._control_ready.wait()
             self._control_ready.clear()
 
     async def _cameras(self) -> AsyncIterator[stream_pb2.MediaRequest]:
-        while True:
+        while not self.dead:
             await self._camera_ready.wait()
             self._camera_ready.clear()
             while self._camera:
@@ -179,12 +180,17 @@ class ActorLink:
     def _die(self, reason: str) -> None:
         if self.dead:
             return
-        self.dead = True
+        self._mark_dead()
         log.warning("link.lost", reason=reason)
         sessions, self._sessions = self._sessions, {}
         self._lost(self)
         for session in sessions.values():
             session.link_lost()
+
+    def _mark_dead(self) -> None:
+        self.dead = True
+        self._control_ready.set()
+        self._camera_ready.set()
 
 
 class ActorLinks:

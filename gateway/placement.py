@@ -40,6 +40,8 @@ class PlacementClient:
         self._gateway_id = gateway_id
         self._changed: dict[str, int] = {}
         self._changed_event = asyncio.Event()
+        self._presence: object | None = None
+        """Stands for the present stream of reports."""
         self.served: tuple[str, ...] = ()
         """Names that clients may ask for, as last heard."""
         self.serving = asyncio.Event()
@@ -122,11 +124,16 @@ class PlacementClient:
             ended: Called with session id and reason for every session that ended.
         """
         while True:
+            stream = self._presence = object()
             try:
-                async for response in self._stub.Presence(self._reports(counts)):
+                async for response in self._stub.Presence(self._reports(counts, stream)):
                     ended(response.session_id, response.reason)
             except grpc.aio.AioRpcError as error:
                 log.warning("presence.lost", code=error.code().name)
+            finally:
+                # The old reports would take what the next ones are to tell.
+                self._presence = None
+                self._changed_event.set()
             await asyncio.sleep(RETRY_S)
 
     async def run_poll(self) -> None:
@@ -146,11 +153,11 @@ class PlacementClient:
             await asyncio.sleep(POLL_S if self.served else FIRST_POLL_S)
 
     async def _reports(
-        self, counts: Callable[[], Mapping[str, int]]
+        self, counts: Callable[[], Mapping[str, int]], stream: object
     ) -> AsyncIterator[placement_pb2.PresenceRequest]:
         self._changed = dict(counts())
         first = True
-        while True:
+        while self._presence is stream:
             changed, self._changed = self._changed, {}
             if changed or first:
                 first = False

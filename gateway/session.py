@@ -224,7 +224,9 @@ class GatewaySession:
             connection.sink.queued(position, estimated_wait_s)
 
     def join(self, lease: placement_pb2.Lease, link: ActorLink) -> None:
-        """The session was placed; takes part in it at its actor."""
+        """The session was placed; takes part in it at its actor, unless it has ended."""
+        if self.status == session_pb2.SESSION_STATUS_CLOSED:
+            return
         self.lease = lease
         self._link = link
         link.join(self._session_id, self, lease.token)
@@ -298,7 +300,10 @@ class GatewaySession:
             connection.resend()
 
     def _refused(self, response: stream_pb2.ControlResponse) -> None:
+        """The actor does not know the lease: it was placed anew, or has just ended."""
         self._log.warning("session.refused", reason=response.refused.reason)
+        if self._link is not None:
+            self._link.leave(self._session_id)
         self.link_lost()
 
     def _message(self, response: stream_pb2.ControlResponse) -> None:

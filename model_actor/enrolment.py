@@ -23,6 +23,17 @@ log = structlog.get_logger(__name__)
 HEARTBEAT_S = 0.5
 RETRY_S = 0.5
 """Pause before the actor presents itself anew."""
+_AWAY = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNKNOWN,
+        # A scheduler that has just restarted does not know the session before the actor
+        # has presented itself; `start_wait` bounds the asking.
+        grpc.StatusCode.NOT_FOUND,
+    }
+)
+"""Answers of a scheduler that is away, or has just come back: it is asked again."""
 OUTGOING = 1024
 """Answers to placements that may wait for the scheduler; past it the stream is ended and
 the actor presents itself anew, which tells everything."""
@@ -54,7 +65,8 @@ class Enrolment:
         self._measured_chunk_ms = measured_chunk_ms
         self._admit = admit
         self._evict = evict
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._orders: dict[str, asyncio.Task[None]] = {}
+        """The last order of each session that is being carried out."""
 
     async def run(self) -> None:
         """Stays enrolled until cancelled."""
@@ -67,9 +79,10 @@ class Enrolment:
 
     async def close(self) -> None:
         """Ends the connection to the scheduler."""
-        for task in self._tasks:
+        orders = list(self._orders.values())
+        for task in orders:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*orders, return_exceptions=True)
         await self._channel.close(None)
 
     async def book(self, session_id: str, epoch: int) -> tuple[bool, float]:
@@ -79,7 +92,7 @@ class Enrolment:
             try:
                 answer = await self._stub.Book(request, metadata=_trace_metadata())
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if error.code() not in _AWAY:
                     return False, RETRY_S
                 await asyncio.sleep(RETRY_S)
             else:
@@ -99,10 +112,12 @@ class Enrolment:
         async for response in call:
             kind = response.WhichOneof("response")
             if kind == "admit":
-                self._own(self._answer(response.admit, outgoing))
+                admit = response.admit
+                self._order(admit.session_id, self._answer(admit, outgoing))
             elif kind == "evict":
                 evict = response.evict
-                self._own(self._evicted(evict.session_id, evict.epoch, evict.reason))
+                evicting = self._evict(evict.session_id, evict.epoch, evict.reason)
+                self._order(evict.session_id, evicting)
 
     async def _requests(
         self, outgoing: asyncio.Queue[placement_pb2.EnrollRequest]
@@ -115,9 +130,13 @@ class Enrolment:
                 beat_at = loop.time() + HEARTBEAT_S
                 beat = placement_pb2.Heartbeat(chunk_ms=self._measured_chunk_ms())
                 yield placement_pb2.EnrollRequest(heartbeat=beat)
+            answer = None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(beat_at):
-                    yield await outgoing.get()
+                    answer = await outgoing.get()
+            # Not inside: the timeout would cancel whoever is sending it.
+            if answer is not None:
+                yield answer
 
     async def _answer(
         self, admit: placement_pb2.Admit, outgoing: asyncio.Queue[placement_pb2.EnrollRequest]
@@ -135,13 +154,22 @@ class Enrolment:
         )
         await outgoing.put(placement_pb2.EnrollRequest(admitted=admitted))
 
-    async def _evicted(self, session_id: str, epoch: int, reason: str) -> None:
-        await self._evict(session_id, epoch, reason)
+    def _order(self, session_id: str, work: Awaitable[None]) -> None:
+        """Carries out what the scheduler says of a session, strictly in its order."""
+        task = asyncio.create_task(self._after(self._orders.get(session_id), work))
+        self._orders[session_id] = task
+        task.add_done_callback(lambda done: self._ordered(session_id, done))
 
-    def _own(self, coroutine: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _after(self, earlier: asyncio.Task[None] | None, work: Awaitable[None]) -> None:
+        if earlier is not None:
+            await asyncio.wait([earlier])
+        await work
+
+    def _ordered(self, session_id: str, task: asyncio.Task[None]) -> None:
+        if self._orders.get(session_id) is task:
+            del self._orders[session_id]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("order.failed", session_id=session_id, error=type(error).__name__)
 
 
 def _trace_metadata() -> tuple[tuple[str, str], ...]:

@@ -155,7 +155,10 @@ class StreamServicer(stream_pb2_grpc.StreamServicer):
             kind = request.WhichOneof("request")
             handler = self._HANDLERS.get(kind or "")
             if handler is not None:
-                handler(self, link, request)
+                try:
+                    handler(self, link, request)
+                except Exception as error:  # one session's affair must not end all others'
+                    log.error("request.failed", kind=kind, error=type(error).__name__)
 
     async def _read_media(
         self, link: Link, requests: AsyncIterator[stream_pb2.MediaRequest]
@@ -164,7 +167,10 @@ class StreamServicer(stream_pb2_grpc.StreamServicer):
             for packet in request.packets:
                 session = self._joined(link, packet.session_id)
                 if session is not None:
-                    session.camera_packet(packet)
+                    try:
+                        session.camera_packet(packet)
+                    except Exception as error:  # one session's affair
+                        log.error("camera.failed", error=type(error).__name__)
 
     def _open(self, link: Link, request: stream_pb2.ControlRequest) -> None:
         wanted = request.open

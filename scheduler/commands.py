@@ -89,6 +89,7 @@ def serve_head(
 ) -> None:
     """Run the scheduler, and model actors on this machine, until stopped."""
     configure_logging(log_level, service="head")
+    _give_up_when_told()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sana-")))
         local = placement_port == 0
@@ -144,6 +145,7 @@ def serve_actor(
     from scheduler.backends.ray_node import LOOPBACK, NodeSettings
 
     configure_logging("info", service="actor")
+    _give_up_when_told()
     node = start_worker(
         NodeSettings(
             actors=actors, head_address=join, node_ip=node_ip or LOOPBACK, auth_token=token
@@ -216,6 +218,11 @@ def _ray(
     if running.node is not None:
         addresses["ray"] = running.node.address
     return running, addresses
+
+
+def _give_up_when_told() -> None:
+    """Lets SIGTERM end a start in order: what was begun is ended on the way out."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
 def _wait_for_the_end(*, end_with_stdin: bool) -> None:

@@ -66,6 +66,14 @@ class Stack:
             names = [" ".join(each.cmdline())[:80] for each in left if each.is_running()]
             self.kill()
             raise RuntimeError(f"a role left running: {names}\n{self.last_words}")
+        if faults := self.complaints():
+            raise RuntimeError("\n".join(["a role logged faults of ours:", *faults])[:LAST_WORDS])
+
+    def complaints(self) -> list[str]:
+        """Returns the lines of its log that tell of a fault of ours."""
+        marks = ('"level": "error"', '"level": "critical"', "Traceback", "never retrieved")
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [line for line in lines if any(mark in line for mark in marks)]
 
     def kill(self) -> None:
         """Ends it and all that it started, at once."""

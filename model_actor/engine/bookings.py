@@ -45,17 +45,18 @@ class Bookings:
         self._epoch = epoch
         self._answered = answered
         self._task: asyncio.Task[None] | None = None
-        self.active = False
-        """Compute is held or asked for."""
+        self._asked = False
+        self.held = False
+        """Compute is held."""
 
     def book(self, ticket: int, span: Span) -> None:
         """Asks for compute; the request is part of the trace of `span`."""
-        self.active = True
+        self._asked = True
         self._task = asyncio.create_task(self._book(ticket, span, self._task))
 
     def unbook(self) -> None:
         """Gives compute back, or withdraws the request for it."""
-        self.active = False
+        self._asked = self.held = False
         previous = self._task
         if previous is not None and not previous.done():
             previous.cancel()
@@ -63,7 +64,7 @@ class Bookings:
 
     async def close(self) -> None:
         """Gives back what is held."""
-        if self.active:
+        if self._asked:
             self.unbook()
         if self._task is not None:
             await asyncio.wait([self._task])
@@ -72,7 +73,7 @@ class Bookings:
         await _after(previous)
         with trace.use_span(span):
             booked, retry_after_s = await self._ledger.book(self._session_id, self._epoch)
-        self.active = booked
+        self._asked = self.held = booked
         self._answered(ticket, booked, retry_after_s)
 
     async def _unbook(self, previous: asyncio.Task[None] | None) -> None:

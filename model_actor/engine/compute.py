@@ -29,6 +29,10 @@ class ComputeSession(Protocol):
 
     state: object
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended: its state is the model's no more."""
+
     def candidate(self, now: float, cost_s: float) -> Candidate | None:
         """Its next window, if it may run."""
 
@@ -105,6 +109,7 @@ class Compute:
         await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
 
     async def _window(self, session: ComputeSession) -> None:
+        """Runs one window. Whatever goes wrong is the affair of its session alone."""
         plan, block, timing, answering = session.begin_window()
         begin = time.perf_counter()
         task = WindowTask(
@@ -117,24 +122,29 @@ class Compute:
             prompt=plan.prompt,
         )
         try:
-            for stage in self.info.stages:
-                if not stage.off_latency_path:
-                    await self._stage(stage.name, task, timing)
-            frames = self._checked(task, plan)
-        except Exception as error:
+            try:
+                await self._stages(task, timing, off_latency_path=False)
+                frames = self._checked(task, plan)
+            finally:
+                source_us = block.pts_us
+                block.release()
+            session.finish_window(plan, frames, source_us, timing, answering)
+            if not session.closed:
+                await self._stages(task, timing, off_latency_path=True)
+        except Exception as error:  # a model may raise anything, and quote the prompt
             log.warning("window.failed", model=self.info.name, error=type(error).__name__)
             session.fail_window(plan)
             return
-        finally:
-            source_us = block.pts_us
-            block.release()
-        session.finish_window(plan, frames, source_us, timing, answering)
-        for stage in self.info.stages:
-            if stage.off_latency_path:
-                await self._stage(stage.name, task, timing)
         self.windows += 1
         if plan.index > 0:
             self.cost.observe(time.perf_counter() - begin)
+
+    async def _stages(
+        self, task: WindowTask, timing: WindowTiming, *, off_latency_path: bool
+    ) -> None:
+        for stage in self.info.stages:
+            if stage.off_latency_path is off_latency_path:
+                await self._stage(stage.name, task, timing)
 
     async def _stage(self, name: str, task: WindowTask, timing: WindowTiming) -> None:
         begin = time.time()

@@ -18,18 +18,20 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link
 
+from model_actor.engine.askers import Askers
 from model_actor.engine.bookings import Bookings, ComputeLedger
 from model_actor.engine.clock import PlayoutClock
 from model_actor.engine.outputs import LEAD_S
 from model_actor.engine.session_outputs import CODECS, GatewayLink, SessionOutputs
-from model_actor.engine.sources import CameraSource, ClipSource, open_clip
+from model_actor.engine.sources import CameraSource, ClipSource, StagedClip, open_clip
 from model_actor.engine.store import FinishedWindow, FrameStore
 from model_actor.engine.tracing import ChunkSpan, WindowTiming, tracer
 from model_actor.media.camera import CameraPacket
-from model_actor.media.errors import ClipFailedError, ClipRefusedError
+from model_actor.media.errors import ClipRefusedError
 from model_actor.media.frames import FrameBlock
 from model_actor.media.workers import DecodeWorkers
 from model_actor.plugin import Frames, ModelInfo
+from sana_gateway.v1 import message_pb2
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler import wire
 from scheduler.core import effects as fx
@@ -46,6 +48,11 @@ from scheduler.process.telemetry import context_from
 
 log = structlog.get_logger(__name__)
 
+PROBE_S = 10.0
+"""Longest time to fetch and probe a clip; probing alone may take 8 s."""
+JOURNAL_BYTES = 1024 * 1024
+"""Most bytes of journal that a gateway is sent when it opens a session; a client that asks
+for older messages is told of a gap."""
 _CAMERA_PHASES = frozenset({Phase.AWAITING_COMPUTE, Phase.RUNNING, Phase.PAUSING})
 _TRACED = frozenset({"set_prompt", "start", "resume"})
 """Commands whose trace ends with the first packet of the chunk they took effect in."""
@@ -97,7 +104,8 @@ class LiveSession:
         self._machine = Session(services.info.geometry, start_wait=services.start_wait_s)
         self._log = log.bind(session_id=placement.session_id)
         self._gateways: dict[str, GatewayLink] = {}
-        self._askers: dict[int, tuple[str, int]] = {}
+        self._askers = Askers()
+        self._closed = False
         self._clip = ClipSource(self._clip_read)
         self._camera = CameraSource(
             services.workers,
@@ -121,6 +129,7 @@ class LiveSession:
             is_void=lambda run: run < self._machine.run,
         )
         self._tasks: set[asyncio.Task[None]] = set()
+        self._probing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ready_since: float | None = None
         self._answering: list[Context] = []
@@ -143,9 +152,14 @@ class LiveSession:
     # -- gateways ---------------------------------------------------------------------------
 
     @property
+    def closed(self) -> bool:
+        """Whether the session has ended here."""
+        return self._closed
+
+    @property
     def computing(self) -> bool:
-        """Whether the session holds, or waits for, compute."""
-        return self._bookings.active
+        """Whether the session holds compute."""
+        return self._bookings.held
 
     def open(self, link: GatewayLink) -> None:
         """Lets a gateway take part.
@@ -153,6 +167,8 @@ class LiveSession:
         It is sent the journal, the chunks that wait to be shown, and a fresh state.
         """
         journal = [wire.message_out(message) for message in self._machine.journal]
+        while len(journal) > 1 and sum(map(_size, journal)) > JOURNAL_BYTES:
+            journal = journal[len(journal) // 2 :]
         self._gateways[link.gateway_id] = link
         opened = stream_pb2.Opened(
             session_id=self.placement.session_id, epoch=self.placement.epoch, journal=journal
@@ -162,16 +178,28 @@ class LiveSession:
             link.control(stream_pb2.ControlResponse(chunk=chunk))
         self._apply(self._machine.connected(_now()))
 
+    @property
+    def _owner(self) -> GatewayLink | None:
+        """The gateway whose play-out clock counts: the one that takes part longest."""
+        return next(iter(self._gateways.values()), None)
+
+    def _is_owner(self, gateway_id: str) -> bool:
+        return self._owner is not None and self._owner.gateway_id == gateway_id
+
     def has_gateway(self, gateway_id: str) -> bool:
         """Tells whether a gateway takes part."""
         return gateway_id in self._gateways
 
     def leave(self, gateway_id: str) -> None:
         """A gateway takes part no longer."""
+        owner = self._owner
         if self._gateways.pop(gateway_id, None) is None:
             return
-        self._askers = {n: asker for n, asker in self._askers.items() if asker[0] != gateway_id}
         self._outputs.leave(gateway_id)
+        if self._owner is not None and self._owner is not owner:
+            # What it had shown before it became the owner, it commits when it hears of it again.
+            for chunk in self._waiting.values():
+                self._owner.control(stream_pb2.ControlResponse(chunk=chunk))
 
     def command(self, gateway_id: str, request: stream_pb2.SessionCommand) -> None:
         """Handles a command of a client."""
@@ -194,12 +222,12 @@ class LiveSession:
         ) as span:
             if name in _TRACED and span.is_recording():
                 self._answering = [*self._answering[-7:], trace.set_span_in_context(span)]
-            asker = Asker(self._asker(gateway_id, request.connection_id), command_id)
+            asker = Asker(self._askers.number(gateway_id, request.connection_id), command_id)
             self._apply(self._machine.command(asker, command, _now()))
 
     def playout(self, gateway_id: str, report: stream_pb2.Playout) -> None:
         """Takes in where the play-out clock stands; the owning gateway's counts."""
-        if gateway_id != next(iter(self._gateways), None) or report.run < self._machine.run:
+        if not self._is_owner(gateway_id) or report.run < self._machine.run:
             return
         rate = self._services.info.frame_rate
         begins = self.clock is None or self.clock.run != report.run
@@ -218,7 +246,7 @@ class LiveSession:
 
     def commit(self, gateway_id: str, commit: stream_pb2.Commit) -> None:
         """The owning gateway has handed out the last frame of a chunk."""
-        if gateway_id != next(iter(self._gateways), None) or commit.run != self._machine.run:
+        if not self._is_owner(gateway_id) or commit.run != self._machine.run:
             return
         shown = [key for key in self._waiting if key <= (commit.run, commit.chunk)]
         for key in shown:
@@ -251,6 +279,7 @@ class LiveSession:
 
     async def close(self, reason: str) -> None:
         """Ends the session here and releases what it held."""
+        self._closed = True
         closed = stream_pb2.Closed(session_id=self.placement.session_id, reason=reason)
         for link in self._gateways.values():
             link.control(stream_pb2.ControlResponse(closed=closed))
@@ -273,7 +302,7 @@ class LiveSession:
     def candidate(self, now: float, cost_s: float) -> Candidate | None:
         """Returns the next window as the deadline rule sees it; None when there is none."""
         plan = self._machine.next_window
-        if plan is None or not self._gateways:
+        if plan is None or self._closed or not self._gateways:
             return None
         live = self._machine.mode is Mode.LIVE
         ready = self._camera.available >= plan.source_frames if live else self._clip.is_ready(plan)
@@ -317,7 +346,7 @@ class LiveSession:
         answering: list[Context],
     ) -> None:
         """Takes in the frames of a window, unless its run was abandoned meanwhile."""
-        if plan.run != self._machine.run:
+        if self._closed or plan.run != self._machine.run:
             return
         self.store.add(
             FinishedWindow(
@@ -355,8 +384,8 @@ class LiveSession:
         self._outputs.wake()
 
     def fail_window(self, plan: WindowPlan) -> None:
-        """The model failed on a window: the run ends, the session goes on."""
-        if plan.run == self._machine.run:
+        """A window failed: the run ends, the session goes on."""
+        if not self._closed and plan.run == self._machine.run:
             self._apply(self._machine.failed(plan.run, plan.index, _now()))
 
     def _deadline(self, plan: WindowPlan, now: float) -> tuple[float, int]:
@@ -373,6 +402,8 @@ class LiveSession:
     # -- what the machine says --------------------------------------------------------------
 
     def _apply(self, effects: Sequence[Effect]) -> None:
+        if self._closed:
+            return
         for effect in effects:
             self._carry_out[type(effect)](effect)
         self._follow()
@@ -405,8 +436,8 @@ class LiveSession:
 
     def _send(self, effect: fx.Send) -> None:
         message = wire.message_out(effect.message)
-        gateway_id, connection_id = self._askers.get(
-            effect.asker.connection_id if effect.asker else 0, ("", 0)
+        gateway_id, connection_id = self._askers.connection(
+            effect.asker.connection_id if effect.asker else 0
         )
         if effect.asker is not None and isinstance(effect.message.payload, CommandError):
             targets = [link for g, link in self._gateways.items() if g == gateway_id]
@@ -420,7 +451,7 @@ class LiveSession:
             link.control(stream_pb2.ControlResponse(message=wired))
 
     def _ack(self, effect: fx.Ack) -> None:
-        gateway_id, connection_id = self._askers[effect.asker.connection_id]
+        gateway_id, connection_id = self._askers.connection(effect.asker.connection_id)
         link = self._gateways.get(gateway_id)
         if link is not None:
             ack = stream_pb2.SessionAck(
@@ -432,34 +463,41 @@ class LiveSession:
             link.control(stream_pb2.ControlResponse(ack=ack))
 
     def _probe(self, effect: fx.Probe) -> None:
-        self._own(self._run_probe(effect.ticket, effect.video))
+        # A probe that was superseded, or forgotten by reset, is of no use to anybody.
+        if self._probing is not None:
+            self._probing.cancel()
+        self._probing = self._own(self._run_probe(effect.ticket, effect.video))
 
     async def _run_probe(self, ticket: int, video: FileRef) -> None:
+        services = self._services
         key = f"{self.placement.session_id}/{video.upload_id}"
         try:
-            clip = await open_clip(
-                self._services.storage, self._services.workers, key, self._services.info
-            )
+            async with asyncio.timeout(PROBE_S):
+                clip = await open_clip(services.storage, services.workers, key, services.info)
         except (ClipRefusedError, LimitError) as error:
-            self._apply(self._machine.probe_refused(ticket, str(error), _now()))
-            return
+            reason = str(error)
+        except TimeoutError:
+            reason = f"fetching and probing took longer than {PROBE_S:.0f} s"
         except StorageError:
             reason = "the upload is unknown or not complete; upload the file again"
-            self._apply(self._machine.probe_refused(ticket, reason, _now()))
-            return
-        except ClipFailedError:
+        except Exception as error:  # the client must have an answer, whatever it was
+            self._log.warning("probe.failed", error=type(error).__name__)
             reason = "the clip cannot be decoded"
-            self._apply(self._machine.probe_refused(ticket, reason, _now()))
+        else:
+            await self._accept(ticket, clip)
             return
+        self._apply(self._machine.probe_refused(ticket, reason, _now()))
+
+    async def _accept(self, ticket: int, clip: StagedClip) -> None:
         facts = clip.facts
         answer = self._machine.probe_accepted(
             ticket, facts.width, facts.height, facts.num_frames, _now()
         )
-        if answer:
+        if answer and not self._closed:
             self._clip.stage(clip)
+            self._apply(answer)
         else:
             await clip.decoder.close()
-        self._apply(answer)
 
     def _book(self, effect: fx.Book) -> None:
         self._bookings.book(effect.ticket, trace.get_current_span())
@@ -513,18 +551,20 @@ class LiveSession:
         for link in self._gateways.values():
             link.control(response)
 
-    def _asker(self, gateway_id: str, connection_id: int) -> int:
-        for number, asker in self._askers.items():
-            if asker == (gateway_id, connection_id):
-                return number
-        number = max(self._askers, default=0) + 1
-        self._askers[number] = (gateway_id, connection_id)
-        return number
-
-    def _own(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _own(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._disown)
+        return task
+
+    def _disown(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("task.failed", error=type(error).__name__)
+
+
+def _size(message: message_pb2.Message) -> int:
+    return message.ByteSize()
 
 
 def _now() -> float:

@@ -19,6 +19,7 @@ from model_actor.media.clip import ClipDecoder, ClipFacts
 from model_actor.media.frames import FrameBlock
 from model_actor.media.workers import DecodeWorkers
 from model_actor.plugin import ModelInfo
+from scheduler.core.errors import SanaGatewayError
 from scheduler.core.run import WindowPlan
 from scheduler.process.storage import Storage
 
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 STALL_S = 0.25
 """A camera without a packet for this long has stalled."""
+REOPEN_S = 1.0
+"""Pause before a decoder that could not be had is asked for again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,16 +220,21 @@ class CameraSource:
     async def _switch(self, previous: asyncio.Task[None] | None) -> None:
         if previous is not None:
             await asyncio.wait([previous])
-        if self._wanted and self._decoder is None:
-            self._decoder = await self._workers.open_camera(
-                width=self._info.width,
-                height=self._info.height,
-                frame_rate=self._info.frame_rate,
-                on_keyframe_needed=self._on_keyframe_needed,
-                on_frames=self._on_frames,
-                window=self._info.geometry.first_window,
-            )
-        elif not self._wanted and self._decoder is not None:
+        while self._wanted and self._decoder is None:
+            try:
+                self._decoder = await self._workers.open_camera(
+                    width=self._info.width,
+                    height=self._info.height,
+                    frame_rate=self._info.frame_rate,
+                    on_keyframe_needed=self._on_keyframe_needed,
+                    on_frames=self._on_frames,
+                    window=self._info.geometry.first_window,
+                )
+            except SanaGatewayError as error:
+                # All decoders are in use, or none starts: the run waits like for a camera.
+                log.warning("camera.no_decoder", error=type(error).__name__)
+                await asyncio.sleep(REOPEN_S)
+        if not self._wanted and self._decoder is not None:
             decoder, self._decoder = self._decoder, None
             await decoder.close()
 

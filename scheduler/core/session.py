@@ -247,16 +247,21 @@ class Session(SessionBody):
         return self._settled(effects)
 
     def failed(self, run: int, index: int, now: float) -> list[Effect]:
-        """The model failed at a window: the run ends, what is staged stays.
+        """A window cannot be had: the model failed at it, or its source could not be read.
+
+        The run ends, what is staged stays.
 
         Raises:
-            InvariantError: Another window of the run, or none, is under way.
+            InvariantError: Another window of the run is under way, or comes before it.
         """
         self._advance(now)
         current = self._current(run)
         if current is None:
             return []
-        current.finish(index)
+        if current.under_way is not None:
+            current.finish(index)
+        elif index > current.windows:
+            raise InvariantError(f"window {index} of run {run} is not the next")
         reason = "the model failed; start again"
         error = CommandError(NAMES[Start], reason, RejectReason.MODEL_FAILED, self._phase)
         effects = [*self._abandon(), *self._unbook(), Send(Message(0, error))]

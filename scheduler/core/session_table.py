@@ -104,6 +104,9 @@ TABLE: dict[tuple[Phase, Trigger], tuple[Edge, ...]] = {
         Edge(Phase.AWAITING_COMPUTE, "something to compute"),
         Edge(Phase.RUNNING, "clip exhausted or camera silent"),
     ),
+    # A model may also fail after it has given a window's frames (stage `commit`).
+    (Phase.PAUSED, World.MODEL_FAILED): (Edge(Phase.IDLE),),
+    (Phase.AWAITING_COMPUTE, World.MODEL_FAILED): (Edge(Phase.IDLE),),
     (Phase.PAUSED, World.CLIP_SHOWN): (Edge(Phase.IDLE),),
 }
 

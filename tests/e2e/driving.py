@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +19,8 @@ H264: media_pb2.Codec.ValueType = Codec.Value("CODEC_H264")
 VP8: media_pb2.Codec.ValueType = Codec.Value("CODEC_VP8")
 WAIT_S = 40.0
 """Longest wait for anything: a machine that runs other tests beside this one is slow."""
+POLL_S = 0.02
+"""Between two looks at what only answers when asked."""
 PROMPT = "a watercolour of a harbour"
 RATE = 24
 
@@ -133,6 +135,14 @@ async def watching(
         reading.cancel()
         with suppress(asyncio.CancelledError):
             await reading
+
+
+async def polled(look: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    """Asks what only answers when asked, until the answer is true; returns it."""
+    async with asyncio.timeout(WAIT_S):
+        while not (result := await look()):  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(POLL_S)
+    return result
 
 
 async def stage(session: Session, clip: Path | bytes, prompt: str = PROMPT) -> None:

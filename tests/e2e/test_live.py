@@ -87,7 +87,7 @@ async def goes_on(session: Session, told: Told, screen: Screen) -> None:
     assert told.of("command_error") == []
 
 
-async def test_only_one_publishes_at_a_time(client: Client, session: Session) -> None:
+async def test_only_one_publishes_at_a_time(session: Session) -> None:
     told, camera = Told(session), Camera("h264")
     async with publishing(session, camera, "h264"):
         await go_live(session, told)

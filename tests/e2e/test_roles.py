@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import socket
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sana_gateway import Client
-from tests.e2e.driving import WAIT_S, Told, stage, watching
+from tests.e2e.driving import Told, stage, watching
 from tests.required import require
 from tests.stack import role
 
@@ -40,13 +41,18 @@ async def test_roles_join_by_address_and_token_and_each_ends_cleanly(
             )
         )
         assert head.told["placement"].endswith(f":{port}")
-        actor = running.enter_context(role("serve", "actor", "--join", head.told["ray"], env=token))
         words = ("--http-port", "0", "--grpc-port", "0", "--storage-root", str(storage))
         address = ("--placement-address", head.told["placement"])
-        gateways = [
-            running.enter_context(role("serve", "gateway", *address, *words, python=python))
-            for _ in range(2)
-        ]
+        actor, *gateways = await asyncio.gather(
+            *(
+                asyncio.to_thread(running.enter_context, each)
+                for each in (
+                    role("serve", "actor", "--join", head.told["ray"], env=token),
+                    role("serve", "gateway", *address, *words, python=python),
+                    role("serve", "gateway", *address, *words, python=python),
+                )
+            )
+        )
         async with Client(gateways[0].grpc_address) as client:
             session = await client.create_session("simulated")
             told = Told(session)
@@ -58,14 +64,13 @@ async def test_roles_join_by_address_and_token_and_each_ends_cleanly(
                 assert screen.numbers() == list(range(57))
             await session.start()
             await told.until_told("chunk_complete", 4)
-            gateways[0].stop()
+            await asyncio.to_thread(gateways[0].stop)
             assert await told.until_ended() == "the gateway is shutting down"
         # The session is on its actor still: another gateway takes it over, run and all.
         async with Client(gateways[1].grpc_address) as client:
             session = await client.attach(session.session_id)
             told = Told(session)
             await told.until_told("generation_complete")
-            gateways[1].stop()
+            await asyncio.to_thread(gateways[1].stop)
             assert await told.until_ended() == "the gateway is shutting down"
-        actor.stop()
-        head.stop()
+        await asyncio.gather(*(asyncio.to_thread(each.stop) for each in (actor, head)))

@@ -12,15 +12,13 @@ import pytest
 from sana_gateway import Client, SessionClosedError
 from sana_gateway.v1 import message_pb2, pool_pb2, session_pb2
 from tests.e2e.conftest import SIMULATED
-from tests.e2e.driving import WAIT_S, Seen, Told, stage
+from tests.e2e.driving import WAIT_S, Seen, Told, polled, stage
 from tests.stack import Stack, serving
 
 pytestmark = pytest.mark.e2e
 
 WINDOW_S = 2
 """How long this service keeps a session without a connection."""
-POLL_S = 0.02
-"""Between two looks at what only answers when asked."""
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +81,11 @@ async def test_a_session_without_a_client_is_released_after_the_window(
     await stage(session, clip)
     await session.start()
     await session.detach()
-    async with asyncio.timeout(WAIT_S):
-        while (shown := await session.describe()).status != session_pb2.SESSION_STATUS_CLOSED:
-            await asyncio.sleep(POLL_S)
-    assert shown.close_reason == f"no client for {WINDOW_S} s"
+
+    async def ended() -> str:
+        return (await session.describe()).close_reason
+
+    assert await polled(ended) == f"no client for {WINDOW_S} s"
     assert await lease_state(client, session.session_id) is None
     again = await client.attach(session.session_id)
     with pytest.raises(SessionClosedError):
@@ -114,10 +113,12 @@ async def test_a_client_that_comes_back_in_time_finds_its_session_running(
     await told.until_told("chunk_complete", 2)
     await session.detach()
     missed = [each for each in told.items if each.revision > known]
-    async with asyncio.timeout(WAIT_S):
-        detached = pool_pb2.LEASE_STATE_DETACHED
-        while await lease_state(client, session.session_id) != detached:
-            await asyncio.sleep(POLL_S)
+
+    async def detached() -> bool:
+        state = await lease_state(client, session.session_id)
+        return state == pool_pb2.LEASE_STATE_DETACHED
+
+    await polled(detached)
     messages: list[message_pb2.Message] = []
     async with asyncio.timeout(WAIT_S):
         async for response in attach(client, session.session_id, known):

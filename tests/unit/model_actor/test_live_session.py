@@ -14,14 +14,20 @@ import pytest
 from opentelemetry.context import Context
 
 from model_actor.engine.compute import Compute
-from model_actor.engine.live_session import EngineServices, LiveSession, Placement
-from model_actor.media.errors import ClipRefusedError
+from model_actor.engine.live_session import (
+    JOURNAL_BYTES,
+    EngineServices,
+    LiveSession,
+    Placement,
+)
+from model_actor.media.errors import ClipFailedError, ClipRefusedError
 from model_actor.media.frames import FrameBlock
 from model_actor.media.workers import DecodeWorkers
 from model_actor.plugin import Model, ModelInfo, SessionOptions, Stage, WindowTask
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core.ids import Principal
+from scheduler.core.run import WindowPlan
 
 pytestmark = pytest.mark.unit
 
@@ -35,7 +41,7 @@ class Inverter:
     info: ClassVar[ModelInfo] = ModelInfo(
         name="inverter",
         summary="inverts",
-        stages=(Stage("generate", 5.0),),
+        stages=(Stage("generate", 5.0), Stage("commit", 0.0, off_latency_path=True)),
         width=SIZE,
         height=SIZE,
     )
@@ -43,6 +49,7 @@ class Inverter:
     def __init__(self) -> None:
         self.prompts: list[str] = []
         self.fail_at: int | None = None
+        self.fail_commit = False
 
     def configure(self, options: dict[str, str]) -> None: ...
 
@@ -53,6 +60,10 @@ class Inverter:
 
     def stage(self, name: str, batch: list[WindowTask]) -> None:
         task = batch[0]
+        if name == "commit":
+            if self.fail_commit:
+                raise ValueError(task.prompt)
+            return
         if task.index == self.fail_at:
             raise ValueError(task.prompt)
         self.prompts.append(task.prompt)
@@ -81,8 +92,11 @@ class FakeClip:
 
     def __init__(self) -> None:
         self.closed = asyncio.Event()
+        self.broken_from: int | None = None
 
     async def read(self, first: int, count: int) -> FrameBlock:
+        if self.broken_from is not None and first >= self.broken_from:
+            raise ClipFailedError("a clip that was accepted can be decoded no further")
         numbers = np.minimum(np.arange(first, first + count), CLIP_FRAMES - 1).astype(np.uint8)
         frames = np.broadcast_to(numbers[:, None, None], (count, SIZE * 3 // 2, SIZE)).copy()
         return FrameBlock(frames, tuple(range(first, first + count)), lambda: None)
@@ -96,11 +110,15 @@ class FakeWorkers:
 
     def __init__(self) -> None:
         self.refusal: str | None = None
+        self.broken = False
         self.clips: list[FakeClip] = []
+        self.cameras = 0
 
     async def open_clip(self, fd: int, **_: Any) -> FakeClip:
         if self.refusal is not None:
             raise ClipRefusedError(self.refusal)
+        if self.broken:
+            raise OSError("too many open files")
         self.clips.append(FakeClip())
         return self.clips[-1]
 
@@ -226,9 +244,7 @@ class Bench:
         mode = command_pb2.SetMode(mode=command_pb2.MODE_FILE)
         self.command(gateway, command_pb2.Command(set_mode=mode))
         self.command(gateway, command_pb2.Command(set_video=command_pb2.SetVideo(video=file)))
-        self.command(
-            gateway, command_pb2.Command(set_prompt=command_pb2.SetPrompt(prompt=prompt))
-        )
+        self.command(gateway, command_pb2.Command(set_prompt=command_pb2.SetPrompt(prompt=prompt)))
 
     def start(self, gateway: Gateway) -> str:
         return self.command(gateway, command_pb2.Command(start=command_pb2.Start()))
@@ -457,6 +473,23 @@ async def test_a_joiner_gets_a_keyframe_of_the_held_picture(bench: Bench) -> Non
     assert (packet.held, packet.keyframe, packet.frame) == (True, True, CLIP_FRAMES - 1)
 
 
+async def test_after_a_reset_the_picture_that_holds_is_the_one_on_the_screens(
+    bench: Bench,
+) -> None:
+    gateway = Gateway(bench, plays=False)
+    bench.session.open(gateway)
+    bench.stage_clip(gateway)
+    await gateway.until(gateway.has("video_accepted"))
+    bench.start(gateway)
+    await gateway.until(lambda: any(each.HasField("chunk") for each in gateway.told))
+    # The gateway's clock stands in the middle of a chunk, which is never committed.
+    bench.session.playout("g1", stream_pb2.Playout(run=1, next_frame=5, due_in_us=60_000_000))
+    assert bench.session.store.held is None
+    bench.command(gateway, command_pb2.Command(reset=command_pb2.Reset()))
+    assert bench.session.store.held is not None
+    assert bench.session.store.held.frame == 4
+
+
 async def test_a_gateway_without_room_is_given_a_keyframe_next(bench: Bench) -> None:
     gateway = Gateway(bench)
     bench.session.open(gateway)
@@ -503,3 +536,84 @@ async def test_a_commit_answers_for_the_chunks_before_it(bench: Bench) -> None:
     assert done == [0, 1]
     assert bench.session.store.held is not None
     assert bench.session.store.held.frame == 32
+
+
+async def test_a_clip_that_breaks_off_ends_the_run_with_an_answer(bench: Bench) -> None:
+    gateway = Gateway(bench)
+    bench.session.open(gateway)
+    bench.stage_clip(gateway)
+    await gateway.until(gateway.has("video_accepted"))
+    bench.workers.clips[0].broken_from = 33
+    bench.start(gateway)
+    await gateway.until(gateway.has("command_error"))
+    assert gateway.messages[-1].state.started is False
+    bench.workers.clips[0].broken_from = None
+    bench.start(gateway)
+    await gateway.until(gateway.has("generation_complete"))
+
+
+async def test_a_probe_that_fails_in_an_unforeseen_way_is_answered(bench: Bench) -> None:
+    gateway = Gateway(bench)
+    bench.session.open(gateway)
+    bench.workers.broken = True
+    file = command_pb2.FileRef(upload_id="u1")
+    bench.command(gateway, command_pb2.Command(set_video=command_pb2.SetVideo(video=file)))
+    await gateway.until(gateway.has("command_error"))
+
+
+async def test_a_failure_after_the_frames_are_out_harms_no_other_window(bench: Bench) -> None:
+    gateway = Gateway(bench)
+    bench.session.open(gateway)
+    bench.model.fail_commit = True
+    bench.stage_clip(gateway)
+    await gateway.until(gateway.has("video_accepted"))
+    bench.start(gateway)
+    await gateway.until(gateway.has("command_error"))
+    bench.model.fail_commit = False
+    bench.start(gateway)
+    await gateway.until(gateway.has("generation_complete"))
+
+
+async def test_a_gateway_that_becomes_the_owner_answers_for_what_it_has_shown(
+    bench: Bench,
+) -> None:
+    owner, other = Gateway(bench, plays=False), Gateway(bench, "g2")
+    bench.session.open(owner)
+    bench.session.open(other)
+    bench.stage_clip(owner)
+    await owner.until(owner.has("video_accepted"))
+    bench.start(owner)
+    await owner.until(lambda: sum(each.HasField("chunk") for each in owner.told) >= 2)
+    assert "chunk_complete" not in owner.kinds(), "only the owner's commits count"
+    bench.session.leave("g1")
+    await other.until(other.has("generation_complete"))
+
+
+async def test_a_session_that_has_ended_takes_nothing_up_again(bench: Bench) -> None:
+    gateway = Gateway(bench)
+    bench.session.open(gateway)
+    bench.stage_clip(gateway)
+    await gateway.until(gateway.has("video_accepted"))
+    bench.start(gateway)
+    await gateway.until(gateway.has("generation_started"))
+    await bench.session.close("over")
+    told = len(gateway.told)
+    bench.command(gateway, command_pb2.Command(start=command_pb2.Start()))
+    plan = WindowPlan(1, 1, 33, 24, 24, (), "p", 0, last=False)
+    bench.session.finish_window(plan, np.zeros((24, 96, 64), np.uint8), (0,) * 24, None, [])  # type: ignore[arg-type]
+    bench.session.fail_window(plan)
+    assert len(gateway.told) == told
+    assert bench.session.candidate(0.0, 0.1) is None
+
+
+async def test_the_journal_a_gateway_is_sent_stays_small(bench: Bench) -> None:
+    gateway = Gateway(bench)
+    bench.session.open(gateway)
+    for number in range(200):
+        prompt = command_pb2.SetPrompt(prompt=chr(0x4E00 + number) * 9_999)
+        bench.command(gateway, command_pb2.Command(set_prompt=prompt))
+    late = Gateway(bench, "g2")
+    bench.session.open(late)
+    opened = late.told[0].opened
+    assert opened.ByteSize() < JOURNAL_BYTES * 1.1
+    assert opened.journal[-1].HasField("state")

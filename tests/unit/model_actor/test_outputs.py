@@ -297,7 +297,7 @@ async def test_frames_shown_without_the_output_are_left_out_but_for_the_held_one
 
 
 @virtual
-async def test_a_new_run_begins_at_its_first_frame() -> None:
+async def test_a_new_run_begins_at_its_first_frame_with_an_encoder_of_its_own() -> None:
     session = Session()
     session.add(240)
     session.plays()
@@ -311,7 +311,24 @@ async def test_a_new_run_begins_at_its_first_frame() -> None:
         await asyncio.sleep(1.0)
     after = [(each.frame.run, each.frame.frame) for each in bench.made[before:]]
     assert after == [(2, frame) for frame in range(9)]
-    assert bench.keyframes == [0], "the encoder goes on: nobody needs a keyframe"
+    assert bench.keyframes == [0, 0]
+
+
+@virtual
+async def test_a_replay_is_encoded_to_the_same_bytes() -> None:
+    session = Session()
+    with running(session) as bench:
+        for run in (1, 2):
+            session.store.abandon(run)
+            session.add(9, run=run)
+            session.plays(run=run)
+            bench.output.wake()
+            await asyncio.sleep(1.0)
+    first, again = (
+        [made.encoded.data for made in bench.made if made.frame.run == r] for r in (1, 2)
+    )
+    assert len(first) == 9
+    assert first == again
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -147,6 +147,8 @@ WAYS: dict[Edge, tuple[Callable[[], SessionDriver], Step]] = {
     (PAUSED, Resume, AWAITING_COMPUTE): (lambda: in_phase(PAUSED), say(Resume())),
     (PAUSED, Resume, RUNNING): (paused_with_all_made, say(Resume())),
     (PAUSED, Reset, IDLE): (lambda: in_phase(PAUSED), say(Reset())),
+    (PAUSED, World.MODEL_FAILED, IDLE): (lambda: in_phase(PAUSED), fail),
+    (AWAITING_COMPUTE, World.MODEL_FAILED, IDLE): (awaiting_after_resume, fail),
     (PAUSED, World.CLIP_SHOWN, IDLE): (paused_with_all_made, commit(3)),
 }
 

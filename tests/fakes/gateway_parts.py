@@ -1,0 +1,233 @@
+"""What surrounds a session and a hub in a gateway: a client's sink, actors, the scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.links import LinkDeadError
+from gateway.ports import EncodedFrame
+from sana_gateway.v1 import message_pb2
+from sana_gateway_internal.v1 import placement_pb2, stream_pb2
+from scheduler.core.errors import UnknownSessionError
+from scheduler.core.ids import Principal
+from tests.fakes.hub import Changes
+
+
+class Ear:
+    """A sink and a viewer that remember, in order."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[Any, ...]] = []
+        self.messages: list[message_pb2.Message] = []
+        self.frames: list[EncodedFrame] = []
+        self.changes = Changes()
+
+    @property
+    def kinds(self) -> list[str]:
+        return [str(each[0]) for each in self.heard]
+
+    def queued(self, position: int, estimated_wait_s: float) -> None:
+        self._hear("queued", position, estimated_wait_s)
+
+    def ready(self) -> None:
+        self._hear("ready")
+
+    def message(self, message: message_pb2.Message) -> None:
+        self.messages.append(message)
+        self._hear("message", message.revision)
+
+    def ack(self, command_id: str, accepted: bool) -> None:
+        self._hear("ack", command_id, accepted)
+
+    def camera_keyframe(self) -> None:
+        self._hear("camera_keyframe")
+
+    def ended(self, reason: str) -> None:
+        self._hear("ended", reason)
+
+    def frame(self, frame: EncodedFrame) -> None:
+        self.frames.append(frame)
+        self.changes.happened()
+
+    def _hear(self, *what: Any) -> None:
+        self.heard.append(what)
+        self.changes.happened()
+
+
+class FakeLink:
+    """A link to an actor that never answers by itself."""
+
+    def __init__(self, address: str = "actor-1") -> None:
+        self.address = address
+        self.sent: list[stream_pb2.ControlRequest] = []
+        self.cameras: list[stream_pb2.CameraPacket] = []
+        self.joined: dict[str, Any] = {}
+        self.tokens: dict[str, str] = {}
+        self.has_room = True
+        self.changes = Changes()
+
+    def join(self, session_id: str, session: Any, token: str) -> None:
+        self.joined[session_id], self.tokens[session_id] = session, token
+        self.changes.happened()
+
+    def leave(self, session_id: str) -> None:
+        self.joined.pop(session_id, None)
+        self.changes.happened()
+
+    def send(self, request: stream_pb2.ControlRequest) -> None:
+        self.sent.append(request)
+        self.changes.happened()
+
+    def camera(self, packet: stream_pb2.CameraPacket) -> bool:
+        if self.has_room:
+            self.cameras.append(packet)
+        return self.has_room
+
+    def of(self, kind: str) -> list[Any]:
+        """Returns what was sent of a kind."""
+        return [getattr(each, kind) for each in self.sent if each.WhichOneof("request") == kind]
+
+    def open(self, session_id: str, *revisions: int) -> None:
+        """The actor takes the gateway in; its journal has states of these revisions."""
+        journal = [_state(revision) for revision in revisions]
+        opened = stream_pb2.Opened(session_id=session_id, journal=journal)
+        self.joined[session_id].control(stream_pb2.ControlResponse(opened=opened))
+
+    def lose(self) -> None:
+        """The actor's streams end."""
+        sessions, self.joined = dict(self.joined), {}
+        for session in sessions.values():
+            session.link_lost()
+
+
+def _state(revision: int) -> message_pb2.Message:
+    return message_pb2.Message(revision=revision, state=message_pb2.State(seed=revision))
+
+
+class FakeLinks:
+    """Links by address; a dead address answers nobody."""
+
+    def __init__(self) -> None:
+        self.dead: set[str] = set()
+        self._links: dict[str, FakeLink] = {}
+
+    def __getitem__(self, address: str) -> FakeLink:
+        return self._links.setdefault(address, FakeLink(address))
+
+    async def get(self, address: str) -> FakeLink:
+        if address in self.dead:
+            raise LinkDeadError("the actor does not answer")
+        return self[address]
+
+
+@dataclass(eq=False)
+class Asked:
+    """A place that was asked for, and the test's answers."""
+
+    session_id: str
+    model: str
+    principal: Principal
+    waited_s: float
+    _answers: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
+
+    def queue(self, position: int, wait_s: float = 0.0) -> None:
+        """Tells the place in the queue."""
+        queued = placement_pb2.Queued(position=position, estimated_wait_us=int(wait_s * 1e6))
+        self._answers.put_nowait(placement_pb2.PlaceResponse(queued=queued))
+
+    def grant(self, address: str = "actor-1") -> None:
+        """Places the session."""
+        granted = lease(self.session_id, address, self.principal, self.model)
+        self._answers.put_nowait(placement_pb2.PlaceResponse(lease=granted))
+
+    def fail(self, error: Exception) -> None:
+        """Ends the asking."""
+        self._answers.put_nowait(error)
+
+    async def next(self) -> Any:
+        answer = await self._answers.get()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class FakePlacement:
+    """A scheduler that does as the test says."""
+
+    def __init__(self) -> None:
+        self.served = ("painter",)
+        self.asked: list[Asked] = []
+        self.given_up: list[str] = []
+        """Sessions whose asking was left before its end."""
+        self.released: list[tuple[str, str]] = []
+        self.reported: list[tuple[str, int]] = []
+        self.found: dict[str, placement_pb2.Lease | Exception] = {}
+        self.finds = 0
+        self.counts: Callable[[], Mapping[str, int]] = dict
+        self.ended: Callable[[str, str], None] = lambda *_: None
+        self.changes = Changes()
+
+    async def until_asked(self, count: int = 1) -> Asked:
+        """Waits until a place was asked for so many times."""
+        await self.changes.until(lambda: len(self.asked) >= count)
+        return self.asked[count - 1]
+
+    async def place(
+        self, session_id: str, model: str, principal: Principal, waited_s: float
+    ) -> AsyncIterator[placement_pb2.PlaceResponse]:
+        asked = Asked(session_id, model, principal, waited_s)
+        self.asked.append(asked)
+        self.changes.happened()
+        try:
+            while True:
+                answer = await asked.next()
+                yield answer
+                if answer.HasField("lease"):
+                    return
+        except asyncio.CancelledError:
+            self.given_up.append(session_id)
+            self.changes.happened()
+            raise
+
+    async def find(self, session_id: str) -> placement_pb2.Lease:
+        self.finds += 1
+        self.changes.happened()
+        await asyncio.sleep(0)
+        answer = self.found.get(session_id) or UnknownSessionError("there is no such session")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def release(self, session_id: str, reason: str) -> None:
+        self.released.append((session_id, reason))
+        self.changes.happened()
+
+    def connections(self, session_id: str, count: int) -> None:
+        self.reported.append((session_id, count))
+
+    async def run_presence(
+        self, counts: Callable[[], Mapping[str, int]], ended: Callable[[str, str], None]
+    ) -> None:
+        self.counts, self.ended = counts, ended
+        self.changes.happened()
+        await asyncio.Event().wait()
+
+    async def run_poll(self) -> None:
+        await asyncio.Event().wait()
+
+
+def lease(
+    session_id: str, address: str, principal: Principal, model: str = "painter"
+) -> placement_pb2.Lease:
+    """Makes a lease."""
+    return placement_pb2.Lease(
+        session_id=session_id,
+        epoch=1,
+        address=address,
+        token=f"token for {address}",
+        principal=placement_pb2.Principal(tenant=principal.tenant, scopes=sorted(principal.scopes)),
+        model=model,
+    )
