@@ -135,14 +135,17 @@ class OutputFanout:
         self._skip_to_key = True
 
     def due(
-        self, frame: Due | None, reached: tuple[int, int], stamp: Callable[[int, int], int]
+        self,
+        frame: Due | None,
+        reached: tuple[int, int],
+        stamp: Callable[[stream_pb2.VideoPacket], int],
     ) -> bool:
         """Hands out what is due.
 
         Args:
             frame: The frame that has just become due; None when only late packets are served.
             reached: (run, frame) of the last frame that was due.
-            stamp: Timestamp of a (run, frame) that was due.
+            stamp: Returns when a packet belongs on the play-out clock.
 
         Returns:
             Whether a packet of `frame` left.
@@ -152,7 +155,7 @@ class OutputFanout:
             self._early[0].held or (self._early[0].run, self._early[0].frame) <= reached
         ):
             packet = self._early.popleft()
-            timestamp_us = max(stamp(packet.run, packet.frame), self._last_timestamp_us + 1)
+            timestamp_us = max(stamp(packet), self._last_timestamp_us + 1)
             self._last_timestamp_us = timestamp_us
             encoded = EncodedFrame(
                 data=packet.data,

@@ -70,6 +70,7 @@ class GatewayHub:
         self._answers: dict[str, asyncio.Future[None]] = {}
         """Whether the scheduler takes a session, until it is placed."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
 
     async def run(self) -> None:
         """Reports presence, learns what is served, gives up stale tickets; until cancelled."""
@@ -80,6 +81,7 @@ class GatewayHub:
 
     async def stop(self, reason: str) -> None:
         """Tells all connections; the sessions themselves live on for their window."""
+        self._stopping = True
         for session in list(self._sessions.values()):
             session.close(reason)
         self._sessions.clear()
@@ -96,6 +98,8 @@ class GatewayHub:
         self, principal: Principal, model: str, request_id: str = ""
     ) -> GatewaySession:
         """Creates a session; see `gateway.ports.Hub`."""
+        if self._stopping:
+            raise NoCapacityError("this gateway is shutting down; try again", retry_after_s=1.0)
         key = (principal.tenant, request_id)
         known = self._by_request.get(key) if request_id else None
         if known is not None and (session := self._known(known)) is not None:
@@ -209,11 +213,9 @@ class GatewayHub:
 
     async def _join(self, session: GatewaySession, lease: placement_pb2.Lease) -> None:
         try:
-            link = await self._links.get(lease.address)
+            session.join(lease, await self._links.get(lease.address))
         except LinkDeadError:
             self.link_lost(session)
-        else:
-            session.join(lease, link)
 
     async def _adopt(self, session_id: str) -> GatewaySession:
         """Takes part in a session that another gateway made."""
@@ -292,12 +294,15 @@ class GatewayHub:
 
     def _counts(self) -> dict[str, int]:
         return {
-            session_id: session.connection_count
-            for session_id, session in self._sessions.items()
-            if session.lease is not None
+            session_id: session.connection_count for session_id, session in self._sessions.items()
         }
 
     def _own(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._disown)
+
+    def _disown(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task.failed", error=type(error).__name__)

@@ -105,7 +105,13 @@ class ActorLink:
         await self._channel.close(None)
 
     def join(self, session_id: str, session: LinkedSession, token: str) -> None:
-        """Takes part in a session; the actor answers opened or refused."""
+        """Takes part in a session; the actor answers opened or refused.
+
+        Raises:
+            LinkDeadError: The link has died.
+        """
+        if self.dead:
+            raise LinkDeadError("the actor's streams have ended")
         self._sessions[session_id] = session
         opening = stream_pb2.Open(session_id=session_id, token=token)
         self.send(stream_pb2.ControlRequest(open=opening))
@@ -142,7 +148,10 @@ class ActorLink:
                 continue
             session = self._sessions.get(getattr(response, kind).session_id)
             if session is not None:
-                session.control(response)
+                try:
+                    session.control(response)
+                except Exception as error:  # one session's affair must not end all others'
+                    log.error("control.failed", kind=kind, error=type(error).__name__)
 
     async def _read_media(self) -> None:
         # The actor takes media only of gateways whose hello it has read.
@@ -152,7 +161,10 @@ class ActorLink:
             for packet in batch.packets:
                 session = self._sessions.get(packet.session_id)
                 if session is not None:
-                    session.packet(packet)
+                    try:
+                        session.packet(packet)
+                    except Exception as error:  # one session's affair
+                        log.error("packet.failed", error=type(error).__name__)
 
     async def _controls(self) -> AsyncIterator[stream_pb2.ControlRequest]:
         # Ends with the link: gRPC would leave it waiting for ever.

@@ -184,13 +184,15 @@ class GatewaySession:
     def publish(self, connection: ClientConnection | None) -> None:
         """Changes who publishes."""
         self._publisher = connection
-        self._camera_skips = False
+        # Another publisher's frames do not follow on: they begin at a keyframe.
+        self._camera_skips = True
         self._tell_camera()
 
     def camera(self, frame: CameraFrame) -> None:
         """Hands a frame of the publisher on, or drops up to the next keyframe."""
         link = self._link
         if link is None:
+            self._camera_skips = True
             return
         if self._camera_skips and not frame.keyframe:
             return
@@ -248,6 +250,10 @@ class GatewaySession:
         for connection in list(self._connections.values()):
             connection.sink.ended(reason)
             connection.close()
+        # An ended session is still answered for, but keeps nothing of its content.
+        self._journal.clear()
+        self._state = None
+        self._outputs.clear()
         self._log.info("session.closed", reason=reason)
 
     # -- what the link tells --------------------------------------------------------------------
@@ -286,17 +292,21 @@ class GatewaySession:
         self.status = session_pb2.SESSION_STATUS_READY
         self._queue = (0, 0.0)
         known = self._journal[-1].revision if self._journal else 0
-        for message in response.opened.journal:
-            if message.revision > known:
-                self._remember(message)
+        missed = [message for message in response.opened.journal if message.revision > known]
+        for message in missed:
+            self._remember(message)
         self._settled.set()
-        self._tell_camera()
+        if self._publisher is not None:
+            self._tell_camera()
         for output in self._outputs.values():
             output.demand_again()
         for connection in list(self._connections.values()):
             connection.told(Event.OPENED)
             if first:
                 self._greet(connection)
+            else:
+                for message in missed:
+                    connection.sink.message(message)
             connection.resend()
 
     def _refused(self, response: stream_pb2.ControlResponse) -> None:
@@ -418,8 +428,9 @@ class GatewaySession:
                 ):
                     pass
 
-    def _stamp(self, run: int, frame: int) -> int:
-        stamp = self._stamps.get((run, frame))
+    def _stamp(self, packet: stream_pb2.VideoPacket) -> int:
+        """Returns when a packet belongs on the play-out clock: a held picture, to now."""
+        stamp = None if packet.held else self._stamps.get((packet.run, packet.frame))
         return stamp if stamp is not None else self._playout.position_us(_now())
 
     def _report(self, now: float) -> None:

@@ -21,9 +21,17 @@ from scheduler.core import pool_events as ev
 from scheduler.core.errors import BadArgumentError, ConfigurationError, RequestError
 from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
 from scheduler.core.lease import LeaseState
-from scheduler.placement_status import status_of
+from scheduler.placement_status import RETRY_AFTER_MS, status_of
 from scheduler.process import telemetry
-from scheduler.service import Enrollment, Grant, Order, PresenceLink, SchedulerService
+from scheduler.service import (
+    SETTLING_RETRY,
+    Enrollment,
+    Grant,
+    Order,
+    PresenceLink,
+    SchedulerService,
+    SettlingError,
+)
 from scheduler.wire import principal_in, principal_out
 
 MAX_MESSAGE = 4 * 1024 * 1024
@@ -66,6 +74,11 @@ def _unary(
             return await method(self, request, context)
         except RequestError as error:
             await context.abort(*status_of(error))
+            raise
+        except SettlingError as error:
+            # Without a reason of ours: to the caller it is as if we were still away.
+            retry_after = ((RETRY_AFTER_MS, str(round(SETTLING_RETRY * 1000))),)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error), retry_after)
             raise
 
     return call

@@ -7,8 +7,12 @@ actor of its own.
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+import structlog
 
 from scheduler.backends.launcher import ActorLauncher
 from scheduler.core.placement import PlacementPolicy
@@ -19,6 +23,12 @@ from scheduler.process import plugins
 from scheduler.process.tokens import LeaseTokens
 from scheduler.service import SchedulerService
 from scheduler.supervision import SupervisionRules, Supervisor
+
+
+BROKEN_EXIT = 70
+"""Exit status of a process whose scheduler is broken (`EX_SOFTWARE` of sysexits.h)."""
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,10 @@ class SchedulerSettings:
     """Placement policy, by its name among the plugins."""
     rules: PoolRules = field(default_factory=PoolRules)
     supervision: SupervisionRules = field(default_factory=SupervisionRules)
+    settle_time: float = 10.0
+    """Seconds after a start during which a session that no actor has told of counts as not
+    known yet, instead of unknown: after a restart the actors come back one by one. New
+    sessions do not wait for it."""
 
 
 class SchedulerRuntime:
@@ -41,13 +55,20 @@ class SchedulerRuntime:
     Args:
         settings: Settings.
         launcher: Makes actors; without one they come by themselves.
+        die: Called when the scheduler is broken beyond repair. Ends the process, so that
+            whoever watches that starts another one, which finds the actors again.
     """
 
     def __init__(
-        self, settings: SchedulerSettings, launcher: ActorLauncher[Any] | None = None
+        self,
+        settings: SchedulerSettings,
+        launcher: ActorLauncher[Any] | None = None,
+        *,
+        die: Callable[[], object] = lambda: os._exit(BROKEN_EXIT),
     ) -> None:
         self._settings = settings
         self._launcher = launcher
+        self._die = die
         self._service: SchedulerService | None = None
         self._server: PlacementServer | None = None
         self._supervisor: Supervisor[Any] | None = None
@@ -63,7 +84,9 @@ class SchedulerRuntime:
         settings = self._settings
         policy = plugins.load("sana_gateway.placement", settings.policy, PlacementPolicy)()
         self._service = SchedulerService(
-            Pool(settings.rules, policy), LeaseTokens(settings.lease_secret)
+            Pool(settings.rules, policy),
+            LeaseTokens(settings.lease_secret),
+            settle_time=settings.settle_time,
         )
         self._server = PlacementServer(self._service, settings.address)
         address = await self._server.start()
@@ -73,11 +96,13 @@ class SchedulerRuntime:
             )
             self._service.supervise(self._supervisor)
             self._supervision = asyncio.create_task(self._supervisor.run())
+            self._supervision.add_done_callback(self._supervision_ended)
         return address
 
     async def stop(self, *, end_actors: bool) -> None:
         """Stops. Actors are ended too, or left for the next scheduler to find."""
         if self._supervision is not None:
+            self._supervision.remove_done_callback(self._supervision_ended)
             self._supervision.cancel()
             await asyncio.gather(self._supervision, return_exceptions=True)
         if self._service is not None:
@@ -86,3 +111,16 @@ class SchedulerRuntime:
             await self._server.stop()
         if end_actors and self._supervisor is not None:
             await self._supervisor.stop_actors()
+
+    def _supervision_ended(self, task: asyncio.Task[None]) -> None:
+        """Supervision never ends by itself: without it no lost actor would be replaced."""
+        if not task.cancelled():
+            _log.critical("supervision has ended", error=_kind(task.exception()))
+            self._die()
+
+
+def _kind(error: BaseException | None) -> str:
+    """Names an error, or those of a group, without their texts."""
+    if isinstance(error, BaseExceptionGroup):
+        return ", ".join(_kind(part) for part in error.exceptions)
+    return type(error).__name__

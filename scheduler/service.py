@@ -11,8 +11,8 @@ How calls arrive is in `scheduler.placement_server`; how processes are made is i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,7 +20,12 @@ import structlog
 
 from sana_gateway.v1 import session_pb2
 from scheduler.core import pool_events as ev
-from scheduler.core.errors import RequestError, SessionClosedError
+from scheduler.core.errors import (
+    RequestError,
+    SanaGatewayError,
+    SessionClosedError,
+    UnknownSessionError,
+)
 from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
 from scheduler.core.lease import Lease
 from scheduler.core.pool import Pool
@@ -30,7 +35,16 @@ from scheduler.process.tokens import LeaseTokens
 OUTBOX_LIMIT = 1024
 """Orders for one actor, or endings for one gateway, that may wait to be sent."""
 
+SETTLING_RETRY = 0.25
+"""Seconds after which it makes sense to ask again for a session that may yet turn up."""
+
 _log = structlog.get_logger()
+
+
+class SettlingError(SanaGatewayError):
+    """The session is not known yet: the scheduler has just started, and actors that have not
+    registered since may hold it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +133,15 @@ class SchedulerService:
     Args:
         pool: The core.
         tokens: Signs leases.
+        settle_time: Seconds from now during which a session that was never heard of is not
+            unknown, but may yet be told of by its actor.
     """
 
-    def __init__(self, pool: Pool, tokens: LeaseTokens) -> None:
+    def __init__(self, pool: Pool, tokens: LeaseTokens, *, settle_time: float = 0.0) -> None:
         self._pool = pool
         self._tokens = tokens
         self._loop = asyncio.get_running_loop()
+        self._settled_at = self._loop.time() + settle_time
         self._timer: asyncio.TimerHandle | None = None
         self._crew: Crew | None = None
         self._closed = False
@@ -161,7 +178,8 @@ class SchedulerService:
     async def place(
         self, asked: ev.PlaceAsked, traceparent: str = ""
     ) -> AsyncIterator[ev.Waiting | Grant]:
-        """Asks for a place; leaving before the grant was taken gives it up.
+        """Asks for a place. Leaving before the grant keeps the turn for a while: the caller's
+        connection may have broken. Who gives a session up says so by `release`.
 
         Args:
             asked: The session. Asking again replaces whoever asked before.
@@ -179,29 +197,28 @@ class SchedulerService:
         wait = self._places[asked.session] = _PlaceWait(traceparent)
         if earlier is not None:
             earlier.tell(SessionClosedError("the place was asked for again"))
-        pending = False
+        news: ev.Waiting | Grant | None = None
         try:
             self._tell(asked)
-            pending = True
-            while pending:
+            while not isinstance(news, Grant):
                 news = await wait.next()
                 yield news
-                pending = not isinstance(news, Grant)
         finally:
             if self._places.get(asked.session) is wait:
                 del self._places[asked.session]
-                if pending and not self._closed:
-                    self._tell(ev.ReleaseAsked(asked.session, "given up while waiting"))
+                self._tell(ev.PlaceLeft(asked.session))
 
     def find(self, session: SessionId, gateway: GatewayId) -> Grant:
         """Returns the place of a session, made out to a gateway.
 
         Raises:
             UnknownSessionError: No such session.
+            SettlingError: None yet, but an actor may still tell of it.
             NotReadyError: It still waits.
             SessionClosedError: It has ended.
         """
-        return self._grant(self._pool.lease(session), gateway)
+        with self._settling():
+            return self._grant(self._pool.lease(session), gateway)
 
     def release(self, session: SessionId, reason: str) -> None:
         """Ends a session. Ending an ended one changes nothing."""
@@ -262,13 +279,15 @@ class SchedulerService:
 
         Raises:
             UnknownSessionError: The session is on no actor.
+            SettlingError: On none yet, but an actor may still tell of it.
             SessionClosedError: It has ended, or the epoch is void.
         """
         answer: asyncio.Future[ev.BookAnswered] = self._loop.create_future()
         waiters = self._bookings.setdefault((session, epoch), [])
         waiters.append(answer)
         try:
-            self._tell(ev.BookAsked(session, epoch))
+            with self._settling():
+                self._tell(ev.BookAsked(session, epoch))
             return await answer
         except asyncio.CancelledError:
             if len(waiters) == 1:
@@ -295,6 +314,16 @@ class SchedulerService:
         return self._pool.describe(self._loop.time())
 
     # Inside
+
+    @contextmanager
+    def _settling(self) -> Iterator[None]:
+        """Tells a session that may yet turn up from one that is unknown."""
+        try:
+            yield
+        except UnknownSessionError:
+            if self._loop.time() >= self._settled_at:
+                raise
+            raise SettlingError("the scheduler is settling: ask again") from None
 
     def _tell(self, event: ev.Event) -> None:
         if self._closed:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -32,9 +32,9 @@ class SupervisionRules:
     adopt_timeout: float = 10.0
     """How long an actor that was found running may take to register."""
     first_pause: float = 0.5
-    """Pause before an actor is replaced."""
+    """Pause before an actor is replaced, or a backend that fails is asked again."""
     longest_pause: float = 30.0
-    """What the pause grows to, by doubling, while actors die young."""
+    """What the pause grows to, by doubling, while actors die young or the backend fails."""
     settled_after: float = 30.0
     """Age at which an actor counts as a success."""
     stop_grace: float = 5.0
@@ -93,7 +93,7 @@ class Supervisor(Generic[_HandleT]):
 
     async def run(self) -> None:
         """Supervises until cancelled. Actors run on; `stop_actors` ends them."""
-        found = await self._launcher.adopt()
+        found = await self._adopt()
         async with asyncio.TaskGroup() as group:
             for actor, handle in found:
                 self._places += 1
@@ -110,6 +110,17 @@ class Supervisor(Generic[_HandleT]):
         members = list(self._members.values())
         grace = self._rules.stop_grace
         await asyncio.gather(*(self._end(member, grace=grace) for member in members))
+
+    async def _adopt(self) -> Sequence[tuple[ActorId, _HandleT]]:
+        """Finds the actors that run. None is launched before: it might be one too many."""
+        pause = self._rules.first_pause
+        while True:
+            try:
+                return await self._launcher.adopt()
+            except Exception as error:
+                _log.warning("running actors cannot be found", error=type(error).__name__)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, self._rules.longest_pause)
 
     async def _survey(self) -> int:
         try:

@@ -39,6 +39,7 @@ from scheduler.core.roster import ActorRecord, Endings
 WORKER_DIED = "its worker died"
 NO_CLIENT = "no client for {:g} s"
 NOT_ADMITTED = "not admitted in time"
+GIVEN_UP = "given up while waiting"
 SUPERSEDED = "the session is held elsewhere"
 
 _LIFE_SMOOTHING = 0.2
@@ -76,6 +77,7 @@ class Pool:
             ev.ActorDied: self._died,
             ev.AdmitAnswered: self._answered,
             ev.PlaceAsked: self._place_asked,
+            ev.PlaceLeft: self._place_left,
             ev.ReleaseAsked: self._release_asked,
             ev.BookAsked: self._book_asked,
             ev.BookWithdrawn: self._book_withdrawn,
@@ -105,6 +107,7 @@ class Pool:
             What is to be done, in order.
         """
         self._lose_silent_actors(now)
+        self._drop_left_tickets(now)
         self._give_up_admissions(now)
         self._release_deserted(now)
         self._serve_compute(now)
@@ -273,6 +276,7 @@ class Pool:
             submitted_at=now - event.waited,
         )
         self._leases[event.session] = lease
+        self._presence.expect(event.session)
         self._enqueue(Ticket(lease, next(self._arrivals)))
         self._place_waiting(now)
         if lease.state is LeaseState.QUEUED and len(self._queue) > self.rules.queue_limit:
@@ -286,11 +290,23 @@ class Pool:
         if ticket is None:
             self._effects.append(ev.Placed(lease.session))
             return
-        ticket.told = None
+        ticket.told = ticket.left_until = None
         lease.submitted_at = min(lease.submitted_at, now - event.waited)
         if lease.state is LeaseState.QUEUED:
             self._queue.remove(lease.session)
             self._queue.add(ticket)
+
+    def _place_left(self, event: ev.PlaceLeft, now: float) -> None:
+        ticket = self._tickets.get(event.session)
+        if ticket is not None:
+            ticket.left_until = now + self.rules.ticket_grace
+
+    def _drop_left_tickets(self, now: float) -> None:
+        """Drops tickets that nobody came back for; submitted later, they queue by their time."""
+        for ticket in list(self._tickets.values()):
+            if ticket.left_until is not None and ticket.left_until <= now:
+                self._evict(ticket.lease, GIVEN_UP)
+                self._forget(ticket.lease)
 
     def _enqueue(self, ticket: Ticket) -> None:
         self._tickets[ticket.lease.session] = ticket
@@ -505,10 +521,10 @@ class Pool:
         lease.actor = lease.admit_until = None
 
     def _forget(self, lease: Lease) -> None:
+        """Drops a lease. Who is connected stays known: the session may be asked for again."""
         self._detach(lease)
         self._queue.remove(lease.session)
         self._tickets.pop(lease.session, None)
-        self._presence.forget(lease.session)
         del self._leases[lease.session]
 
     def _end(self, session: SessionId, reason: str) -> None:
@@ -538,6 +554,8 @@ class Pool:
         for ticket in self._tickets.values():
             if ticket.lease.admit_until is not None:
                 yield ticket.lease.admit_until
+            if ticket.left_until is not None:
+                yield ticket.left_until
         yield from _open_ends(self._queue)
         yield from self._presence.deadlines()
 

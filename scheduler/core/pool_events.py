@@ -33,6 +33,9 @@ class PoolRules:
     """How long an actor may take to admit a session before the next one is asked."""
     avoid_time: float = 5.0
     """How long an actor that refused a session is not asked again for it."""
+    ticket_grace: float = 5.0
+    """How long the turn of a session that nobody waits for any more is kept: a gateway whose
+    connection broke submits its tickets again. Nor is it over then, only out of the queue."""
     retry_after: float = 5.0
     """Told to those who are refused, when nothing better is known."""
     ended_kept: int = 4096
@@ -112,6 +115,13 @@ class PlaceAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceLeft:
+    """Whoever waited for a session's place is gone without a word; it may ask again."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseAsked:
     """A session is over."""
 
@@ -167,6 +177,7 @@ Event = (
     | ActorDied
     | AdmitAnswered
     | PlaceAsked
+    | PlaceLeft
     | ReleaseAsked
     | BookAsked
     | BookWithdrawn

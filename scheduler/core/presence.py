@@ -53,6 +53,10 @@ class Presence:
         """Gives a session that no actor holds one window to be claimed by an actor."""
         self._doubted.setdefault(session, now + self._window)
 
+    def expect(self, session: SessionId) -> None:
+        """Ends the doubt about a session that waits for a place: no actor need claim it."""
+        self._doubted.pop(session, None)
+
     def forget(self, session: SessionId) -> None:
         """Drops all that is known of a session."""
         self._deadlines.pop(session, None)

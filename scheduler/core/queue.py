@@ -21,6 +21,8 @@ class Ticket:
     """Actors that refused it, and until when they are not asked again."""
     told: tuple[int, float] | None = None
     """Position and estimate that were last told."""
+    left_until: float | None = None
+    """When it is dropped, because nobody waits for its place; None while somebody does."""
 
     @property
     def turn(self) -> tuple[float, int]:

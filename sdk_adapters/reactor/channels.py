@@ -19,7 +19,12 @@ import structlog
 from gateway import ports
 from gateway.ingress import DataChannel, Peer
 from sana_gateway.v1 import message_pb2
-from scheduler.core.errors import LimitError, PublisherTakenError, SessionClosedError
+from scheduler.core.errors import (
+    LimitError,
+    NotReadyError,
+    PublisherTakenError,
+    SessionClosedError,
+)
 from sdk_adapters.reactor import replies, schema, translate, wire, wire_json, wire_protobuf
 
 _log = structlog.get_logger(__name__)
@@ -178,7 +183,7 @@ class Conversation:
             if said.request_id:
                 self._replies.expect(command_id, said.request_id, name)
             self._connection.command(command)
-        except LimitError as error:
+        except (LimitError, NotReadyError) as error:
             self._replies.forget(command_id)
             refusal = {"command": name, "reason": str(error)}
             self._say(wire.ModelMessage("command_error", refusal, said.request_id))

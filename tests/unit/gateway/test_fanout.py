@@ -50,10 +50,14 @@ class Bench:
 
     def due(self, frame: int) -> bool:
         due = Due(self.run, 0, frame, self.now, frame * 1000, last_of_chunk=False)
-        return self.output.due(due, (self.run, frame), lambda _run, number: number * 1000)
+        return self.output.due(
+            due, (self.run, frame), lambda packet: packet.frame * 1000 + 500_000 * packet.held
+        )
 
     def late(self, reached: int) -> None:
-        self.output.due(None, (self.run, reached), lambda _run, number: number * 1000)
+        self.output.due(
+            None, (self.run, reached), lambda packet: packet.frame * 1000 + 500_000 * packet.held
+        )
 
 
 def test_a_packet_waits_until_its_frame_is_due() -> None:
@@ -120,7 +124,7 @@ def test_a_held_picture_leaves_at_once_and_timestamps_keep_rising() -> None:
     bench.packet(5, key=True, held=True)
     bench.late(reached=5)
     assert watcher.numbers == [5, 5]
-    assert watcher.frames[1].timestamp_us > watcher.frames[0].timestamp_us
+    assert [frame.timestamp_us for frame in watcher.frames] == [5_000, 505_000]
 
 
 def test_after_an_abandoned_run_only_a_keyframe_goes_out() -> None:
