@@ -65,7 +65,6 @@ class ModelInfo:
     commands: tuple[str, ...] = tuple(NAMES.values())
     speaks_sana_streaming: bool = True
     """Whether it answers the command surface of SANA-Streaming and may stand in for it."""
-    extra_tracks: tuple[str, ...] = ()
 
     @property
     def chunk_ms(self) -> float:

@@ -24,7 +24,6 @@ from scheduler.process.tokens import LeaseTokens
 from scheduler.service import SchedulerService
 from scheduler.supervision import SupervisionRules, Supervisor
 
-
 BROKEN_EXIT = 70
 """Exit status of a process whose scheduler is broken (`EX_SOFTWARE` of sysexits.h)."""
 

@@ -26,16 +26,21 @@ import numpy as np
 from reactor_sdk import Reactor
 
 RATE = 24
+CLOCK = 90_000
+"""Ticks a second in the files."""
+TAIL_S = 1.0
+"""How long the last frame may be on its way through the client's decoder."""
 LIVE_SECONDS = 8.0
 """How long the camera runs after the first edited frame."""
 STEP_TIMEOUT_S = 30.0
 
 
 class Recorder:
-    """Writes received frames to a file, on a thread of its own, each at its place.
+    """Writes received frames to a file, on a thread of its own, each at its source's time.
 
-    The gateway numbers frames in their metadata: `frame_id` is `(run << 32) + frame + 1`.
-    A frame that never came shows as the one before it, and is counted.
+    The gateway numbers frames in their metadata, `frame_id` is `(run << 32) + frame + 1`, and
+    gives each the time of the source frame it answers. A frame that never came shows as the
+    one before it, and is counted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,10 +53,11 @@ class Recorder:
         self.longest_gap_s = 0.0
         self._path = path
         self._frames: queue.Queue[tuple[int, np.ndarray] | None] = queue.Queue(maxsize=96)
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._write)
         self._thread.start()
 
-    def frame(self, frame: np.ndarray, frame_id: int) -> None:
+    def frame(self, frame: np.ndarray, frame_id: int, source_us: int) -> None:
         """Takes a frame; called on the SDK's media thread, which must not wait."""
         now = time.perf_counter()
         if frame_id == 0:
@@ -67,8 +73,15 @@ class Recorder:
         if index in self.indices:
             self.repeated += 1
             return
-        self.indices.add(index)
-        self._frames.put((index, frame))
+        with self._changed:
+            self.indices.add(index)
+            self._changed.notify_all()
+        self._frames.put((source_us, frame))
+
+    def wait_for(self, index: int, within_s: float) -> None:
+        """Returns when a frame has come, or when it will not."""
+        with self._changed:
+            self._changed.wait_for(lambda: index in self.indices, within_s)
 
     def close(self) -> None:
         """Finishes the file."""
@@ -80,11 +93,14 @@ class Recorder:
             stream = container.add_stream("libx264", rate=RATE)
             stream.width, stream.height, stream.pix_fmt = 1280, 704, "yuv420p"
             stream.options = {"preset": "ultrafast", "crf": "20"}
-            stream.codec_context.time_base = Fraction(1, RATE)
+            stream.codec_context.time_base = Fraction(1, CLOCK)
+            start_us = None
             while (item := self._frames.get()) is not None:
-                index, pixels = item
+                source_us, pixels = item
+                start_us = source_us if start_us is None else start_us
                 picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-                picture.pts, picture.time_base = index, Fraction(1, RATE)
+                picture.pts = (source_us - start_us) * CLOCK // 1_000_000
+                picture.time_base = Fraction(1, CLOCK)
                 container.mux(stream.encode(picture))
             container.mux(stream.encode())
 
@@ -138,7 +154,6 @@ async def run_file(session: Session, clip: Path, prompts: tuple[str, str]) -> di
     await session.wait("chunk_complete", count=max(1, frames // 48), within_s=frames / RATE + 30)
     await session.reactor.send_command("set_prompt", {"prompt": prompts[1]})
     done = await session.wait("generation_complete", within_s=frames / RATE + 30)
-    await asyncio.sleep(0.3)  # the last frames are still on their way through the decoder
     return {
         "expected": frames,
         "chunks": int(done["data"]["total_chunks"]),
@@ -178,7 +193,6 @@ async def run_live(session: Session, clip: Path, prompts: tuple[str, str]) -> di
         await session.reactor.send_command("set_prompt", {"prompt": prompts[1]})
         await session.wait("chunk_complete", count=2 * half)
         await session.reactor.send_command("pause", {})
-        await asyncio.sleep(0.3)
     finally:
         stop.set()
         await asyncio.to_thread(pusher.join)
@@ -200,16 +214,18 @@ async def main(flow: str, url: str, clip: Path, out: Path, prompts: tuple[str, s
     ready_s = time.perf_counter() - begin
     print(f"  connected in {ready_s * 1e3:.0f} ms", flush=True)
 
-    def on_frame(frame: np.ndarray, frame_id: int) -> None:
-        recorder.frame(frame, frame_id)
+    def on_frame(frame: np.ndarray, frame_id: int, timestamp_us: int) -> None:
+        recorder.frame(frame, frame_id, timestamp_us)
 
     session.reactor.track("main_video").on_frame(on_frame)
     try:
         told = await {"file": run_file, "live": run_live}[flow](session, clip, prompts)
+        await asyncio.to_thread(recorder.wait_for, told["expected"] - 1, TAIL_S)
     finally:
         await session.reactor.disconnect()
         await asyncio.to_thread(recorder.close)
-    expected = told["expected"]
+    expected = told.pop("expected")
+    shown = recorder.indices & set(range(expected))
     started_at = told.pop("started_at")
     first_at = recorder.first_at or float("nan")
     states = [message["data"] for message in session.messages if message["type"] == "state"]
@@ -218,8 +234,8 @@ async def main(flow: str, url: str, clip: Path, out: Path, prompts: tuple[str, s
         "connect_to_ready_s": round(ready_s, 3),
         "start_to_first_frame_s": round(first_at - started_at, 3),
         "frames_expected": expected,
-        "frames_received": len(recorder.indices),
-        "frames_missing": len(set(range(expected)) - recorder.indices),
+        "frames_received": len(shown),
+        "frames_missing": expected - len(shown),
         "frames_repeated": recorder.repeated,
         "frames_without_number": recorder.unnumbered,
         "longest_gap_between_frames_s": round(recorder.longest_gap_s, 3),

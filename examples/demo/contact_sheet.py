@@ -9,7 +9,6 @@ import av
 import cv2
 import numpy as np
 
-RATE = 24
 COLUMNS = 6
 TILE = (480, 264)
 """Width and height of one picture."""
@@ -21,17 +20,16 @@ GROUND = 24
 
 def contact_sheet(source: Path, result: Path, out: Path) -> None:
     """Writes a PNG with `COLUMNS` moments of a clip: the source above, the result below."""
-    # Source frame n is answered by result frame n, whatever the source's own times are.
-    before = dict(enumerate(picture for _, picture in _pictures(source)))
-    after = {round(seconds * RATE): picture for seconds, picture in _pictures(result)}
-    count = min(max(before), max(after)) + 1
-    moments = [round((column + 0.5) * count / COLUMNS) for column in range(COLUMNS)]
+    # A result frame carries the time of the source frame that it answers.
+    before, after = dict(_pictures(source)), dict(_pictures(result))
+    length = min(max(before), max(after))
+    moments = [(column + 0.5) * length / COLUMNS for column in range(COLUMNS)]
     width = COLUMNS * (TILE[0] + GAP) + GAP
     height = 2 * (TILE[1] + GAP) + GAP + BAND
     sheet = np.full((height, width, 3), GROUND, np.uint8)
     for column, moment in enumerate(moments):
         x = GAP + column * (TILE[0] + GAP)
-        label = f"frame {moment}   {moment / RATE:.1f} s"
+        label = f"{moment:.1f} s"
         cv2.putText(
             sheet, label, (x + 4, BAND - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (220,) * 3, 1,
             cv2.LINE_AA,
@@ -43,11 +41,14 @@ def contact_sheet(source: Path, result: Path, out: Path) -> None:
 
 
 def _pictures(path: Path) -> Iterator[tuple[float, np.ndarray]]:
-    """Yields time and picture of each frame, small and cut to the model's shape."""
+    """Yields each frame, small and cut to the model's shape, with its time from the first on."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
+        start = None
         for frame in container.decode(stream):
-            yield float(frame.pts * stream.time_base), _cover(frame.to_ndarray(format="bgr24"))
+            start = frame.pts if start is None else start
+            seconds = float((frame.pts - start) * stream.time_base)
+            yield seconds, _cover(frame.to_ndarray(format="bgr24"))
 
 
 def _cover(picture: np.ndarray) -> np.ndarray:
@@ -58,5 +59,5 @@ def _cover(picture: np.ndarray) -> np.ndarray:
     return scaled[y : y + TILE[1], x : x + TILE[0]]
 
 
-def _nearest(frames: dict[int, np.ndarray], moment: int) -> int:
-    return min(frames, key=lambda index: abs(index - moment))
+def _nearest(frames: dict[float, np.ndarray], moment: float) -> float:
+    return min(frames, key=lambda at: abs(at - moment))

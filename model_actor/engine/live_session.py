@@ -127,6 +127,7 @@ class LiveSession:
             link=self._gateways.get,
             span=lambda run, chunk: self._spans.get((run, chunk)),
             is_void=lambda run: run < self._machine.run,
+            on_encoded=self._free_frames,
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._probing: asyncio.Task[None] | None = None
@@ -255,6 +256,7 @@ class LiveSession:
             span = self._spans.pop(key, None)
             if span is not None:
                 span.end(time.time())
+        self._free_frames()
         self._apply(self._machine.committed(commit.run, commit.chunk, _now()))
 
     def demand(self, gateway_id: str, demand: stream_pb2.OutputDemand) -> None:
@@ -501,6 +503,11 @@ class LiveSession:
 
     def _book(self, effect: fx.Book) -> None:
         self._bookings.book(effect.ticket, trace.get_current_span())
+
+    def _free_frames(self) -> None:
+        """Frees what was shown, unless an output that is a little late has still to encode it."""
+        run = self._machine.run
+        self.store.release(run, self._outputs.reached(run))
 
     def _booking_answered(self, ticket: int, booked: bool, retry_after_s: float) -> None:
         machine = self._machine

@@ -156,6 +156,11 @@ class Output:
         """Run of the frame encoded last."""
         self._changed = asyncio.Event()
 
+    @property
+    def position(self) -> tuple[int, int]:
+        """(run, frame) of the next frame to encode."""
+        return self._position
+
     def demand(self, *, keyframe: bool, bitrate: int) -> None:
         """Takes in what viewers need: a keyframe, another bitrate (0: the same)."""
         if bitrate:

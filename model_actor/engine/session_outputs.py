@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -60,6 +61,7 @@ class SessionOutputs:
         link: Callable[[str], GatewayLink | None],
         span: Callable[[int, int], ChunkSpan | None],
         is_void: Callable[[int], bool],
+        on_encoded: Callable[[], None],
     ) -> None:
         """Prepares; nothing is encoded before a gateway wants it.
 
@@ -73,6 +75,7 @@ class SessionOutputs:
             link: Finds a gateway that takes part.
             span: Finds the span of a (run, chunk).
             is_void: Tells whether a run was abandoned.
+            on_encoded: Called when some output has encoded a frame.
         """
         self._session_id = session_id
         self._epoch = epoch
@@ -83,6 +86,7 @@ class SessionOutputs:
         self._link = link
         self._span = span
         self._is_void = is_void
+        self._on_encoded = on_encoded
         self._slots: dict[Key, _Slot] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -105,6 +109,11 @@ class SessionOutputs:
         """A gateway takes part no longer."""
         for key in list(self._slots):
             self._release(key, gateway_id)
+
+    def reached(self, run: int) -> int:
+        """Returns the first frame of a run that some output has still to encode."""
+        positions = [slot.output.position for slot in self._slots.values()]
+        return min((frame if at == run else 0 for at, frame in positions), default=sys.maxsize)
 
     def wake(self) -> None:
         """Frames, clock or run changed."""
@@ -146,6 +155,7 @@ class SessionOutputs:
         task.add_done_callback(self._ending.discard)
 
     def _emit(self, key: Key, made: EncodedOutput) -> None:
+        self._on_encoded()
         frame = made.frame
         slot = self._slots.get(key)
         if slot is None or (self._is_void(frame.run) and not made.held):

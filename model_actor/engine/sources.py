@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import structlog
 
@@ -236,6 +236,7 @@ class CameraSource:
                 await asyncio.sleep(REOPEN_S)
         if not self._wanted and self._decoder is not None:
             decoder, self._decoder = self._decoder, None
+            log.info("camera.closed", **asdict(decoder.stats))
             await decoder.close()
 
     def _sign_of_life(self) -> None:

@@ -50,15 +50,19 @@ class FinishedWindow:
 
 
 class FrameStore:
-    """Keeps finished windows until they are shown, and the last shown frame for ever.
+    """Keeps finished windows until they are shown and encoded, and the last shown frame for
+    ever.
 
-    Bounded by the engine, which lets a session be at most one chunk ahead of what plays:
-    in practice two windows and the held frame.
+    Bounded by the engine, which lets a session be at most one chunk ahead of what plays, and
+    by the outputs, which leave out frames that they come to half a second late: in practice
+    two windows and the held frame.
     """
 
     def __init__(self) -> None:
         self._windows: deque[FinishedWindow] = deque()
         self._held: FinishedFrame | None = None
+        self._shown = (0, 0)
+        """(run, frame) after the last one that was shown."""
 
     @property
     def held(self) -> FinishedFrame | None:
@@ -92,20 +96,27 @@ class FrameStore:
         return None if window is None else window.frame(frame)
 
     def shown(self, run: int, frame: int) -> None:
-        """Frees what was shown up to and including a frame, which becomes the held one."""
+        """Notes that all frames up to one were shown, which becomes the held one."""
         window = self._holding(run, frame)
         if window is None:
             return
+        self._shown = (run, frame + 1)
         held = window.frame(frame)
         # A copy, so that the held picture does not keep its window alive; a window whose
         # frames are all one picture has nothing more to keep.
         if window.frames.strides[0]:
             held = replace(held, image=held.image.copy())
         self._held = held
-        while self._windows and (
-            self._windows[0].run < run
-            or (self._windows[0].run == run and self._windows[0].end <= frame + 1)
-        ):
+
+    def release(self, run: int, frame: int) -> None:
+        """Frees the windows that were shown to their end and that no output needs any more.
+
+        Args:
+            run: The run that the outputs are at.
+            frame: The first frame that some output has still to encode.
+        """
+        until = min(self._shown, (run, frame))
+        while self._windows and (self._windows[0].run, self._windows[0].end) <= until:
             self._windows.popleft()
 
     def abandon(self, next_run: int) -> None:

@@ -115,8 +115,6 @@ class Lease:
     """While assigned: when the actor's answer is overdue."""
     placed_at: float | None = None
     """When the actor confirmed."""
-    release_at: float | None = None
-    """While active and without a connection: when the session is given up."""
 
     def step(self, step: Step) -> None:
         """Moves on.

@@ -11,6 +11,7 @@ import av
 import pytest
 
 from sana_gateway import Client
+from sana_gateway.v1 import media_pb2
 from sana_gateway.v1.message_pb2 import VideoAccepted
 from tests.e2e.driving import H264, VP8, Told, stage_another, watching
 from tests.media import clips
@@ -79,17 +80,21 @@ class Played:
     """What a viewer saw."""
 
 
-async def play(client: Client, folder: Path, name: str) -> Played:
+def made(folder: Path, name: str) -> Path:
     kind = KINDS[name]
     path = clips.make(folder / name.replace(" ", "-"), kind.recipe)
     if kind.after is not None:
         path.write_bytes(kind.after(path.read_bytes()))
+    return path
+
+
+async def play(client: Client, path: Path, codec: media_pb2.Codec.ValueType) -> Played:
     async with await client.create_session("simulated") as session:
         told = Told(session)
         await session.set_mode("file")
         accepted = await stage_another(session, told, path)
         await session.set_prompt("a clay model")
-        async with watching(client, session, VP8 if "vp" in name else H264) as screen:
+        async with watching(client, session, codec) as screen:
             await session.start()
             await told.until_told("generation_complete")
             await screen.until(lambda: accepted.num_frames - 1 in screen.numbers())
@@ -102,18 +107,19 @@ def played(
     simulated: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Played | BaseException]:
     """Plays all clips, some at the same time."""
-    names = [name for name in KINDS if encoder_exists(KINDS[name].recipe.codec)]
     folder = tmp_path_factory.mktemp("kinds")
+    names = [name for name in KINDS if encoder_exists(KINDS[name].recipe.codec)]
+    paths = [made(folder, name) for name in names]
 
     async def play_all() -> list[Played | BaseException]:
         turns = asyncio.Semaphore(AT_ONCE)
 
-        async def take_turn(client: Client, name: str) -> Played:
+        async def take_turn(client: Client, path: Path) -> Played:
             async with turns:
-                return await play(client, folder, name)
+                return await play(client, path, VP8 if "webm" in path.name else H264)
 
         async with Client(simulated.grpc_address) as client:
-            turn = [take_turn(client, name) for name in names]
+            turn = [take_turn(client, path) for path in paths]
             return await asyncio.gather(*turn, return_exceptions=True)
 
     return dict(zip(names, asyncio.run(play_all()), strict=True))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import pytest
+import structlog
 
 from sana_gateway.v1 import pool_pb2, session_pb2
 from sana_gateway_internal.v1 import placement_pb2 as pb
@@ -17,12 +18,13 @@ from scheduler.backends.inprocess import LocalScheduler
 from scheduler.backends.launcher import ActorSpec
 from scheduler.core import errors
 from scheduler.core.errors import ConfigurationError, PluginError
+from scheduler.core.ids import ActorId
 from scheduler.core.pool_events import PoolRules
 from scheduler.placement_status import error_of
 from scheduler.process.tokens import LeaseTokens
-from scheduler.runtime import SchedulerSettings
+from scheduler.runtime import SchedulerRuntime, SchedulerSettings
 from scheduler.supervision import SupervisionRules
-from tests.fakes.launcher import BrokenShell, EnrollingShell
+from tests.fakes.launcher import BrokenShell, EnrollingShell, FakeActor, FakeLauncher
 
 pytestmark = pytest.mark.integration
 
@@ -47,13 +49,17 @@ async def stub(scheduler: LocalScheduler) -> AsyncIterator[Any]:
 
 
 def settings(address: str, **changes: Any) -> SchedulerSettings:
-    return SchedulerSettings(address=address, lease_secret=SECRET, rules=RULES, **changes)
+    told = {"rules": RULES, "settle_time": 0.0, **changes}
+    return SchedulerSettings(address=address, lease_secret=SECRET, **told)
 
 
-def place_request(session: str, model: str = "model") -> pb.PlaceRequest:
-    principal = pb.Principal(tenant="tenant", scopes=["session"])
+def place_request(session: str, model: str = "model", waited_us: int = 0) -> pb.PlaceRequest:
     return pb.PlaceRequest(
-        session_id=session, model=model, principal=principal, gateway_id="gateway"
+        session_id=session,
+        model=model,
+        principal=pb.Principal(tenant="tenant", scopes=["session"]),
+        gateway_id="gateway",
+        waited_us=waited_us,
     )
 
 
@@ -143,11 +149,34 @@ async def test_the_queue_is_told_and_served(stub: Any) -> None:
     calls.append(stub.Place(place_request("y")))
     assert (await calls[1].read()).queued.position == 2
     calls[0].cancel()
+    await stub.Release(pb.ReleaseRequest(session_id="x"))
     assert (await calls[1].read()).queued.position == 1
     await stub.Release(pb.ReleaseRequest(session_id="s"))
     assert (await actor.order()).HasField("evict")
     assert (await actor.admit()).session_id == "y"
     assert (await calls[1].read()).lease.session_id == "y"
+    await actor.close()
+
+
+async def test_a_queued_session_outlives_a_connection_that_breaks(
+    stub: Any, scheduler: LocalScheduler
+) -> None:
+    actor = await Actor(stub).registered()
+    await placed(stub, actor, "s")
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    async with grpc.aio.insecure_channel(scheduler.address, options=options) as channel:
+        passing: Any = placement_pb2_grpc.PlacementStub(channel)
+        breaking = passing.Place(place_request("x"))
+        assert (await breaking.read()).queued.position == 1
+    other = stub.Place(place_request("y"))
+    assert (await other.read()).queued.position == 2
+    again = stub.Place(place_request("x", waited_us=1_000_000))
+    assert (await again.read()).queued.position == 1
+    await stub.Release(pb.ReleaseRequest(session_id="s"))
+    assert (await actor.order()).HasField("evict")
+    assert (await actor.admit()).session_id == "x"
+    assert (await again.read()).lease.session_id == "x"
+    other.cancel()
     await actor.close()
 
 
@@ -343,6 +372,55 @@ async def test_a_restarted_scheduler_learns_from_the_actors(tmp_path: Path) -> N
             assert (lease.epoch, lease.actor_id) == (7, "a")
             await actor.close()
         await asyncio.to_thread(scheduler.stop)
+
+
+async def test_a_restarted_scheduler_does_not_disown_what_no_actor_told_of_yet(
+    tmp_path: Path,
+) -> None:
+    address = f"unix:{tmp_path}/scheduler"
+    scheduler = LocalScheduler(settings(address, settle_time=60.0))
+    await asyncio.to_thread(scheduler.start)
+    find = pb.FindRequest(session_id="s", gateway_id="g")
+    book = pb.BookRequest(session_id="s", epoch=7)
+    async with asyncio.timeout(20), grpc.aio.insecure_channel(address) as channel:
+        stub: Any = placement_pb2_grpc.PlacementStub(channel)
+        for call in (stub.Find(find), stub.Book(book)):
+            with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                await call
+            assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
+            trailing: Any = refusal.value.trailing_metadata()
+            assert dict(trailing)["retry-after-ms"] == "250"
+            assert error_of(refusal.value) is None
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await stub.Place(place_request("new")).read()
+        assert isinstance(error_of(refusal.value), errors.UnknownModelError)
+        held = pb.HeldSession(session_id="s", epoch=7, model="model")
+        actor = await Actor(stub, slots=2, held=(held,)).registered()
+        assert (await stub.Find(find)).lease.epoch == 7
+        assert (await stub.Book(book)).booked
+        await actor.close()
+    await asyncio.to_thread(scheduler.stop)
+
+
+@pytest.mark.parametrize("broken", [True, False])
+async def test_a_scheduler_whose_supervision_ends_dies_and_one_that_is_stopped_does_not(
+    tmp_path: Path, broken: bool
+) -> None:
+    class Broken(FakeLauncher):
+        async def adopt(self) -> Sequence[tuple[ActorId, FakeActor]]:
+            nonsense: Any = (None,)
+            return nonsense if broken else ()
+
+    dead, launcher = asyncio.Event(), Broken()
+    runtime = SchedulerRuntime(settings(f"unix:{tmp_path}/s"), launcher, die=dead.set)
+    async with asyncio.timeout(20):
+        with structlog.testing.capture_logs() as logs:
+            await runtime.start()
+            await (dead.wait() if broken else launcher.launched.get())
+            await runtime.stop(end_actors=False)
+    fatal = [entry for entry in logs if entry["log_level"] == "critical"]
+    assert dead.is_set() is broken
+    assert [entry["error"] for entry in fatal] == (["TypeError"] if broken else [])
 
 
 async def test_a_local_scheduler_runs_its_own_actors(tmp_path: Path) -> None:

@@ -290,6 +290,7 @@ async def test_frames_shown_without_the_output_are_left_out_but_for_the_held_one
     session.plays(at=0.5)
     with running(session) as bench:
         session.store.shown(1, 23)
+        session.store.release(1, 24)
         await asyncio.sleep(3.0)
     assert bench.frames == [23, *range(24, 48)]
     assert [each.held for each in bench.made] == [True] + [False] * 24

@@ -44,10 +44,24 @@ def test_what_was_shown_is_freed_and_the_last_picture_is_held() -> None:
     store.shown(1, 8)
     assert store.get(1, 0) is not None, "its window still has frames to show"
     store.shown(1, 32)
+    store.release(1, 32)
+    assert store.get(1, 32) is not None, "an output has still to encode it"
+    store.release(1, 57)
     assert store.get(1, 32) is None
-    assert store.begin(1) == 33
+    assert store.begin(1) == 33, "the rest is not shown yet"
     assert store.held is not None
     assert (store.held.frame, store.held.image[0, 0]) == (32, 32)
+
+
+def test_windows_of_an_earlier_run_are_freed_with_the_first_that_is_shown_of_the_next() -> None:
+    store = FrameStore()
+    store.add(window(1, 0, 33, ((0, 0),)))
+    store.add(window(2, 0, 33, ((0, 0), (1, 9))))
+    store.shown(1, 32)
+    store.shown(2, 8)
+    store.release(2, 9)
+    assert store.get(1, 32) is None
+    assert store.get(2, 0) is not None
 
 
 def test_the_held_picture_survives_its_run() -> None:

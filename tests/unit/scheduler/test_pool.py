@@ -18,7 +18,7 @@ from scheduler.core.errors import (
 from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
 from scheduler.core.lease import LeaseState
 from scheduler.core.placement import ActorLoad
-from scheduler.core.pool import NO_CLIENT, NOT_ADMITTED, SUPERSEDED, WORKER_DIED
+from scheduler.core.pool import GIVEN_UP, NO_CLIENT, NOT_ADMITTED, SUPERSEDED, WORKER_DIED
 from tests.unit.scheduler.pool_driver import GATEWAY, MODEL, PRINCIPAL, PoolDriver, held
 
 pytestmark = pytest.mark.unit
@@ -39,6 +39,11 @@ def full(driver: PoolDriver, slots: int = 1) -> list[Epoch]:
     for number in range(slots):
         driver.connect(f"s{number}")
     return epochs
+
+
+def leave(driver: PoolDriver, session: str) -> list[ev.Effect]:
+    """Whoever waits for a session's place is gone without a word."""
+    return driver.tell(ev.PlaceLeft(SessionId(session)))
 
 
 # Places
@@ -223,6 +228,82 @@ def test_a_policy_that_invents_an_actor_is_our_mistake() -> None:
         driver.pool.apply(ev.PlaceAsked(SessionId("s"), MODEL, PRINCIPAL, GATEWAY), driver.now)
 
 
+# Tickets that nobody waits for
+
+
+def test_a_ticket_that_is_left_keeps_its_turn_for_a_while(driver: PoolDriver) -> None:
+    full(driver)
+    driver.ask("x")
+    driver.ask("y")
+    assert leave(driver, "x") == []
+    assert driver.wait(4.9) == []
+    assert driver.wait(0.1) == [ev.Waiting(SessionId("y"), 1, 0.0)]
+    with pytest.raises(UnknownSessionError):
+        driver.pool.lease(SessionId("x"))
+
+
+def test_coming_back_in_time_keeps_the_turn(driver: PoolDriver) -> None:
+    full(driver)
+    driver.ask("x")
+    driver.ask("y")
+    leave(driver, "x")
+    driver.wait(4.0)
+    assert driver.ask("x", waited=4.0) == [ev.Waiting(SessionId("x"), 1, 0.0)]
+    assert driver.wait(60.0) == []
+
+
+def test_a_dropped_ticket_may_be_submitted_again_with_its_time(driver: PoolDriver) -> None:
+    full(driver)
+    driver.ask("x")
+    driver.wait(1.0)
+    driver.ask("y")
+    leave(driver, "x")
+    driver.wait(10.0)
+    assert driver.ask("x", waited=11.0) == [
+        ev.Waiting(SessionId("x"), 1, 0.0),
+        ev.Waiting(SessionId("y"), 2, 0.0),
+    ]
+
+
+def test_a_session_that_is_placed_while_nobody_waits_is_found_on_asking_again(
+    driver: PoolDriver,
+) -> None:
+    driver.actor()
+    driver.ask("s")
+    admit = driver.admitted()
+    leave(driver, "s")
+    driver.answer(admit)
+    driver.wait(10.0)
+    assert driver.ask("s", waited=10.0) == [ev.Placed(SessionId("s"))]
+    assert driver.pool.lease(SessionId("s")).epoch == admit.epoch
+
+
+def test_a_ticket_dropped_while_its_actor_is_asked_frees_the_place() -> None:
+    driver = PoolDriver(ev.PoolRules(ticket_grace=1.0))
+    driver.actor()
+    driver.ask("s")
+    admit = driver.admitted()
+    leave(driver, "s")
+    assert driver.wait(1.0) == [ev.Evict(admit.actor, SessionId("s"), admit.epoch, GIVEN_UP)]
+    assert (driver.view().sessions, driver.view().booked_ms_per_s) == (0, 0.0)
+    assert driver.answer(admit) == []
+
+
+def test_a_session_released_after_its_ticket_was_left_is_over(driver: PoolDriver) -> None:
+    full(driver)
+    driver.ask("x")
+    leave(driver, "x")
+    assert driver.release("x") == [ev.Ended(SessionId("x"), "closed")]
+    with pytest.raises(SessionClosedError):
+        driver.ask("x", waited=1.0)
+
+
+def test_leaving_a_placed_or_unknown_session_changes_nothing(driver: PoolDriver) -> None:
+    full(driver)
+    assert leave(driver, "s0") == leave(driver, "x") == []
+    assert driver.wait(60.0) == []
+
+
 # Admission by the actor
 
 
@@ -371,6 +452,52 @@ def test_a_connection_made_while_waiting_counts_once_placed(driver: PoolDriver) 
     driver.connect("s")
     driver.tell(ev.AdmitAnswered(ActorId("a"), SessionId("s"), Epoch(1)))
     assert driver.wait(100.0) == []
+
+
+def test_a_complete_report_after_a_broken_one_counts_for_sessions_that_wait(
+    driver: PoolDriver,
+) -> None:
+    full(driver)
+    driver.ask("x")
+    driver.report({"s0": 1, "x": 1}, complete=True)
+    driver.tell(ev.GatewayLost(GATEWAY))
+    driver.report({"s0": 1, "x": 1}, complete=True)
+    driver.release("s0")
+    driver.answer(driver.admitted())
+    assert not driver.session("x").detached
+    assert driver.wait(100.0) == []
+
+
+def test_connections_outlive_a_dropped_ticket(driver: PoolDriver) -> None:
+    full(driver)
+    driver.ask("x")
+    driver.connect("x")
+    leave(driver, "x")
+    driver.wait(10.0)
+    driver.ask("x", waited=10.0)
+    driver.release("s0")
+    driver.answer(driver.admitted())
+    assert driver.wait(100.0) == []
+
+
+def test_connections_outlive_a_refusal() -> None:
+    driver = PoolDriver(ev.PoolRules(queue_limit=0))
+    full(driver)
+    driver.connect("x")
+    with pytest.raises(NoCapacityError):
+        driver.ask("x")
+    driver.release("s0")
+    driver.place("x")
+    assert driver.wait(100.0) == []
+
+
+def test_a_session_that_asks_for_its_place_is_no_longer_missed(driver: PoolDriver) -> None:
+    driver.report({"x": 1}, complete=True)
+    driver.ask("x", waited=3.0)
+    driver.wait(27.0)
+    leave(driver, "x")
+    assert driver.wait(30.0) == []
+    assert driver.ask("x", waited=60.0) == [ev.Waiting(SessionId("x"), 1, 0.0)]
 
 
 def test_a_session_that_waits_needs_no_connection(driver: PoolDriver) -> None:

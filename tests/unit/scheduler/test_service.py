@@ -21,7 +21,7 @@ from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
 from scheduler.core.placement import Pack
 from scheduler.core.pool import Pool
 from scheduler.process.tokens import LeaseTokens
-from scheduler.service import Enrollment, Grant, Order, SchedulerService
+from scheduler.service import Enrollment, Grant, Order, SchedulerService, SettlingError
 
 pytestmark = pytest.mark.unit
 
@@ -39,17 +39,25 @@ async def service() -> AsyncIterator[SchedulerService]:
     service.close()
 
 
-def make(rules: ev.PoolRules) -> SchedulerService:
-    return SchedulerService(Pool(rules, Pack()), TOKENS)
+def make(rules: ev.PoolRules, *, settle_time: float = 0.0) -> SchedulerService:
+    return SchedulerService(Pool(rules, Pack()), TOKENS, settle_time=settle_time)
 
 
 class Actor:
     """A scripted actor on its link."""
 
-    def __init__(self, service: SchedulerService, name: str = "a", slots: int = 1) -> None:
+    def __init__(
+        self,
+        service: SchedulerService,
+        name: str = "a",
+        slots: int = 1,
+        held: tuple[ev.Held, ...] = (),
+    ) -> None:
         self._service = service
         self.link: Enrollment = service.enroll(
-            ev.ActorRegistered(ActorId(name), ("model",), f"unix:/{name}", slots, 600.0, 1000.0),
+            ev.ActorRegistered(
+                ActorId(name), ("model",), f"unix:/{name}", slots, 600.0, 1000.0, held
+            ),
             CAPABILITIES,
         )
         self._orders = aiter(self.link.orders)
@@ -66,8 +74,8 @@ class Actor:
         return order
 
 
-def asked(session: str, model: str = "model") -> ev.PlaceAsked:
-    return ev.PlaceAsked(SessionId(session), model, PRINCIPAL, GATEWAY)
+def asked(session: str, model: str = "model", waited: float = 0.0) -> ev.PlaceAsked:
+    return ev.PlaceAsked(SessionId(session), model, PRINCIPAL, GATEWAY, waited)
 
 
 async def place(service: SchedulerService, actor: Actor, session: str) -> Grant:
@@ -125,15 +133,52 @@ async def test_only_the_latest_position_is_kept_for_a_slow_reader(
         await anext(first)
 
 
-async def test_leaving_the_queue_gives_the_turn_up(service: SchedulerService) -> None:
+async def test_leaving_the_queue_gives_the_turn_up_after_the_grace() -> None:
+    service = make(ev.PoolRules(ticket_grace=0.01))
     await place(service, Actor(service), "s")
-    places = service.place(asked("x"))
-    await anext(places)
-    await places.aclose()  # type: ignore[attr-defined]
-    assert [view.session for view in service.describe().sessions] == ["s"]
+    leaving, staying = service.place(asked("x")), service.place(asked("y"))
+    await anext(leaving)
+    await anext(staying)
+    await leaving.aclose()  # type: ignore[attr-defined]
+    async with asyncio.timeout(10):
+        assert await anext(staying) == ev.Waiting(SessionId("y"), 1, 0.0)
+    with pytest.raises(UnknownSessionError):
+        service.find(SessionId("x"), GATEWAY)
+    service.close()
 
 
-async def test_leaving_before_the_grant_was_taken_gives_the_place_up(
+async def test_a_queued_session_outlives_a_call_that_broke(service: SchedulerService) -> None:
+    await place(service, Actor(service), "s")
+    first, second = service.place(asked("x")), service.place(asked("y"))
+    await anext(first)
+    await anext(second)
+    waiting = asyncio.ensure_future(anext(first))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with suppress(asyncio.CancelledError):
+        await waiting
+    again = service.place(asked("x", waited=1.0))
+    assert await anext(again) == ev.Waiting(SessionId("x"), 1, 0.0)
+
+
+async def test_a_session_placed_while_the_call_was_broken_is_found_and_granted_again(
+    service: SchedulerService,
+) -> None:
+    actor = Actor(service)
+    first = asyncio.ensure_future(anext(service.place(asked("s"))))
+    order = await actor.order()
+    first.cancel()
+    with suppress(asyncio.CancelledError):
+        await first
+    assert isinstance(order.word, ev.Admit)
+    service.hear(actor.link, ev.AdmitAnswered(ActorId("a"), SessionId("s"), order.word.epoch))
+    assert service.find(SessionId("s"), GATEWAY).epoch == order.word.epoch
+    grant = await anext(service.place(asked("s", waited=1.0)))
+    assert isinstance(grant, Grant)
+    assert grant.epoch == order.word.epoch
+
+
+async def test_leaving_before_the_grant_was_taken_leaves_the_session_to_presence(
     service: SchedulerService,
 ) -> None:
     actor = Actor(service)
@@ -142,7 +187,18 @@ async def test_leaving_before_the_grant_was_taken_gives_the_place_up(
     await actor.admit()
     await first
     await places.aclose()  # type: ignore[attr-defined]
-    assert service.describe().sessions == ()
+    [view] = service.describe().sessions
+    assert view.detached
+
+
+async def test_a_session_given_up_by_release_has_ended(service: SchedulerService) -> None:
+    await place(service, Actor(service), "s")
+    places = service.place(asked("x"))
+    await anext(places)
+    await places.aclose()  # type: ignore[attr-defined]
+    service.release(SessionId("x"), "closed")
+    with pytest.raises(SessionClosedError):
+        await anext(service.place(asked("x", waited=1.0)))
 
 
 async def test_refusals_reach_the_caller_and_leave_nothing(service: SchedulerService) -> None:
@@ -256,6 +312,43 @@ async def test_booking_with_a_void_lease_is_refused(service: SchedulerService) -
         await service.book(grant.session, Epoch(grant.epoch - 1))
     with pytest.raises(UnknownSessionError):
         await service.book(SessionId("other"), grant.epoch)
+
+
+async def test_a_session_not_told_of_yet_is_not_unknown_while_settling() -> None:
+    service = make(RULES, settle_time=60.0)
+    session = SessionId("s")
+    with pytest.raises(SettlingError):
+        service.find(session, GATEWAY)
+    with pytest.raises(SettlingError):
+        await service.book(session, Epoch(7))
+    held = ev.Held(session, Epoch(7), computing=False, principal=PRINCIPAL, model="model")
+    Actor(service, held=(held,))
+    assert service.find(session, GATEWAY).epoch == 7
+    assert (await service.book(session, Epoch(7))).booked
+    service.release(session, "closed")
+    with pytest.raises(SessionClosedError):
+        service.find(session, GATEWAY)
+    service.close()
+
+
+async def test_settling_holds_up_neither_places_nor_refusals() -> None:
+    service = make(RULES, settle_time=60.0)
+    with pytest.raises(UnknownModelError):
+        await anext(service.place(asked("s")))
+    await place(service, Actor(service), "s")
+    service.close()
+
+
+async def test_a_scheduler_that_has_settled_knows_what_is_unknown() -> None:
+    service = make(RULES, settle_time=0.01)
+    settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.05, settled.set_result, None)
+    await settled
+    with pytest.raises(UnknownSessionError):
+        service.find(SessionId("s"), GATEWAY)
+    with pytest.raises(UnknownSessionError):
+        await service.book(SessionId("s"), Epoch(1))
+    service.close()
 
 
 async def test_deadlines_come_by_themselves() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
 import pytest
@@ -123,6 +123,29 @@ async def test_a_found_actor_that_does_not_enrol_is_replaced() -> None:
     watched = Watched(FakeLauncher(running=[found]))
     assert await watched.launcher.kills.get() is found
     await watched.next()
+    await watched.stop()
+
+
+@pytest_limit
+async def test_a_backend_that_cannot_be_reached_yet_is_asked_again_for_running_actors() -> None:
+    class Late(FakeLauncher):
+        refusals = 3
+
+        async def adopt(self) -> Sequence[tuple[ActorId, FakeActor]]:
+            if self.refusals:
+                self.refusals -= 1
+                raise ConnectionError("not yet")
+            return await super().adopt()
+
+    found = FakeActor(ActorId("found"))
+    watched = Watched(Late(room=2, running=[found]))
+    watched.supervisor.enrolled(found.actor)
+    launched = await watched.next()
+    await watched.launcher.surveyed(3)
+    assert watched.launcher.launched.empty()
+    found.ended.set()
+    assert await watched.died.get() == found.actor
+    assert (await watched.next()).actor != launched.actor
     await watched.stop()
 
 
