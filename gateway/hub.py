@@ -37,6 +37,8 @@ SWEEP_S = 1.0
 WORKER_DIED = "its worker died"
 AWAY_S = 15.0
 """How long a session whose actor is gone is looked for before it counts as ended."""
+SETTLE_S = 2.0
+"""How long the scheduler is asked for a session that this gateway does not know."""
 RETRY_S = 0.25
 
 
@@ -134,7 +136,7 @@ class GatewayHub:
         """Returns a session; see `gateway.ports.Hub`."""
         session = self._known(session_id)
         if session is None:
-            session = await self._adopt(session_id)
+            session = await self._adopt(principal, session_id)
         if session.principal.tenant != principal.tenant:
             raise UnknownSessionError("no such session")
         return session
@@ -217,12 +219,11 @@ class GatewayHub:
         except LinkDeadError:
             self.link_lost(session)
 
-    async def _adopt(self, session_id: str) -> GatewaySession:
+    async def _adopt(self, principal: Principal, session_id: str) -> GatewaySession:
         """Takes part in a session that another gateway made."""
-        try:
-            lease = await self._placement.find(session_id)
-        except SchedulerAwayError:
-            raise UnknownSessionError("no such session") from None
+        lease = await self._lease(session_id)
+        if lease.principal.tenant != principal.tenant:
+            raise UnknownSessionError("no such session")
         known = self._sessions.get(session_id)
         if known is not None:
             return known
@@ -236,6 +237,17 @@ class GatewayHub:
         self._sessions[session_id] = session
         self._own(self._join(session, lease))
         return session
+
+    async def _lease(self, session_id: str) -> placement_pb2.Lease:
+        """Asks for a lease; a scheduler that has just restarted is given a moment."""
+        deadline = time.monotonic() + SETTLE_S
+        while True:
+            try:
+                return await self._placement.find(session_id)
+            except SchedulerAwayError:
+                if time.monotonic() > deadline:
+                    raise UnknownSessionError("no such session") from None
+            await asyncio.sleep(RETRY_S)
 
     async def _find_anew(self, session: GatewaySession) -> None:
         deadline = time.monotonic() + AWAY_S

@@ -330,7 +330,10 @@ class Pool:
                 awaited.update(actor.actor for actor in self._serving(model))
 
     def _serving(self, model: str) -> list[ActorRecord]:
-        return [actor for _, actor in sorted(self._actors.items()) if model in actor.models]
+        named = [actor for _, actor in sorted(self._actors.items()) if model in actor.models]
+        # Its first name is an actor's own; under the others it stands in for a model that is
+        # not served itself.
+        return [actor for actor in named if actor.models[0] == model] or named
 
     def _takers(self, model: str) -> list[ActorRecord]:
         """Returns the actors that may take a new session, if the reserve allows one at all."""

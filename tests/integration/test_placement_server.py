@@ -416,8 +416,10 @@ async def test_a_scheduler_whose_supervision_ends_dies_and_one_that_is_stopped_d
     async with asyncio.timeout(20):
         with structlog.testing.capture_logs() as logs:
             await runtime.start()
-            await (dead.wait() if broken else launcher.launched.get())
-            await runtime.stop(end_actors=False)
+            try:
+                await (dead.wait() if broken else launcher.launched.get())
+            finally:
+                await runtime.stop(end_actors=False)
     fatal = [entry for entry in logs if entry["log_level"] == "critical"]
     assert dead.is_set() is broken
     assert [entry["error"] for entry in fatal] == (["TypeError"] if broken else [])

@@ -87,7 +87,8 @@ class PlacementServicer:
 
     def Place(self, request, context):
         """Asks for a place for a session. The stream tells the place in the queue until
-        the lease, which is the last response; cancelling it gives the place up.
+        the lease, which is the last response. When it breaks off, the turn is kept for a
+        few seconds; Release gives it up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

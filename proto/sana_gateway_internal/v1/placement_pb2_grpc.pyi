@@ -38,7 +38,8 @@ class PlacementStub:
     def __new__(cls, channel: _aio.Channel) -> PlacementAsyncStub: ...
     Place: _grpc.UnaryStreamMultiCallable[_placement_pb2.PlaceRequest, _placement_pb2.PlaceResponse]
     """Asks for a place for a session. The stream tells the place in the queue until
-    the lease, which is the last response; cancelling it gives the place up.
+    the lease, which is the last response. When it breaks off, the turn is kept for a
+    few seconds; Release gives it up.
     """
     Find: _grpc.UnaryUnaryMultiCallable[_placement_pb2.FindRequest, _placement_pb2.FindResponse]
     """Finds the lease of a session placed before, through whichever gateway."""
@@ -69,7 +70,8 @@ class PlacementAsyncStub(PlacementStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Place: _aio.UnaryStreamMultiCallable[_placement_pb2.PlaceRequest, _placement_pb2.PlaceResponse]  # type: ignore[assignment]
     """Asks for a place for a session. The stream tells the place in the queue until
-    the lease, which is the last response; cancelling it gives the place up.
+    the lease, which is the last response. When it breaks off, the turn is kept for a
+    few seconds; Release gives it up.
     """
     Find: _aio.UnaryUnaryMultiCallable[_placement_pb2.FindRequest, _placement_pb2.FindResponse]  # type: ignore[assignment]
     """Finds the lease of a session placed before, through whichever gateway."""
@@ -103,7 +105,8 @@ class PlacementServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_placement_pb2.PlaceResponse], _abc.AsyncIterator[_placement_pb2.PlaceResponse]]:
         """Asks for a place for a session. The stream tells the place in the queue until
-        the lease, which is the last response; cancelling it gives the place up.
+        the lease, which is the last response. When it breaks off, the turn is kept for a
+        few seconds; Release gives it up.
         """
 
     @_abc_1.abstractmethod
