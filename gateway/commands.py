@@ -18,78 +18,94 @@ from rich.table import Table
 
 from gateway.head_process import HeadOptions, HeadProcess
 from gateway.settings import GatewaySettings
-from scheduler.core.pool_events import PoolRules
+from scheduler import options
+from scheduler.backends.launcher import BITRATE
+from scheduler.options import MOST_PORT
 from scheduler.process import plugins
-from scheduler.process.config import load_settings
+from scheduler.process.config import describe, help_of, load_settings
 from scheduler.process.logging import configure_logging
 from scheduler.process.telemetry import configure_tracing, shutdown
 
 if TYPE_CHECKING:
     from gateway.process import GatewayProcess
 
-serve = typer.Typer(help="Serve clients until stopped.", invoke_without_command=True)
-gateway = typer.Typer(
-    help="Terminate clients; the scheduler and the GPUs are elsewhere.", invoke_without_command=True
-)
-listing = typer.Typer(help="List the installed plugins.", invoke_without_command=True)
+_EXAMPLES = """Examples:
 
-Port = Annotated[int | None, typer.Option(min=0, max=65535, show_default=False)]
-HttpPort = Annotated[
-    int | None,
-    typer.Option("--http-port", help="Port of HTTP [default: 8080]; 0 takes a free one."),
-]
-GrpcPort = Annotated[
-    int | None,
-    typer.Option("--grpc-port", help="Port of gRPC [default: 50051]; 0 takes a free one."),
-]
-Host = Annotated[
-    str | None, typer.Option("--host", help="Address to listen on [default: 127.0.0.1].")
-]
-Auth = Annotated[
-    str | None,
-    typer.Option("--auth", help="Who may call: an auth plugin [default: none, for oneself]."),
-]
+\b
+  sana-gateway serve
+  sana-gateway serve --model simulated --model-option chunk_ms=100 --actors 2
+  sana-gateway serve --backend in-process --http-port 0 --grpc-port 0
+
+Roles on machines of their own: docs/roles.md.
+"""
+
+serve = typer.Typer(
+    help="Serve clients until stopped.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    epilog=_EXAMPLES,
+)
+gateway = typer.Typer(
+    help="Terminate clients; the scheduler and the GPUs are elsewhere.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+listing = typer.Typer(
+    help="List the installed plugins.", invoke_without_command=True, rich_markup_mode=None
+)
+
+
+def _setting(key: str, **kind: Any) -> Any:  # noqa: ANN401 - typer types its options so
+    """Returns the command-line option of a setting, with its docstring and its default.
+
+    The option itself has none: one that is not given leaves the file and the environment.
+    """
+    default = {setting.key: setting.default for setting in describe(GatewaySettings)}[key]
+    shown = f" [default: {default}]" if default else ""
+    return typer.Option(help=help_of(GatewaySettings, key) + shown, show_default=False, **kind)
+
+
+HttpPort = Annotated[int | None, _setting("http_port", min=0, max=MOST_PORT)]
+GrpcPort = Annotated[int | None, _setting("grpc_port", min=0, max=MOST_PORT)]
+Host = Annotated[str | None, _setting("host")]
+Auth = Annotated[str | None, _setting("auth")]
+Otlp = Annotated[str | None, _setting("otlp_endpoint")]
+LogLevel = Annotated[str | None, _setting("log_level")]
+Placement = Annotated[str | None, _setting("placement_address")]
 Config = Annotated[
-    Path | None, typer.Option("--config", help="TOML file of settings.", dir_okay=False)
-]
-Storage = Annotated[
     Path | None,
-    typer.Option("--storage-root", help="Folder for uploads, shared with the model actors."),
-]
-Otlp = Annotated[
-    str | None, typer.Option("--otlp-endpoint", help="Where traces go: host:port of OTLP/gRPC.")
+    typer.Option(help="TOML file of settings; docs/roles.md lists them.", dir_okay=False),
 ]
 ReadyFile = Annotated[
-    Path | None,
-    typer.Option("--ready-file", help="Write the addresses here, as JSON, once serving."),
-]
-LogLevel = Annotated[
-    str | None, typer.Option("--log-level", help="debug, info [default], warning or error.")
+    Path | None, typer.Option(help="Write the addresses here, as JSON, once serving.")
 ]
 
 
 @serve.callback()
 def serve_all(
     context: typer.Context,
-    model: Annotated[str, typer.Option(help="Model plugin to serve.")] = "painter",
-    model_option: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE for the model; repeatable.")
-    ] = None,
+    model: options.Model = "painter",
+    model_option: options.ModelOption = None,
     actors: Annotated[int, typer.Option(min=1, help="Model actors to run.")] = 1,
-    backend: Annotated[
-        str, typer.Option(help="What runs the actors: ray, or in-process (no Ray needed).")
-    ] = "ray",
+    gpus_per_actor: options.GpusPerActor = 0.0,
+    policy: options.Policy = "pack",
+    backend: options.Backend = "ray",
     ray_address: Annotated[
         str | None, typer.Option(help="Join this Ray cluster instead of starting one.")
     ] = None,
-    reconnect_window: Annotated[
-        float, typer.Option(min=0, help="Seconds that a session is kept without a connection.")
-    ] = PoolRules().reconnect_window,
+    reconnect_window: options.ReconnectWindow = options.RECONNECT_WINDOW_S,
+    bitrate: options.Bitrate = BITRATE,
+    encoder_threads: options.EncoderThreads = 0,
+    spare_decoders: options.SpareDecoders = 1,
+    decode_limit: options.DecodeLimit = None,
     host: Host = None,
     http_port: HttpPort = None,
     grpc_port: GrpcPort = None,
     auth: Auth = None,
-    storage_root: Storage = None,
+    storage_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder for uploads; by default a new one, removed at the end."),
+    ] = None,
     otlp_endpoint: Otlp = None,
     log_level: LogLevel = None,
     config: Config = None,
@@ -101,10 +117,12 @@ def serve_all(
     """
     if context.invoked_subcommand is not None:
         return
-    settings = _settings(config, host, http_port, grpc_port, auth, otlp_endpoint, log_level, None)
     with contextlib.ExitStack() as stack:
         root = storage_root or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="sana-gateway-"))
+        )
+        settings = _settings(
+            config, host, http_port, grpc_port, auth, otlp_endpoint, log_level, None, root
         )
         head = HeadOptions(
             model=model,
@@ -116,20 +134,30 @@ def serve_all(
             reconnect_window=reconnect_window,
             otlp_endpoint=settings.otlp_endpoint,
             log_level=settings.log_level,
+            policy=policy,
+            gpus_per_actor=gpus_per_actor,
+            bitrate=bitrate,
+            encoder_threads=encoder_threads,
+            spare_decoders=spare_decoders,
+            decode_limits=tuple(decode_limit or ()),
         )
         asyncio.run(_serve_all(settings, head, ready_file))
 
 
 @gateway.callback()
 def serve_gateway(
-    placement_address: Annotated[
-        str | None, typer.Option(help="Address of the scheduler [default: 127.0.0.1:50061].")
-    ] = None,
+    placement_address: Placement = None,
     host: Host = None,
     http_port: HttpPort = None,
     grpc_port: GrpcPort = None,
     auth: Auth = None,
-    storage_root: Storage = None,
+    storage_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for uploads, the same one that the model actors see. Needed, unless "
+            "the settings name another storage."
+        ),
+    ] = None,
     otlp_endpoint: Otlp = None,
     log_level: LogLevel = None,
     config: Config = None,
@@ -173,7 +201,7 @@ def _settings(
     otlp_endpoint: str | None,
     log_level: str | None,
     placement_address: str | None,
-    storage_root: Path | None = None,
+    storage_root: Path | None,
 ) -> GatewaySettings:
     overrides: dict[str, Any] = {
         "host": host,
@@ -189,27 +217,24 @@ def _settings(
 
 
 async def _serve_all(
-    settings: GatewaySettings, options: HeadOptions, ready_file: Path | None
+    settings: GatewaySettings, head_options: HeadOptions, ready_file: Path | None
 ) -> None:
     stopping = _told_to_stop()
+    # Its plugins are found, or missed, before anything is started.
+    process = _gateway(settings)
     with Console(stderr=True).status("starting scheduler and model actors"):
-        head = await _unless(stopping, HeadProcess.start(options))
+        head = await _unless(stopping, HeadProcess.start(head_options))
     if head is None:
         return
     try:
-        local = settings.model_copy(
-            update={
-                "placement_address": head.placement_address,
-                "storage_options": {"root": str(options.storage_root)},
-            }
-        )
-        await _serve_gateway(local, ready_file, stopping, head)
+        await _serve_gateway(process, ready_file, stopping, head)
     finally:
         await head.stop()
 
 
 async def _serve_role(settings: GatewaySettings, ready_file: Path | None) -> None:
-    await _serve_gateway(settings, ready_file, _told_to_stop(), None)
+    stopping = _told_to_stop()
+    await _serve_gateway(_gateway(settings), ready_file, stopping, None)
 
 
 def _told_to_stop() -> asyncio.Event:
@@ -234,12 +259,7 @@ async def _unless(
         await asyncio.gather(task, stop, return_exceptions=True)
 
 
-async def _serve_gateway(
-    settings: GatewaySettings,
-    ready_file: Path | None,
-    stopping: asyncio.Event,
-    head: HeadProcess | None,
-) -> None:
+def _gateway(settings: GatewaySettings) -> GatewayProcess:
     configure_logging(settings.log_level, service="gateway")
     configure_tracing(
         "sana-gateway", settings.otlp_endpoint or None, instance=f"gateway-{os.getpid()}"
@@ -247,8 +267,16 @@ async def _serve_gateway(
     # Other roles share this command line and must not pay for WebRTC.
     from gateway.process import GatewayProcess
 
-    process = GatewayProcess(settings)
-    await process.start()
+    return GatewayProcess(settings)
+
+
+async def _serve_gateway(
+    process: GatewayProcess,
+    ready_file: Path | None,
+    stopping: asyncio.Event,
+    head: HeadProcess | None,
+) -> None:
+    await process.start("" if head is None else head.placement_address)
     try:
         watched: list[asyncio.Task[Any]] = [
             asyncio.create_task(stopping.wait(), name="stop"),

@@ -36,6 +36,12 @@ class HeadOptions:
     reconnect_window: float
     otlp_endpoint: str
     log_level: str
+    policy: str
+    gpus_per_actor: float
+    bitrate: int
+    encoder_threads: int
+    spare_decoders: int
+    decode_limits: tuple[str, ...]
 
     def arguments(self) -> list[str]:
         """Returns the command line of the head."""
@@ -45,16 +51,21 @@ class HeadOptions:
             "--backend": self.backend,
             "--ray-address": self.ray_address or "",
             "--storage-root": str(self.storage_root),
-            "--reconnect-window": ""
-            if self.reconnect_window is None
-            else str(self.reconnect_window),
+            "--reconnect-window": str(self.reconnect_window),
             "--otlp-endpoint": self.otlp_endpoint,
             "--log-level": self.log_level,
+            "--policy": self.policy,
+            "--gpus-per-actor": str(self.gpus_per_actor),
+            "--bitrate": str(self.bitrate),
+            "--encoder-threads": str(self.encoder_threads),
+            "--spare-decoders": str(self.spare_decoders),
             "--placement-port": "0",
         }
         arguments = [word for name, value in pairs.items() if value for word in (name, value)]
         for option in self.model_options:
             arguments += ["--model-option", option]
+        for limit in self.decode_limits:
+            arguments += ["--decode-limit", limit]
         return [*arguments, "--end-with-stdin"]
 
 

@@ -18,8 +18,10 @@ from scheduler.process.telemetry import inject
 
 log = structlog.get_logger(__name__)
 
-RETRY_S = 0.5
-"""Pause before a broken presence stream is opened anew."""
+FIRST_RETRY_S = 0.5
+"""Pause before a scheduler that stopped to answer is asked anew; it grows up to the next."""
+MOST_RETRY_S = 10.0
+_GROWTH = 1.5
 POLL_S = 1.0
 """How often the pool is asked which models it serves."""
 FIRST_POLL_S = 0.1
@@ -35,6 +37,7 @@ class PlacementClient:
 
     def __init__(self, address: str, gateway_id: str) -> None:
         """Prepares a connection to the scheduler at `address`."""
+        self._address = address
         self._channel = grpc.aio.insecure_channel(address)
         self._stub = placement_pb2_grpc.PlacementStub(self._channel)
         self._gateway_id = gateway_id
@@ -46,6 +49,8 @@ class PlacementClient:
         """Names that clients may ask for, as last heard."""
         self.serving = asyncio.Event()
         """Set while there is a model to ask for."""
+        self._misses = 0
+        """Polls without an answer since the last one that had one."""
 
     async def close(self) -> None:
         """Ends the connection."""
@@ -129,28 +134,47 @@ class PlacementClient:
                 async for response in self._stub.Presence(self._reports(counts, stream)):
                     ended(response.session_id, response.reason)
             except grpc.aio.AioRpcError as error:
-                log.warning("presence.lost", code=error.code().name)
+                # The poll tells of a scheduler that is away, once.
+                away = error.code() is grpc.StatusCode.UNAVAILABLE
+                (log.debug if away else log.warning)("presence.lost", code=error.code().name)
             finally:
                 # The old reports would take what the next ones are to tell.
                 self._presence = None
                 self._changed_event.set()
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(retry_pause(self._misses))
 
     async def run_poll(self) -> None:
         """Keeps `served` fresh until cancelled."""
         while True:
             try:
                 pool = await self.describe_pool()
-            except SchedulerAwayError:
-                self.served = ()
+            except SchedulerAwayError as error:
+                self._missed(error)
             else:
+                self._heard()
                 names = (name for actor in pool.actors if actor.healthy for name in actor.names)
                 self.served = tuple(dict.fromkeys(names))
             if self.served:
                 self.serving.set()
             else:
                 self.serving.clear()
-            await asyncio.sleep(POLL_S if self.served else FIRST_POLL_S)
+            await asyncio.sleep(self._poll_pause())
+
+    def _missed(self, error: SchedulerAwayError) -> None:
+        if self._misses == 0:
+            log.warning("scheduler.away", address=self._address, error=str(error))
+        self._misses += 1
+        self.served = ()
+
+    def _heard(self) -> None:
+        if self._misses > 0:
+            log.info("scheduler.back", address=self._address)
+        self._misses = 0
+
+    def _poll_pause(self) -> float:
+        if self._misses > 0:
+            return retry_pause(self._misses)
+        return POLL_S if self.served else FIRST_POLL_S
 
     async def _reports(
         self, counts: Callable[[], Mapping[str, int]], stream: object
@@ -175,6 +199,12 @@ class PlacementClient:
         return error_of(error) or SchedulerAwayError(
             f"the scheduler does not answer: {error.code().name}"
         )
+
+
+def retry_pause(misses: int) -> float:
+    """Returns the seconds to wait after so many questions in a row without an answer."""
+    # Limited, as a float cannot hold every power.
+    return min(MOST_RETRY_S, FIRST_RETRY_S * _GROWTH ** min(max(misses - 1, 0), 50))
 
 
 def _metadata() -> tuple[tuple[str, str], ...]:

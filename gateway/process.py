@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import inspect
+import os
 import secrets
 from typing import Any
 
@@ -16,6 +19,7 @@ from gateway.placement import PlacementClient
 from gateway.settings import GatewaySettings
 from gateway.uploads import StoredUploads
 from gateway.webrtc.peer import AiortcPeers, IceServer, PeerSettings
+from scheduler.core.errors import ConfigurationError
 from scheduler.process import plugins
 from scheduler.process.storage import Storage
 
@@ -33,12 +37,11 @@ class GatewayProcess:
 
         Raises:
             PluginError: One is missing or broken.
+            ConfigurationError: The options of the storage do not fit it.
         """
         self._settings = settings
         self._gateway_id = f"g{secrets.token_hex(6)}"
-        self._storage: Storage = plugins.load("sana_gateway.storage", settings.storage)(
-            **settings.storage_options
-        )
+        self._storage = _storage(settings)
         self._authenticator = plugins.load("sana_gateway.auth", settings.auth)()
         self._wires = {
             name: plugins.load("sana_gateway.ingress", name) for name in settings.ingress
@@ -57,11 +60,20 @@ class GatewayProcess:
         grpc = self._ingresses.get("grpc")
         return "" if grpc is None else str(grpc.address)
 
-    async def start(self) -> None:
-        """Serves."""
+    async def start(self, placement_address: str = "") -> None:
+        """Serves; what was started has ended again when this fails.
+
+        Args:
+            placement_address: Address of the scheduler, where the settings do not know it.
+
+        Raises:
+            ConfigurationError: An address cannot be listened on.
+        """
         settings = self._settings
         ingress_settings = settings.ingress_settings()
-        self._placement = PlacementClient(settings.placement_address, self._gateway_id)
+        self._placement = PlacementClient(
+            placement_address or settings.placement_address, self._gateway_id
+        )
         self._links = ActorLinks(self._gateway_id)
         self._uploads = StoredUploads(
             self._storage,
@@ -94,10 +106,23 @@ class GatewayProcess:
             if hasattr(ingress, "routes"):
                 self._http.add_routes(ingress.routes())
         self._hub_task = asyncio.create_task(self._hub.run(), name="hub")
+        try:
+            await self._listen(ingress_settings.http_address)
+        except BaseException:
+            await self.stop()
+            raise
+        log.info("gateway.serving", http=self.http_url, grpc=self.grpc_address)
+
+    async def _listen(self, http_address: str) -> None:
         for ingress in self._ingresses.values():
             await ingress.start()
-        await self._http.start()
-        log.info("gateway.serving", http=self.http_url, grpc=self.grpc_address)
+        try:
+            await self._http.start()
+        except OSError as error:
+            # asyncio words it with the address once more; a resolver has numbers of its own.
+            known = error.errno in errno.errorcode
+            reason = os.strerror(error.errno or 0) if known else error.strerror
+            raise ConfigurationError(f"HTTP cannot listen on {http_address}: {reason}") from error
 
     async def wait_serving(self) -> None:
         """Returns once there is a model to ask for."""
@@ -123,3 +148,16 @@ class GatewayProcess:
         await self._placement.close()
         await self._storage.close()
         log.info("gateway.stopped")
+
+
+def _storage(settings: GatewaySettings) -> Storage:
+    plugin = plugins.load("sana_gateway.storage", settings.storage)
+    try:
+        inspect.signature(plugin).bind(**settings.storage_options)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"storage_options do not fit the storage {settings.storage!r}: {error}; the folder "
+            "for uploads, shared with the model actors, is --storage-root"
+        ) from None
+    storage: Storage = plugin(**settings.storage_options)
+    return storage

@@ -50,14 +50,13 @@ class ModelHost:
             PluginError: The model or the storage is missing or broken.
         """
         self._settings = settings
-        model_class = plugins.load("sana_gateway.models", settings.model)
-        self._model: Model = model_class()
-        self._model.configure(dict(settings.model_options))
+        self._model: Model = settings.configured_model()
         options = dict(settings.storage)
         storage_class = plugins.load("sana_gateway.storage", options.pop("plugin", "filesystem"))
         self._storage: Storage = storage_class(**options)
         self._sessions: dict[str, LiveSession] = {}
         self._ends = contextlib.AsyncExitStack()
+        self._starting: asyncio.Task[object] | None = None
         self._log = log.bind(actor_id=settings.actor_id)
 
     async def start(self) -> str:
@@ -66,6 +65,13 @@ class ModelHost:
         Returns:
             The address of the data plane.
         """
+        self._starting = asyncio.current_task()
+        try:
+            return await self._start()
+        finally:
+            self._starting = None
+
+    async def _start(self) -> str:
         # Commands are answered while the model computes in Python code.
         sys.setswitchinterval(0.0005)
         settings, ends = self._settings, self._ends
@@ -73,7 +79,7 @@ class ModelHost:
         self._compute = Compute(self._model)
         ends.push_async_callback(self._compute.close)
         await self._compute.load()
-        workers = DecodeWorkers(spare=settings.spare_decoders)
+        workers = DecodeWorkers(spare=settings.spare_decoders, limits=settings.decode_limits)
         ends.push_async_callback(workers.close)
         await workers.start()
         encoders = ThreadPoolExecutor(
@@ -111,7 +117,13 @@ class ModelHost:
         return self._address
 
     async def stop(self) -> None:
-        """Ends all sessions and releases everything, in the reverse order of its making."""
+        """Ends all sessions and releases everything, in the reverse order of its making.
+
+        A start under way is given up first: what it makes later, nobody would release.
+        """
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait({self._starting})
         await self._ends.aclose()
         self._log.info("actor.stopped")
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from scheduler.core.errors import ConfigurationError
+from model_actor.media.limits import DecodeLimits
+from model_actor.plugin import Model
+from scheduler.core.errors import ConfigurationError, PluginError
+from scheduler.process import plugins
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +44,72 @@ class ActorSettings:
     """Longest wait of start and resume for compute."""
     spare_decoders: int = 1
     """Decode processes kept warm."""
+    decode_limits: DecodeLimits = field(default_factory=DecodeLimits)
+    """Bounds on clips, cameras and the processes that decode them."""
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> ActorSettings:
         """Reads the dict of a launcher.
 
         Raises:
-            ConfigurationError: It says something that an actor does not know.
+            ConfigurationError: It says something that an actor does not know, or a bound
+                that makes no sense.
         """
         known = {item.name for item in dataclasses.fields(cls)}
         unknown = sorted(spec.keys() - known)
         if unknown:
             raise ConfigurationError(f"unknown actor settings: {', '.join(unknown)}")
-        return cls(**spec)
+        return cls(**{**spec, "decode_limits": decode_limits(spec.get("decode_limits", {}))})
+
+    def configured_model(self) -> Model:
+        """Makes the model with its options. Nothing is loaded yet.
+
+        Raises:
+            PluginError: The model is missing or broken, or refuses its options.
+        """
+        model: Model = plugins.load("sana_gateway.models", self.model)()
+        try:
+            model.configure(dict(self.model_options))
+        except PluginError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"model {self.model!r} refuses its options: {type(error).__name__}: {error}"
+            ) from error
+        return model
+
+
+def check(spec: Mapping[str, Any]) -> None:
+    """Refuses what no actor could start with, before one is launched. Loads no weights.
+
+    Raises:
+        PluginError: The model is missing or broken, or refuses its options.
+        ConfigurationError: A setting is unknown, or a bound makes no sense.
+    """
+    ActorSettings.from_spec(spec).configured_model()
+
+
+def decode_limits(given: Mapping[str, str]) -> DecodeLimits:
+    """Reads bounds by name; what is not given stays as it is.
+
+    Raises:
+        ConfigurationError: There is no such bound, or its value is no number above zero.
+    """
+    kinds = {name: type(value) for name, value in dataclasses.asdict(DecodeLimits()).items()}
+    if unknown := sorted(given.keys() - kinds.keys()):
+        raise ConfigurationError(
+            f"unknown decode limits: {', '.join(unknown)}; there are {', '.join(kinds)}"
+        )
+    values = {name: _above_zero(name, text, kinds[name]) for name, text in given.items()}
+    return dataclasses.replace(DecodeLimits(), **values)
+
+
+def _above_zero(name: str, text: str, kind: type[int | float]) -> Any:  # noqa: ANN401 - by kind
+    try:
+        value = kind(text)
+    except ValueError:
+        value = kind(0)
+    if not (value > 0 and math.isfinite(value)):
+        noun = "whole number" if kind is int else "number"
+        raise ConfigurationError(f"the decode limit {name} is a {noun} above zero")
+    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import secrets
@@ -13,20 +14,31 @@ import threading
 from pathlib import Path
 from typing import Annotated, Protocol
 
+import structlog
 import typer
 
+from scheduler import options
 from scheduler.backends.inprocess import LocalScheduler
-from scheduler.backends.launcher import ActorSpec
-from scheduler.core.errors import ConfigurationError
+from scheduler.backends.launcher import BITRATE, PREFLIGHT, ActorSpec, resolve
+from scheduler.core.errors import ConfigurationError, PluginError
+from scheduler.core.ids import ActorId
 from scheduler.core.pool_events import PoolRules
+from scheduler.process import plugins
 from scheduler.process.logging import Level, configure_logging
 from scheduler.process.telemetry import configure_tracing, shutdown
 from scheduler.runtime import SchedulerSettings
 
-head = typer.Typer(help="Run the scheduler and its model actors.", invoke_without_command=True)
+log = structlog.get_logger(__name__)
+
+head = typer.Typer(
+    help="Run the scheduler and its model actors.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
 actor = typer.Typer(
     help="Add this machine's GPUs to a pool: a Ray node with room for model actors.",
     invoke_without_command=True,
+    rich_markup_mode=None,
 )
 
 LOCAL = "127.0.0.1"
@@ -42,27 +54,28 @@ class _Running(Protocol):
 
 @head.callback()
 def serve_head(
-    model: Annotated[str, typer.Option(help="Model plugin to serve.")] = "painter",
-    model_option: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE for the model; repeatable.")
-    ] = None,
+    model: options.Model = "painter",
+    model_option: options.ModelOption = None,
     actors: Annotated[
         int, typer.Option(min=0, help="Model actors on this machine; 0 leaves them to others.")
     ] = 1,
-    gpus_per_actor: Annotated[float, typer.Option(help="GPUs of each actor.")] = 0.0,
-    backend: Annotated[
-        str, typer.Option(help="What runs the actors: ray, or in-process (no Ray needed).")
-    ] = "ray",
+    gpus_per_actor: options.GpusPerActor = 0.0,
+    backend: options.Backend = "ray",
     placement_host: Annotated[
         str, typer.Option(help="Address that gateways and actors reach the scheduler at.")
     ] = LOCAL,
     placement_port: Annotated[
-        int, typer.Option(help="Its port; 0 serves this machine alone, over a unix socket.")
+        int,
+        typer.Option(
+            min=0, max=65535, help="Its port; 0 serves this machine alone, over a unix socket."
+        ),
     ] = 50061,
     ray_address: Annotated[
         str, typer.Option(help="host:port of a running Ray head here; default: start one.")
     ] = "",
-    ray_port: Annotated[int, typer.Option(help="Port of the Ray head; 0 takes a free one.")] = 0,
+    ray_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the Ray head; 0 takes a free one.")
+    ] = 0,
     node_ip: Annotated[
         str, typer.Option(help="Address under which other machines reach this one.")
     ] = "",
@@ -73,18 +86,24 @@ def serve_head(
         str, typer.Option(help="Where traces go: host:port of OTLP/gRPC.")
     ] = "",
     log_level: Annotated[Level, typer.Option(help="Least severe level that is logged.")] = "info",
-    policy: Annotated[str, typer.Option(help="Placement policy: pack, spread, ...")] = "pack",
-    reconnect_window: Annotated[
-        float, typer.Option(min=0, help="Seconds that a session is kept without a connection.")
-    ] = PoolRules().reconnect_window,
+    policy: options.Policy = "pack",
+    reconnect_window: options.ReconnectWindow = options.RECONNECT_WINDOW_S,
+    bitrate: options.Bitrate = BITRATE,
+    encoder_threads: options.EncoderThreads = 0,
+    spare_decoders: options.SpareDecoders = 1,
+    decode_limit: options.DecodeLimit = None,
     announce_fd: Annotated[
-        int, typer.Option(help="Write the addresses as JSON to this descriptor once serving.")
+        int,
+        typer.Option(
+            hidden=True, help="Write the addresses as JSON to this descriptor once serving."
+        ),
     ] = -1,
     ready_file: Annotated[
         Path | None, typer.Option(help="Write the addresses here, as JSON, once serving.")
     ] = None,
     end_with_stdin: Annotated[
-        bool, typer.Option("--end-with-stdin", help="End when standard input is closed.")
+        bool,
+        typer.Option("--end-with-stdin", hidden=True, help="End when standard input is closed."),
     ] = False,
 ) -> None:
     """Run the scheduler, and model actors on this machine, until stopped."""
@@ -105,21 +124,24 @@ def serve_head(
             model=model,
             placement_address=placement,
             lease_secret=secret,
-            listen=f"unix:{folder}/{{actor_id}}" if local else f"{node_ip or LOCAL}:0",
-            model_options=_pairs(model_option or []),
+            listen=_data_plane(backend, node_ip, folder if local else None),
+            model_options=options.pairs(model_option, "--model-option"),
             storage={"plugin": "filesystem", "root": str(storage_root or folder / "storage")},
             otlp_endpoint=otlp_endpoint or None,
             log=_actor_log(log_level, local=local),
+            bitrate=bitrate,
+            encoder_threads=encoder_threads,
+            spare_decoders=spare_decoders,
+            decode_limits=options.pairs(decode_limit, "--decode-limit"),
         )
+        _preflight(backend, policy, spec, actors)
         if backend == "in-process":
             configure_tracing("sana-gateway-head", otlp_endpoint or None, instance=str(os.getpid()))
             running, addresses = _in_process(scheduler, spec, actors)
-        elif backend == "ray":
+        else:
             running, addresses = _ray(
                 scheduler, spec, actors, gpus_per_actor, ray_address, ray_port, node_ip
             )
-        else:
-            raise ConfigurationError("the backend is ray or in-process")
         try:
             _announce(addresses, announce_fd, ready_file)
             _wait_for_the_end(end_with_stdin=end_with_stdin)
@@ -136,16 +158,22 @@ def serve_actor(
         str, typer.Option(help="Address under which other machines reach this one.")
     ] = "",
     token: Annotated[str, typer.Option(envvar="RAY_AUTH_TOKEN", help=_TOKEN_HELP)] = "",
+    join_timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds in which the head must answer.")
+    ] = 20.0,
     ready_file: Annotated[
         Path | None, typer.Option(help="Write the head's address here, as JSON, once joined.")
     ] = None,
 ) -> None:
     """Join a pool until stopped. The scheduler starts the model actors."""
-    from scheduler.backends.ray import start_worker
+    _need_ray()
+    from scheduler.backends.ray import await_head, start_worker
     from scheduler.backends.ray_node import LOOPBACK, NodeSettings
 
     configure_logging("info", service="actor")
     _give_up_when_told()
+    log.info("actor.joining", head=join)
+    await_head(join, join_timeout)
     node = start_worker(
         NodeSettings(
             actors=actors, head_address=join, node_ip=node_ip or LOOPBACK, auth_token=token
@@ -174,14 +202,39 @@ def _actor_log(level: Level, *, local: bool) -> dict[str, object]:
     return {"level": level, "json": True, **path}
 
 
-def _pairs(options: list[str]) -> dict[str, str]:
-    pairs = {}
-    for option in options:
-        key, separator, value = option.partition("=")
-        if not separator:
-            raise ConfigurationError("a --model-option has the form KEY=VALUE")
-        pairs[key] = value
-    return pairs
+def _data_plane(backend: str, node_ip: str, folder: Path | None) -> str:
+    """Returns where actors listen; with a folder, on this machine alone."""
+    if folder is not None:
+        return f"unix:{folder}/{{actor_id}}"
+    # Ray may put an actor on another machine, under whose address gateways then reach it.
+    return "{node_ip}:0" if backend == "ray" else f"{node_ip or LOCAL}:0"
+
+
+def _preflight(backend: str, policy: str, spec: ActorSpec, actors: int) -> None:
+    """Refuses what could not start, before anything is started.
+
+    Raises:
+        ConfigurationError: A setting makes no sense, or Ray is missing.
+        PluginError: The policy or the model is missing or broken, or the model refuses its
+            options.
+    """
+    if backend not in {"ray", "in-process"}:
+        raise ConfigurationError("the backend is ray or in-process")
+    if backend == "ray":
+        _need_ray(", or choose --backend in-process")
+    plugins.load("sana_gateway.placement", policy)
+    try:
+        resolve(PREFLIGHT)(spec.for_actor(ActorId("")))
+    except PluginError as error:
+        if actors > 0:
+            raise
+        # The machines that the actors run on may have what this one lacks.
+        log.warning("model.not_usable_here", error=str(error))
+
+
+def _need_ray(instead: str = "") -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigurationError(f"Ray is not installed: pip install 'sana-gateway[ray]'{instead}")
 
 
 def _in_process(

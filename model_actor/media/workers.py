@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from model_actor.media.camera import CameraDecoder
 from model_actor.media.clip import ClipDecoder
@@ -16,6 +18,9 @@ from model_actor.media.limits import DecodeLimits
 from model_actor.media.link import WorkerLink, start_process
 from scheduler.core.errors import InvariantError, LimitError
 
+_ResultT = TypeVar("_ResultT")
+
+_CLOSED = "the pool of decode workers is closed"
 _RETRY_S = 1.0
 """Pause after a worker that did not even start."""
 
@@ -50,7 +55,7 @@ class DecodeWorkers:
         self._starting: set[WorkerLink] = set()
         self._used: set[WorkerLink] = set()
         self._open: set[_Closable] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._refill: asyncio.Task[None] | None = None
         self._closed = False
         # One long-lived thread: the kernel ends workers when the thread that started
@@ -77,7 +82,7 @@ class DecodeWorkers:
         for link in [*self._idle, *self._starting, *self._used]:
             self.discard(link)
         while self._tasks:
-            await asyncio.gather(*self._tasks)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._spawner.shutdown)
 
     async def open_clip(
@@ -151,7 +156,7 @@ class DecodeWorkers:
             WorkerLostError: It did not start.
         """
         if self._closed:
-            raise InvariantError("the pool of decode workers is closed")
+            raise InvariantError(_CLOSED)
         if len(self._used) >= self._most:
             raise LimitError("too many clips and cameras are open", retry_after_s=10.0)
         link = self._idle.pop() if self._idle else await self._spawn()
@@ -179,10 +184,11 @@ class DecodeWorkers:
     async def _reap(self, link: WorkerLink) -> None:
         await asyncio.get_running_loop().run_in_executor(self._spawner, link.reap)
 
-    def _own(self, work: Coroutine[None, None, None]) -> None:
+    def _own(self, work: Coroutine[Any, Any, _ResultT]) -> asyncio.Task[_ResultT]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _refill_later(self) -> None:
         if not self._closed:
@@ -207,20 +213,19 @@ class DecodeWorkers:
 
     async def _spawn(self) -> WorkerLink:
         """Starts a worker and waits until it is ready."""
-        loop = asyncio.get_running_loop()
-        start = loop.run_in_executor(self._spawner, start_process, self.limits)
+        if self._closed:
+            raise WorkerLostError(_CLOSED)
+        launch = self._own(self._launch())
         try:
-            process, control, descriptors = await asyncio.shield(start)
+            link, control = await asyncio.shield(launch)
         except asyncio.CancelledError:
-            process, control, descriptors = await start
-            control.close()
-            link = WorkerLink(process, descriptors)
-            self._starting.add(link)
-            self.discard(link)
+            with suppress(WorkerLostError, OSError):
+                link, control = await launch
+                control.close()
+                self.discard(link)
             raise
-        link = WorkerLink(process, descriptors)
-        self._starting.add(link)
         try:
+            loop = asyncio.get_running_loop()
             await loop.create_unix_connection(lambda: link, sock=control)
             async with asyncio.timeout(self.limits.start_s):
                 await asyncio.shield(link.ready)
@@ -230,5 +235,22 @@ class DecodeWorkers:
         except BaseException:
             self.discard(link)
             raise
+        if self._closed:
+            # It was ready in the very moment in which `close` ended it.
+            raise WorkerLostError(_CLOSED)
         self._starting.discard(link)
         return link
+
+    async def _launch(self) -> tuple[WorkerLink, socket.socket]:
+        """Starts the process of a worker. `close` waits for it: what comes too late is ended."""
+        loop = asyncio.get_running_loop()
+        process, control, descriptors = await loop.run_in_executor(
+            self._spawner, start_process, self.limits
+        )
+        link = WorkerLink(process, descriptors)
+        self._starting.add(link)
+        if self._closed:
+            control.close()
+            self.discard(link)
+            raise WorkerLostError(_CLOSED)
+        return link, control

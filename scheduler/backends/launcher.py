@@ -22,6 +22,10 @@ from scheduler.core.errors import ConfigurationError
 from scheduler.core.ids import ActorId
 
 DEFAULT_SHELL = "model_actor.actor:ModelActorShell"
+BITRATE = 2_500_000
+"""Bits per second of an output to begin with, unless told otherwise."""
+PREFLIGHT = "model_actor.settings:check"
+"""Dotted path of what refuses a spec that the default shell could not start with."""
 
 _HandleT = TypeVar("_HandleT")
 
@@ -37,7 +41,8 @@ class ActorSpec:
     lease_secret: str = field(repr=False)
     """Verifies lease tokens."""
     listen: str
-    """Where the data plane listens, `unix:...` or `host:port`; `{actor_id}` is filled in."""
+    """Where the data plane listens, `unix:...` or `host:port`. `{actor_id}` is filled in, and
+    by backends of several hosts `{node_ip}`, the address of the host that the actor is on."""
     model_options: Mapping[str, str] = field(default_factory=dict)
     storage: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the storage."""
@@ -45,6 +50,14 @@ class ActorSpec:
     """Collector of traces."""
     log: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the log."""
+    bitrate: int = BITRATE
+    """Bits per second of an output to begin with."""
+    encoder_threads: int = 0
+    """Threads that encode; 0: one a core."""
+    spare_decoders: int = 1
+    """Decode processes kept warm."""
+    decode_limits: Mapping[str, str] = field(default_factory=dict)
+    """Bounds on clips and cameras, by name."""
 
     def for_actor(self, actor: ActorId) -> dict[str, Any]:
         """Returns the dict that the shell of an actor is made with."""

@@ -10,16 +10,20 @@ from __future__ import annotations
 import importlib
 import os
 import secrets
+import socket
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scheduler.backends.launcher import DEFAULT_SHELL, ActorSpec
-from scheduler.backends.ray_node import NodeSettings, RayNode
+from scheduler.backends.ray_node import NodeSettings, RayNode, RayNodeError
 from scheduler.core.errors import ConfigurationError, SanaGatewayError
+from scheduler.options import split_address
 from scheduler.runtime import SchedulerSettings
 
+_PROBE_S = 0.2
 _MODE = "RAY_AUTH_MODE"
 _TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 - a name
 
@@ -108,6 +112,36 @@ def start_worker(settings: NodeSettings) -> RayNode:
     node.launch()
     node.wait_up()
     return node
+
+
+def await_head(address: str, timeout: float) -> None:
+    """Returns once something listens at the address of a head. Blocks.
+
+    Ray itself tries for much longer, and silently.
+
+    Args:
+        address: `host:port`.
+        timeout: Seconds to try for.
+
+    Raises:
+        ConfigurationError: The address has another form.
+        RayNodeError: Nothing listened in time.
+    """
+    host, port = split_address(address)
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            socket.create_connection(
+                (host, port), timeout=max(deadline - time.monotonic(), _PROBE_S)
+            ).close()
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise RayNodeError(
+                    f"no Ray head answers at {address}: {error.strerror or error}"
+                ) from error
+            time.sleep(_PROBE_S)
+        else:
+            return
 
 
 def settle_token(token: str = "") -> str:

@@ -23,7 +23,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.util import list_named_actors
+from ray.util import get_node_ip_address, list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from scheduler.backends.launcher import ActorSpec, ShellHost
@@ -62,7 +62,8 @@ class RayShellHost(ShellHost):
         _configure_process(
             "sana-gateway-actor", spec["actor_id"], spec["log"], spec["otlp_endpoint"]
         )
-        super().__init__(shell, spec)
+        listen = spec["listen"].replace("{node_ip}", _node_ip())
+        super().__init__(shell, {**spec, "listen": listen})
 
 
 class RayLauncher:
@@ -229,6 +230,11 @@ def _scheduler(settings: HeadSettings) -> Any:  # noqa: ANN401 - Ray types no ha
         )
         .remote(settings)
     )
+
+
+def _node_ip() -> str:
+    """Returns the address under which other hosts reach this one."""
+    return str(get_node_ip_address())  # type: ignore[no-untyped-call]
 
 
 async def _result(reference: Any) -> Any:  # noqa: ANN401 - Ray types no references

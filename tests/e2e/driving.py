@@ -15,6 +15,8 @@ from sana_gateway import CameraFrame, Client, Codec, Message, Session, VideoFram
 from sana_gateway.v1 import media_pb2
 from tests.media.clips import Recipe, numbered, picture
 
+SIMULATED = ("--model", "simulated", "--model-option", "chunk_ms=50", "--backend", "in-process")
+"""Options of a service without Ray whose model marks each frame with its number."""
 H264: media_pb2.Codec.ValueType = Codec.Value("CODEC_H264")
 VP8: media_pb2.Codec.ValueType = Codec.Value("CODEC_VP8")
 WAIT_S = 40.0

@@ -8,8 +8,7 @@ import aiohttp
 import pytest
 
 from sana_gateway import Client, CommandRejected
-from tests.e2e.conftest import SIMULATED
-from tests.e2e.driving import Told, stage, stage_another, watching
+from tests.e2e.driving import SIMULATED, Told, stage, stage_another, watching
 from tests.stack import serving
 
 pytestmark = pytest.mark.e2e

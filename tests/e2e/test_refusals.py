@@ -97,7 +97,7 @@ async def test_a_clip_that_cannot_be_used_leaves_the_session_as_it_was(
     assert len(refused.reason) > 10
     assert session.state == before
     accepted = await stage_another(session, told, clip)
-    assert accepted.num_frames == 57
+    assert accepted.num_frames == 40
     async with watching(client, session) as screen:
         await session.start()
         await screen.until(lambda: screen.items)

@@ -1,76 +1,91 @@
-"""Gateway, head and actor as processes of their own, joined by address and token."""
+"""Roles in processes of their own: a clip goes through, a gateway goes, an actor is killed."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import secrets
-import socket
 from pathlib import Path
 
+import psutil
 import pytest
 
-from sana_gateway import Client
-from tests.e2e.driving import Told, stage, watching
-from tests.required import require
-from tests.stack import role
+from sana_gateway import Client, Session
+from tests.e2e.driving import WAIT_S, Told, stage, watching
+from tests.e2e.roles import Roles
+from tests.stack import Stack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+ACTOR = "RayShellHost"
+"""Part of the title that Ray gives the process of a model actor."""
 
 
-@pytest.mark.timeout(240)
-async def test_roles_join_by_address_and_token_and_each_ends_cleanly(
-    clip: Path, tmp_path: Path
-) -> None:
-    python = require(".venvs/gateway/bin/python")
-    token = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    port, storage = free_port(), tmp_path / "storage"
-    with contextlib.ExitStack() as running:
-        head = running.enter_context(
-            role(
-                *("serve", "head", "--placement-port", str(port), "--actors", "0"),
-                *("--model", "simulated", "--model-option", "chunk_ms=50"),
-                *("--storage-root", str(storage)),
-                env=token,
-            )
-        )
-        assert head.told["placement"].endswith(f":{port}")
-        words = ("--http-port", "0", "--grpc-port", "0", "--storage-root", str(storage))
-        address = ("--placement-address", head.told["placement"])
-        actor, *gateways = await asyncio.gather(
-            *(
-                asyncio.to_thread(running.enter_context, each)
-                for each in (
-                    role("serve", "actor", "--join", head.told["ray"], env=token),
-                    role("serve", "gateway", *address, *words, python=python),
-                    role("serve", "gateway", *address, *words, python=python),
-                )
-            )
-        )
-        async with Client(gateways[0].grpc_address) as client:
-            session = await client.create_session("simulated")
-            told = Told(session)
-            await stage(session, clip)
-            async with watching(client, session) as screen:
-                await session.start()
-                await told.until_told("generation_complete")
-                await screen.until(lambda: 56 in screen.numbers())
-                assert screen.numbers() == list(range(57))
+async def play(client: Client, clip: Path) -> None:
+    """Plays a clip of 40 frames and sees every one of them."""
+    async with await client.create_session("simulated", timeout=WAIT_S) as session:
+        told = Told(session)
+        await stage(session, clip)
+        async with watching(client, session) as screen:
             await session.start()
-            await told.until_told("chunk_complete", 4)
-            await asyncio.to_thread(gateways[0].stop)
-            assert await told.until_ended() == "the gateway is shutting down"
-        # The session is on its actor still: another gateway takes it over, run and all.
-        async with Client(gateways[1].grpc_address) as client:
-            session = await client.attach(session.session_id)
-            told = Told(session)
             await told.until_told("generation_complete")
-            await asyncio.to_thread(gateways[1].stop)
+            await screen.until(lambda: 39 in screen.numbers())
+            assert screen.numbers() == list(range(40))
+
+
+async def started(client: Client, clip: Path) -> tuple[Session, Told]:
+    session = await client.create_session("simulated", timeout=WAIT_S)
+    told = Told(session)
+    await stage(session, clip)
+    await session.start()
+    await told.until_told("chunk_complete")
+    return session, told
+
+
+def actors_of(stack: Stack) -> list[psutil.Process]:
+    return [each for each in stack.members() if ACTOR in " ".join(each.cmdline())]
+
+
+async def test_a_clip_goes_through_roles_that_joined_by_address_and_token(
+    roles: Roles, clip: Path
+) -> None:
+    assert roles.head.told["placement"].startswith("127.0.0.1:")
+    assert roles.actor.told["joined"] == roles.head.told["ray"]
+    assert actors_of(roles.head) == []
+    async with Client(roles.gateway.grpc_address) as client:
+        await play(client, clip)
+        (actor,) = (await client.describe_pool()).actors
+    assert actor.healthy
+    assert len(actors_of(roles.actor)) == 1
+
+
+async def test_a_session_goes_on_at_another_gateway_when_its_own_is_told_to_stop(
+    roles: Roles, long_clip: Path
+) -> None:
+    with roles.another_gateway() as first:
+        async with Client(first.grpc_address) as client:
+            session, told = await started(client, long_clip)
+            await asyncio.to_thread(first.stop)
             assert await told.until_ended() == "the gateway is shutting down"
-        await asyncio.gather(*(asyncio.to_thread(each.stop) for each in (actor, head)))
+    async with Client(roles.gateway.grpc_address) as client:
+        session = await client.attach(session.session_id)
+        told = Told(session)
+        await told.until_told("generation_complete")
+        chunks = [each.chunk_index for each in told.of("chunk_complete")]
+        assert chunks == list(range(chunks[0], 4))
+        await session.close()
+
+
+async def test_sessions_of_a_killed_actor_end_with_the_reason_and_another_actor_comes(
+    roles: Roles, clip: Path, long_clip: Path
+) -> None:
+    async with Client(roles.gateway.grpc_address) as client:
+        playing = [await started(client, long_clip) for _ in range(2)]
+        (before,) = [each.actor_id for each in (await client.describe_pool()).actors]
+        (victim,) = actors_of(roles.actor)
+        victim.kill()
+        for session, told in playing:
+            assert await told.until_ended() == "its worker died"
+            assert (await session.describe()).close_reason == "its worker died"
+        # Placed as soon as another actor has loaded its model.
+        await play(client, clip)
+        (after,) = [each.actor_id for each in (await client.describe_pool()).actors]
+        assert after != before

@@ -12,6 +12,7 @@ import pytest
 from sana_gateway import Client, VideoFrame
 from sana_gateway.v1 import media_pb2, session_pb2_grpc
 from tests.e2e.driving import H264, Told, stage, watching
+from tests.media.clips import Recipe, make
 from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
@@ -21,14 +22,14 @@ SMALL_WINDOW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_5
 
 
 async def test_a_viewer_that_does_not_read_stops_nobody_and_goes_on_at_a_keyframe(
-    simulated: Stack, client: Client, long_clip: Path
+    simulated: Stack, client: Client, tmp_path: Path
 ) -> None:
     async with (
         grpc.aio.insecure_channel(simulated.grpc_address, options=SMALL_WINDOW) as channel,
         await client.create_session("simulated") as session,
     ):
         told = Told(session)
-        await stage(session, long_clip)
+        await stage(session, make(tmp_path / "clip.mp4", Recipe(frames=105)))
         stub: Any = session_pb2_grpc.SessionServiceStub(channel)
         slow = stub.Media()
         start = media_pb2.MediaStart(session_id=session.session_id, watch=True, watch_codec=H264)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from scheduler.core.errors import InvariantError, PluginError
 if TYPE_CHECKING:
     from model_actor.models.painter.picture import Plane
     from model_actor.models.painter.studio import Studio
+
+NO_OPENCV = "the model painter needs OpenCV: pip install 'sana-gateway[painter]'"
 
 _HEADER = struct.Struct("<4sqq?")
 _MAGIC = b"PNT1"
@@ -52,13 +55,15 @@ class PainterModel:
         self._studio: Studio | None = None
 
     def configure(self, options: dict[str, str]) -> None:
-        """Takes no options.
+        """Takes no options, and looks for OpenCV without importing it.
 
         Raises:
-            PluginError: For any option.
+            PluginError: For any option, or without OpenCV.
         """
         if options:
             raise PluginError(f"painter has no option {next(iter(options))!r}")
+        if importlib.util.find_spec("cv2") is None:
+            raise PluginError(NO_OPENCV)
 
     def load(self) -> None:
         """Makes the brush strokes that all sessions share.
@@ -71,9 +76,7 @@ class PainterModel:
         except ModuleNotFoundError as error:
             if error.name != "cv2":
                 raise
-            raise PluginError(
-                "the model painter needs OpenCV: pip install 'sana-gateway[painter]'"
-            ) from error
+            raise PluginError(NO_OPENCV) from error
         self._studio = Studio((self.info.height, self.info.width))
 
     def open(self, options: SessionOptions) -> PainterSession:

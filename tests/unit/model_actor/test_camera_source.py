@@ -9,7 +9,7 @@ import pytest
 
 from model_actor.engine import sources as module
 from model_actor.engine.sources import CameraSource
-from model_actor.media.camera import CameraPacket
+from model_actor.media.camera import CameraPacket, CameraStats
 from model_actor.media.codec import Codec
 from model_actor.media.workers import DecodeWorkers
 from model_actor.models.simulated import SimulatedModel
@@ -25,6 +25,7 @@ class Decoder:
 
     def __init__(self) -> None:
         self.packets: list[CameraPacket] = []
+        self.stats = CameraStats()
         self.closed = asyncio.Event()
 
     def push(self, packet: CameraPacket) -> None:

@@ -1,0 +1,76 @@
+"""Head, actor and gateways as processes of their own, joined by address and token."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.stack import Stack, role
+
+
+@dataclass(frozen=True)
+class Roles:
+    """A pool of one actor, and a gateway before it."""
+
+    head: Stack
+    actor: Stack
+    gateway: Stack
+    python: Path
+    """Of an environment without Ray and models, for gateways."""
+    storage: Path
+
+    def another_gateway(self) -> contextlib.AbstractContextManager[Stack]:
+        """Starts one more gateway before the same pool."""
+        return _gateway(self.python, self.storage, self.head)
+
+
+@contextlib.contextmanager
+def running_roles(python: Path, storage: Path) -> Iterator[Roles]:
+    """Starts all roles; ends them with SIGTERM, all at the same time.
+
+    Args:
+        python: Whose environment to run gateways in.
+        storage: Folder of uploads.
+
+    Raises:
+        RuntimeError: One of them did not start, or did not end cleanly.
+    """
+    token = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with contextlib.ExitStack() as running, ThreadPoolExecutor() as threads:
+        head = running.enter_context(
+            role(
+                *("serve", "head", "--placement-port", str(_free_port()), "--actors", "0"),
+                *("--model", "simulated", "--model-option", "chunk_ms=50"),
+                *("--storage-root", str(storage)),
+                env=token,
+            )
+        )
+        actor, gateway = threads.map(
+            running.enter_context,
+            (
+                role("serve", "actor", "--join", head.told["ray"], env=token),
+                _gateway(python, storage, head),
+            ),
+        )
+        yield Roles(head, actor, gateway, python, storage)
+        for _ in threads.map(Stack.stop, (gateway, actor, head)):
+            """Raises what ending one of them raised."""
+
+
+def _gateway(python: Path, storage: Path, head: Stack) -> contextlib.AbstractContextManager[Stack]:
+    return role(
+        *("serve", "gateway", "--placement-address", head.told["placement"]),
+        *("--http-port", "0", "--grpc-port", "0", "--storage-root", str(storage)),
+        python=python,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

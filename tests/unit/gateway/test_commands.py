@@ -1,0 +1,193 @@
+"""What `serve` and `serve gateway` refuse, pass on and say about themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import socket
+from pathlib import Path
+
+import pytest
+import typer.main
+from structlog.testing import capture_logs
+from typer.testing import CliRunner
+
+from gateway import cli, placement
+from gateway.head_process import HeadOptions
+from gateway.placement import MOST_RETRY_S, PlacementClient, retry_pause
+from gateway.process import GatewayProcess
+from gateway.settings import GatewaySettings
+from model_actor.media.limits import DecodeLimits
+from scheduler import commands as scheduler_commands
+from scheduler.core.errors import ConfigurationError, PluginError
+from scheduler.process.config import describe, load_settings
+from tests.required import ROOT
+
+pytestmark = pytest.mark.unit
+
+GUIDE = ROOT / "docs" / "roles.md"
+
+
+def gateway_settings(root: Path, **overrides: object) -> GatewaySettings:
+    told = {"storage_options": {"root": str(root)}, "http_port": 0, "grpc_port": 0, **overrides}
+    return load_settings(GatewaySettings, overrides=told)
+
+
+def help_text(*words: str) -> str:
+    result = CliRunner().invoke(cli.build(), [*words, "--help"], env={"COLUMNS": "100"})
+    assert result.exit_code == 0
+    return " ".join(result.output.split())
+
+
+def test_the_default_of_an_upload_is_what_the_decoder_takes() -> None:
+    assert GatewaySettings().limits.max_upload_bytes == DecodeLimits().max_bytes
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:50061", "[::1]:1", "head:50061", "unix:/run/x"])
+def test_an_address_of_the_scheduler_is_taken(address: str) -> None:
+    settings = load_settings(GatewaySettings, overrides={"placement_address": address})
+    assert settings.placement_address == address
+
+
+@pytest.mark.parametrize("address", ["nonsense", "a:0", "unix:", "http://a:1", ":50061"])
+def test_what_is_no_address_of_a_scheduler_is_refused(address: str) -> None:
+    with pytest.raises(ConfigurationError, match="placement_address: the form is host:port or"):
+        load_settings(GatewaySettings, overrides={"placement_address": address})
+
+
+@pytest.mark.parametrize("key", ["http_port", "grpc_port"])
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_out_of_range_is_refused(key: str, port: int) -> None:
+    with pytest.raises(ConfigurationError, match=key):
+        load_settings(GatewaySettings, overrides={key: port})
+
+
+def test_a_gateway_without_a_storage_root_says_which_option_gives_it() -> None:
+    with pytest.raises(ConfigurationError, match="--storage-root"):
+        GatewayProcess(GatewaySettings())
+
+
+def test_an_unknown_auth_plugin_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="no plugin 'nosuch'"):
+        GatewayProcess(gateway_settings(tmp_path, auth="nosuch"))
+
+
+@pytest.mark.parametrize("key", ["http_port", "grpc_port"])
+async def test_a_port_in_use_is_one_sentence_and_nothing_stays_behind(
+    key: str, tmp_path: Path
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = GatewayProcess(gateway_settings(tmp_path, **{key: port}))
+        before = asyncio.all_tasks()
+        with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1:{port}"):
+            await process.start(f"unix:{tmp_path}/nobody")
+        left = {
+            task.get_name() for task in asyncio.all_tasks() - before if "hub" in task.get_name()
+        }
+        assert left == set()
+
+
+def test_what_is_passed_on_is_what_the_head_understands() -> None:
+    options = HeadOptions(
+        model="simulated",
+        model_options=("chunk_ms=100", "busy=true"),
+        actors=2,
+        backend="in-process",
+        ray_address="10.0.0.1:6379",
+        storage_root=Path("/srv/sana"),
+        reconnect_window=0.0,
+        otlp_endpoint="",
+        log_level="debug",
+        policy="spread",
+        gpus_per_actor=0.5,
+        bitrate=1_000_000,
+        encoder_threads=3,
+        spare_decoders=0,
+        decode_limits=("max_fps=60",),
+    )
+    command = typer.main.get_command(scheduler_commands.head)
+    heard = command.make_context("head", options.arguments()).params
+    told = dataclasses.asdict(options)
+    told["model_option"] = list(told.pop("model_options"))
+    told["decode_limit"] = list(told.pop("decode_limits"))
+    assert {name: heard[name] for name in told} == told
+    assert (heard["placement_port"], heard["end_with_stdin"]) == (0, True)
+
+
+def test_the_help_shows_defaults_examples_and_the_stand_in() -> None:
+    shown = help_text("serve")
+    for words in (
+        "[default: 8080]",
+        "[default: 50051]",
+        "[default: 127.0.0.1]",
+        "[default: none]",
+        "sana-gateway serve --model simulated",
+        "reactor/sana-streaming",
+        "--decode-limit",
+        "--policy",
+        "--gpus-per-actor",
+        "--bitrate",
+    ):
+        assert words in shown
+    assert "[default: 127.0.0.1:50061]" in help_text("serve", "gateway")
+
+
+def test_the_help_hides_what_only_our_own_processes_use() -> None:
+    shown = help_text("serve", "head")
+    assert "--placement-port" in shown
+    assert "--announce-fd" not in shown
+    assert "--end-with-stdin" not in shown
+
+
+def test_pauses_grow_from_half_a_second_to_ten() -> None:
+    pauses = [retry_pause(misses) for misses in range(1, 2000)]
+    assert retry_pause(0) == pauses[0] == 0.5
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == MOST_RETRY_S == 10.0
+
+
+async def test_a_scheduler_that_is_away_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    misses: asyncio.Queue[int] = asyncio.Queue()
+
+    def at_once(count: int) -> float:
+        misses.put_nowait(count)
+        return 0.0
+
+    monkeypatch.setattr(placement, "retry_pause", at_once)
+    address = f"unix:{tmp_path}/nobody"
+    client = PlacementClient(address, "g1")
+    with capture_logs() as logged:
+        tasks = [
+            asyncio.create_task(client.run_poll()),
+            asyncio.create_task(client.run_presence(dict, lambda *_: None)),
+        ]
+        while await misses.get() < 4:
+            pass
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await client.close()
+    told = [line for line in logged if line["log_level"] != "debug"]
+    assert [(line["event"], line["address"]) for line in told] == [("scheduler.away", address)]
+
+
+def test_the_guide_lists_the_settings_as_they_are() -> None:
+    rows = [
+        f"| `{each.key}` | `{each.variable}` | {f'`{each.default}`' if each.default else ''} "
+        f"| {each.help} |"
+        for each in describe(GatewaySettings)
+    ]
+    table = "\n".join(["| Setting | Environment | Default | Meaning |", "|---|---|---|---|", *rows])
+    assert f"\n{table}\n\n" in GUIDE.read_text(), f"put this into docs/roles.md:\n{table}"
+
+
+def test_the_guide_lists_the_decode_limits_as_they_are() -> None:
+    rows = [line for line in GUIDE.read_text().splitlines() if line.startswith("| `")]
+    defaults = {name: str(value) for name, value in dataclasses.asdict(DecodeLimits()).items()}
+    cells = [[cell.strip(" `") for cell in row.split("|")[1:-1]] for row in rows]
+    assert {row[0]: row[1] for row in cells if len(row) == 3 and row[0] in defaults} == defaults

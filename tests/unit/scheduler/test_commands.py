@@ -1,0 +1,199 @@
+"""What `serve head` and `serve actor` refuse before they start anything."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from model_actor.media.limits import DecodeLimits
+from model_actor.models.painter import PainterModel
+from model_actor.settings import ActorSettings, check, decode_limits
+from scheduler import commands
+from scheduler.backends.launcher import ActorSpec
+from scheduler.backends.ray import await_head
+from scheduler.backends.ray_node import RayNodeError
+from scheduler.core.errors import ConfigurationError, PluginError
+from scheduler.core.ids import ActorId
+from scheduler.options import pairs, split_address
+
+pytestmark = pytest.mark.unit
+
+
+def spec(**changes: Any) -> ActorSpec:
+    told = {"model": "simulated", "placement_address": "a:1", "lease_secret": "s", "listen": "a:0"}
+    return ActorSpec(**{**told, **changes})
+
+
+def without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hides an installed package from those who look for it."""
+    find = importlib.util.find_spec
+
+    def hidden(wanted: str, *others: Any) -> Any:
+        return None if wanted == name else find(wanted, *others)
+
+    monkeypatch.setattr(importlib.util, "find_spec", hidden)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": "nosuch"}, "no plugin 'nosuch'"),
+        ({"model": "painter", "model_options": {"foo": "1"}}, "painter has no option 'foo'"),
+        ({"model_options": {"chunk_ms": "abc"}}, "chunk_ms"),
+    ],
+)
+def test_a_model_that_no_actor_could_start_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(PluginError, match=words):
+        commands._preflight("in-process", "pack", spec(**changes), actors=1)
+
+
+def test_a_head_without_actors_says_what_is_missing_and_goes_on() -> None:
+    with capture_logs() as logged:
+        commands._preflight("in-process", "pack", spec(model="nosuch"), actors=0)
+    assert [line["event"] for line in logged] == ["model.not_usable_here"]
+    assert "no plugin 'nosuch'" in logged[0]["error"]
+
+
+def test_an_unknown_policy_or_backend_is_refused() -> None:
+    with pytest.raises(PluginError, match="no plugin 'heap'"):
+        commands._preflight("in-process", "heap", spec(), actors=1)
+    with pytest.raises(ConfigurationError, match="ray or in-process"):
+        commands._preflight("threads", "pack", spec(), actors=1)
+
+
+def test_without_ray_the_extra_and_the_way_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    without("ray", monkeypatch)
+    with pytest.raises(ConfigurationError, match=r"\[ray\].*--backend in-process"):
+        commands._preflight("ray", "pack", spec(), actors=1)
+    commands._preflight("in-process", "pack", spec(), actors=1)
+    with pytest.raises(ConfigurationError, match=r"\[ray\]"):
+        commands.serve_actor(join="127.0.0.1:1")
+
+
+def test_painter_misses_opencv_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    PainterModel().configure({})
+    without("cv2", monkeypatch)
+    with pytest.raises(PluginError, match=r"pip install 'sana-gateway\[painter\]'"):
+        PainterModel().configure({})
+
+
+def test_a_fault_of_a_foreign_model_is_told_as_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Foreign:
+        def configure(self, options: dict[str, str]) -> None:
+            raise KeyError("weights")
+
+    monkeypatch.setattr("scheduler.process.plugins.load", lambda *_: Foreign)
+    with pytest.raises(PluginError, match="refuses its options: KeyError: 'weights'"):
+        check(spec().for_actor(ActorId("a1")))
+
+
+def test_decode_limits_reach_the_settings_of_an_actor() -> None:
+    given = spec(decode_limits={"max_duration_s": "2.5", "max_bytes": "1000"})
+    settings = ActorSettings.from_spec(given.for_actor(ActorId("a1")))
+    assert settings.decode_limits == DecodeLimits(max_duration_s=2.5, max_bytes=1000)
+    assert ActorSettings.from_spec(spec().for_actor(ActorId("a1"))).decode_limits == DecodeLimits()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"max_heigth": "1"}, "unknown decode limits: max_heigth; there are .*max_height"),
+        ({"max_width": "2.5"}, "max_width is a whole number above zero"),
+        ({"max_width": "0"}, "max_width is a whole number above zero"),
+        ({"probe_s": "nan"}, "probe_s is a number above zero"),
+        ({"probe_s": "soon"}, "probe_s is a number above zero"),
+        ({"probe_s": "-1"}, "probe_s is a number above zero"),
+        ({"probe_s": "inf"}, "probe_s is a number above zero"),
+    ],
+)
+def test_a_bad_decode_limit_is_refused_with_what_there_is(
+    given: dict[str, str], words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        decode_limits(given)
+
+
+def test_an_actor_is_told_its_media_settings_and_has_the_same_defaults() -> None:
+    told = spec(bitrate=1, encoder_threads=2, spare_decoders=3)
+    settings = ActorSettings.from_spec(told.for_actor(ActorId("a1")))
+    assert (settings.bitrate, settings.encoder_threads, settings.spare_decoders) == (1, 2, 3)
+    untold = ActorSettings("a1", "a:1", "s", "simulated", listen="a:0")
+    assert ActorSettings.from_spec(spec().for_actor(ActorId("a1"))) == untold
+
+
+@pytest.mark.parametrize(
+    ("backend", "node_ip", "folder", "listen"),
+    [
+        ("ray", "10.0.0.1", None, "{node_ip}:0"),
+        ("in-process", "10.0.0.1", None, "10.0.0.1:0"),
+        ("in-process", "", None, "127.0.0.1:0"),
+        ("ray", "10.0.0.1", Path("/x"), "unix:/x/{actor_id}"),
+    ],
+)
+def test_actors_listen_where_gateways_reach_them(
+    backend: str, node_ip: str, folder: Path | None, listen: str
+) -> None:
+    assert commands._data_plane(backend, node_ip, folder) == listen
+
+
+def test_options_in_pairs_are_read_up_to_the_first_sign() -> None:
+    assert pairs(["a=1", "b=x=y", "c="], "--o") == {"a": "1", "b": "x=y", "c": ""}
+    assert pairs(None, "--o") == {}
+    for wrong in ("a", "=1"):
+        with pytest.raises(ConfigurationError, match="--o has the form NAME=VALUE"):
+            pairs([wrong], "--o")
+
+
+def test_addresses_have_a_host_and_a_port() -> None:
+    assert split_address("head.example:6379") == ("head.example", 6379)
+    assert split_address("[::1]:1") == ("::1", 1)
+    for wrong in ("nonsense", "a:", ":1", "a:0", "a:65536", "a:b", "::1:1", "http://a:1", "a b:1"):
+        with pytest.raises(ConfigurationError, match="host:port"):
+            split_address(wrong)
+
+
+def test_a_head_that_listens_is_found_and_one_that_does_not_is_named() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(RayNodeError, match=f"no Ray head answers at {address}"):
+            await_head(address, 0.0)
+        listening.listen()
+        await_head(address, 0.0)
+
+
+def test_a_head_may_come_up_after_its_actors(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as late:
+        late.bind(("127.0.0.1", 0))
+        tries: list[float] = []
+
+        def listen_at_the_second_try(pause: float) -> None:
+            tries.append(pause)
+            late.listen()
+
+        monkeypatch.setattr(time, "sleep", listen_at_the_second_try)
+        await_head(f"127.0.0.1:{late.getsockname()[1]}", 60.0)
+        assert len(tries) == 1
+
+
+def test_a_ray_worker_fills_in_the_address_of_its_own_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ray_actors = pytest.importorskip("scheduler.backends.ray_actors")
+    made: list[dict[str, Any]] = []
+    shell: Callable[[dict[str, Any]], None] = made.append
+    monkeypatch.setattr("scheduler.backends.launcher.resolve", lambda _: shell)
+    monkeypatch.setattr(ray_actors, "get_node_ip_address", lambda: "10.1.2.3")
+    monkeypatch.setattr(ray_actors, "_configure_process", lambda *_: None)
+    monkeypatch.setattr("sys.setswitchinterval", lambda _: None)
+    ray_actors.RayShellHost("a:B", spec(listen="{node_ip}:0").for_actor(ActorId("a1")))
+    assert made[0]["listen"] == "10.1.2.3:0"
+    assert json.dumps(made[0])
