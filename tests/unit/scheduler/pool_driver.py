@@ -124,3 +124,21 @@ class PoolDriver:
 
 def held(session: str, epoch: int, *, computing: bool = False) -> ev.Held:
     return ev.Held(SessionId(session), Epoch(epoch), computing, PRINCIPAL, MODEL)
+
+
+CHEAP = 1.0
+"""Chunk cost at which only slots bound an actor."""
+
+
+def full(driver: PoolDriver, slots: int = 1) -> list[Epoch]:
+    """An actor with all slots taken by sessions s0, s1, ... that somebody is connected to."""
+    driver.actor(slots=slots, chunk_ms=CHEAP)
+    epochs = [driver.place(f"s{number}") for number in range(slots)]
+    for number in range(slots):
+        driver.connect(f"s{number}")
+    return epochs
+
+
+def leave(driver: PoolDriver, session: str) -> list[ev.Effect]:
+    """Whoever waits for a session's place is gone without a word."""
+    return driver.tell(ev.PlaceLeft(SessionId(session)))
