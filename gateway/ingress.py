@@ -115,9 +115,9 @@ class IngressSettings:
     """Where HTTP listens, `host:port`; port 0 takes a free one."""
     public_url: str | None = None
     """URL under which clients reach HTTP, where it is not the one they asked."""
-    max_upload_bytes: int = 2 * 1024**3
+    max_upload_bytes: int = 512 * 1024**2
     """Size of one upload."""
-    upload_session_bytes: int = 4 * 1024**3
+    upload_session_bytes: int = 2 * 1024**3
     """Size of all uploads of one session."""
     max_connections: int = 16
     """Connections of one session at once."""

@@ -38,7 +38,9 @@ class PlacementClient:
     def __init__(self, address: str, gateway_id: str) -> None:
         """Prepares a connection to the scheduler at `address`."""
         self._address = address
-        self._channel = grpc.aio.insecure_channel(address)
+        # gRPC's own pauses would grow to two minutes.
+        options = [("grpc.max_reconnect_backoff_ms", 5_000)]
+        self._channel = grpc.aio.insecure_channel(address, options=options)
         self._stub = placement_pb2_grpc.PlacementStub(self._channel)
         self._gateway_id = gateway_id
         self._changed: dict[str, int] = {}

@@ -59,7 +59,9 @@ class Enrolment:
             admit: Takes a session in; returns why not, or an empty string.
             evict: Gives a session up.
         """
-        self._channel = grpc.aio.insecure_channel(address)
+        # gRPC's own pauses would grow to two minutes.
+        options = [("grpc.max_reconnect_backoff_ms", 2_000)]
+        self._channel = grpc.aio.insecure_channel(address, options=options)
         self._stub = placement_pb2_grpc.PlacementStub(self._channel)
         self._register = register
         self._measured_chunk_ms = measured_chunk_ms
