@@ -231,7 +231,6 @@ class LiveSession:
         if not self._is_owner(gateway_id) or report.run < self._machine.run:
             return
         rate = self._services.info.frame_rate
-        begins = self.clock is None or self.clock.run != report.run
         self.clock = PlayoutClock(
             run=report.run,
             next_frame=report.next_frame,
@@ -240,8 +239,6 @@ class LiveSession:
             underruns=report.underruns,
             end=report.next_frame + report.buffered,
         )
-        if begins:
-            self._outputs.begin_run()
         self._outputs.wake()
         self._services.wake_compute()
 

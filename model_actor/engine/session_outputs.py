@@ -120,13 +120,6 @@ class SessionOutputs:
         for slot in self._slots.values():
             slot.output.wake()
 
-    def begin_run(self) -> None:
-        """Another run plays: it begins with a keyframe, because what was encoded of an
-        abandoned one did not all reach the viewers.
-        """
-        for slot in self._slots.values():
-            slot.output.demand(keyframe=True, bitrate=0)
-
     async def close(self) -> None:
         """Ends all outputs and releases their encoders."""
         for key in list(self._slots):
