@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,35 +26,35 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def simulated() -> Iterator[Stack]:
+def simulated(begin_roles: Callable[[], Future[Roles]]) -> Iterator[Stack]:
     """The service with the model that writes a frame marker, without Ray."""
     with serving(*SIMULATED) as running:
+        # From here on there is time: most of the tests on this service only wait.
+        begin_roles()
         yield running
 
 
-@pytest.fixture(scope="session", autouse=True)
-def starting_roles(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Future[Roles] | None]:
-    """Starts the roles, where a test needs them, while the tests before it run: they take
-    their time, and most of it is waiting.
-    """
+@pytest.fixture(scope="session")
+def begin_roles(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[], Future[Roles]]]:
+    """Starts the roles in the background, once: they take their time, most of it waiting."""
     python = ROOT / ".venvs/gateway/bin/python"
-    needed = any("roles" in getattr(item, "fixturenames", ()) for item in request.session.items)
-    if not needed or not python.exists():
-        yield None
-        return
     with contextlib.ExitStack() as running, ThreadPoolExecutor(1) as thread:
-        roles = running_roles(python, tmp_path_factory.mktemp("roles"))
-        yield thread.submit(running.enter_context, roles)
+
+        @functools.cache
+        def begin() -> Future[Roles]:
+            roles = running_roles(python, tmp_path_factory.mktemp("roles"))
+            return thread.submit(running.enter_context, roles)
+
+        yield begin
 
 
 @pytest.fixture
-def roles(starting_roles: Future[Roles] | None) -> Roles:
+def roles(begin_roles: Callable[[], Future[Roles]]) -> Roles:
     """Head, actor and gateway in processes of their own."""
     require(".venvs/gateway/bin/python")
-    assert starting_roles is not None
-    return starting_roles.result()
+    return begin_roles().result()
 
 
 @pytest.fixture
