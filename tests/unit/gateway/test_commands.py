@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
 import pytest
 import typer.main
 from structlog.testing import capture_logs
@@ -149,31 +151,48 @@ def test_pauses_grow_from_half_a_second_to_ten() -> None:
     assert pauses[-1] == MOST_RETRY_S == 10.0
 
 
-async def test_a_scheduler_that_is_away_is_named_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    misses: asyncio.Queue[int] = asyncio.Queue()
+class NoScheduler:
+    """Stubs of a scheduler that does not answer; the tenth question ends the asking."""
 
-    def at_once(count: int) -> float:
-        misses.put_nowait(count)
-        return 0.01  # not 0: two loops that never wait would starve gRPC
+    def __init__(self) -> None:
+        self.asked = 0
+        self.enough = asyncio.Event()
 
-    monkeypatch.setattr(placement, "retry_pause", at_once)
-    address = f"unix:{tmp_path}/nobody"
-    client = PlacementClient(address, "g1")
+    async def DescribePool(self, *_: object, **__: object) -> object:  # noqa: N802
+        self.asked += 1
+        if self.asked == 10:
+            self.enough.set()
+        raise self._away()
+
+    def Presence(self, *_: object, **__: object) -> AsyncIterator[object]:  # noqa: N802
+        raise self._away()
+
+    def _away(self) -> grpc.aio.AioRpcError:
+        return grpc.aio.AioRpcError(
+            grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata()
+        )
+
+
+async def test_a_scheduler_that_is_away_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "retry_pause", lambda _: 0.001)
+    client = PlacementClient("unix:/nowhere", "g1")
+    scheduler = NoScheduler()
+    monkeypatch.setattr(client, "_stub", scheduler)
     with capture_logs() as logged:
         tasks = [
             asyncio.create_task(client.run_poll()),
             asyncio.create_task(client.run_presence(dict, lambda *_: None)),
         ]
-        while await misses.get() < 4:
-            pass
+        async with asyncio.timeout(20):
+            await scheduler.enough.wait()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await client.close()
     told = [line for line in logged if line["log_level"] != "debug"]
-    assert [(line["event"], line["address"]) for line in told] == [("scheduler.away", address)]
+    assert [(line["event"], line["address"]) for line in told] == [
+        ("scheduler.away", "unix:/nowhere")
+    ]
 
 
 def test_the_guide_lists_the_settings_as_they_are() -> None:
