@@ -387,3 +387,22 @@ async def test_the_journal_a_gateway_is_sent_stays_small(bench: Bench) -> None:
     opened = late.told[0].opened
     assert opened.ByteSize() < JOURNAL_BYTES * 1.1
     assert opened.journal[-1].HasField("state")
+
+
+async def test_a_packet_carries_the_time_of_the_source_frame_it_answers(bench: Bench) -> None:
+    gateway = Gateway(bench, plays=False)
+    bench.session.open(gateway)
+    bench.session.demand(
+        "g1",
+        stream_pb2.OutputDemand(output=stream_pb2.Output(codec=media_pb2.CODEC_VP8), wanted=True),
+    )
+    bench.stage_clip(gateway)
+    await gateway.until(gateway.has("video_accepted"))
+    bench.start(gateway)
+    await gateway.until(lambda: any(each.HasField("chunk") for each in gateway.told))
+    bench.session.playout("g1", stream_pb2.Playout(run=1, next_frame=0, buffered=33))
+    await gateway.until(lambda: len(gateway.packets) >= 9)
+    # The bench's clip says that frame n is presented at n microseconds.
+    assert [(each.frame, each.source_us) for each in gateway.packets[:9]] == [
+        (number, number) for number in range(9)
+    ]
