@@ -37,6 +37,10 @@ class EncodedFrame:
     """Index of the frame in its run."""
     source_us: int
     """Capture time on the publisher's clock, or presentation time in the clip."""
+    held: bool = False
+    """Made of a picture that was shown before."""
+    rung: int = 0
+    """Rung of the output: 0 is main, 1 is low."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,11 @@ class Viewer(Protocol):
 
     def frame(self, frame: EncodedFrame) -> None:
         """A frame, at the moment it is due."""
+
+    def stats(self, stats: media_pb2.ViewerStats) -> None:
+        """What the session knows of the chunk whose first frame was just given; the viewer
+        completes what only it knows (its network, its drops). Not kept by the caller.
+        """
 
 
 class Subscription(Protocol):

@@ -26,6 +26,13 @@ class MediaViewer:
         if self._outbox.put_frame(frame) and self.subscription is not None:
             self.subscription.request_keyframe()
 
+    def stats(self, stats: media_pb2.ViewerStats) -> None:
+        """Queues what is known of the chunk right after its first frame.
+
+        The network is gRPC's affair: of it nothing is known here.
+        """
+        self._outbox.put_stats(stats)
+
 
 class MediaCall:
     """One Media call on its connection."""

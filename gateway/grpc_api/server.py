@@ -75,7 +75,8 @@ class GrpcIngress:
             raise ConfigurationError(f"gRPC cannot listen on {wanted}") from error
         await server.start()
         self._server = server
-        self._address = f"{wanted.rpartition(':')[0]}:{port}"
+        unix = wanted.startswith("unix:")
+        self._address = wanted if unix else f"{wanted.rpartition(':')[0]}:{port}"
         for service in ("", *_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         _LOG.info("grpc listens", address=self._address)

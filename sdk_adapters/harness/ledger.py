@@ -50,6 +50,8 @@ class Report:
     """Frames that never came."""
     repeated: int
     """Frames that came again."""
+    held: int
+    """Pictures that were sent again on purpose while the picture held; in no other number."""
     out_of_order: int
     """Frames that came after a later one."""
     unreadable: int
@@ -176,6 +178,8 @@ class FrameLedger:
         """Pictures without a readable marker; the owner counts."""
         self.foreign = 0
         """Pictures of another session; the owner counts."""
+        self.held = 0
+        """Pictures that were sent again on purpose; the owner counts."""
         self.mismatched = 0
         """Pictures that are not what the stream announced; the owner counts."""
 
@@ -228,6 +232,7 @@ class FrameLedger:
             received=sum(run.received for run in runs),
             missing=sum(run.missing for run in runs),
             repeated=sum(run.repeated for run in runs),
+            held=self.held,
             out_of_order=sum(run.out_of_order for run in runs),
             unreadable=self.unreadable,
             foreign=self.foreign,

@@ -1,8 +1,9 @@
 """A viewer that measures: `python -m sdk_adapters.harness.viewer --help`.
 
 It watches main_video of a session over gRPC or WebRTC and reports missing, repeated and
-late frames. It watches a session that exists (`--session`), or creates one and plays a
-clip through it (`--model`, `--clip`, `--prompt`).
+late frames, and how long pictures take: glass to glass and prompt to pixels. It watches
+a session that exists (`--session`), or creates one and plays a clip through it
+(`--model`, `--clip`, `--prompt`).
 """
 
 from __future__ import annotations
@@ -11,17 +12,28 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from sana_gateway import Client, GatewayError, Session, State
+from sdk_adapters.harness.delays import DelayReport, Delays
 from sdk_adapters.harness.ledger import FrameLedger, Report
 from sdk_adapters.harness.sources import MarkerReader, watch_grpc, watch_webrtc
 
 TAIL_S = 1.0
 """Seconds for the last frames of a run to arrive after its end was told."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewReport(Report):
+    """What was seen, and how long it took."""
+
+    delays: DelayReport
+    """The delays, and the service's shares of them."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -44,6 +56,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--decode", action="store_true", help="over gRPC: decode, and go by the markers")
     add("--modulo", type=int, help="for canned pictures: where their numbers start again")
     add("--seconds", type=float, default=10.0, help="watch for at most so long")
+    add(
+        "--shared-clock",
+        action="store_true",
+        help="the camera's times are of this machine's monotonic clock: tells glass to glass",
+    )
     add("--late-ms", type=float, default=100.0, help="from here on a frame is late")
     add("--json", type=Path, help="write the report there too")
     options = parser.parse_args(arguments)
@@ -52,7 +69,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-async def view(options: argparse.Namespace) -> Report:
+async def view(options: argparse.Namespace) -> ViewReport:
     """Watches as the command line says, and returns what was seen.
 
     Raises:
@@ -60,23 +77,24 @@ async def view(options: argparse.Namespace) -> Report:
     """
     decodes = options.decode or options.transport == "webrtc"
     ledger = FrameLedger(late_s=options.late_ms / 1e3, modulo=options.modulo if decodes else None)
+    delays = Delays(shared_clock=options.shared_clock)
     async with (
         Client(options.address, token=options.token) as client,
         await _session(client, options) as session,
     ):
         reader = MarkerReader(ledger, session.session_id, options.modulo) if decodes else None
-        async with _watching(session, options, ledger, reader) as watching:
+        async with _watching(session, options, ledger, delays, reader) as watching:
             done = asyncio.Event()
             session.on("generation_complete", lambda _: done.set())
             with suppress(TimeoutError):
                 async with asyncio.timeout(options.seconds):
                     if options.model:
-                        await _play(session, options)
+                        await _play(session, options, delays)
                     await _first(watching, asyncio.create_task(done.wait()))
             if done.is_set():
                 await asyncio.wait((watching,), timeout=TAIL_S)
                 _expect(ledger, session)
-    return ledger.report()
+    return ViewReport(**_fields(ledger.report()), delays=delays.report())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,10 +118,11 @@ async def _session(client: Client, options: argparse.Namespace) -> Session:
     return await client.create_session(options.model)
 
 
-async def _play(session: Session, options: argparse.Namespace) -> None:
+async def _play(session: Session, options: argparse.Namespace, delays: Delays) -> None:
     await session.set_mode("file")
     await session.set_video(await session.upload(options.clip))
     await session.set_prompt(options.prompt)
+    delays.command(time.monotonic())
     await session.start()
 
 
@@ -112,6 +131,7 @@ async def _watching(
     session: Session,
     options: argparse.Namespace,
     ledger: FrameLedger,
+    delays: Delays,
     reader: MarkerReader | None,
 ) -> AsyncIterator[asyncio.Task[None]]:
     paused = False
@@ -124,9 +144,9 @@ async def _watching(
 
     forget = session.on("state", state)
     if options.transport == "webrtc" and reader is not None:
-        watch = watch_webrtc(session, options.codec, reader)
+        watch = watch_webrtc(session, options.codec, reader, delays=delays)
     else:
-        watch = watch_grpc(session, ledger, options.codec, reader)
+        watch = watch_grpc(session, ledger, options.codec, reader, delays=delays)
     task = asyncio.create_task(watch)
     try:
         yield task
@@ -152,6 +172,10 @@ def _expect(ledger: FrameLedger, session: Session) -> None:
     runs = ledger.report().runs
     if runs and session.state is not None:
         ledger.expect(runs[-1].run, session.state.num_source_frames)
+
+
+def _fields(report: Report) -> dict[str, Any]:
+    return {field.name: getattr(report, field.name) for field in fields(report)}
 
 
 if __name__ == "__main__":

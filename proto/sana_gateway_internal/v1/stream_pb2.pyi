@@ -547,6 +547,7 @@ class ChunkReady(_message.Message):
     FRAME_RATE_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     ANSWERS_COMMAND_FIELD_NUMBER: _builtins.int
+    COMMAND_AGE_US_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     run: _builtins.int
@@ -563,6 +564,10 @@ class ChunkReady(_message.Message):
     """W3C trace context of the chunk."""
     answers_command: _builtins.bool
     """Whether a command took effect in this chunk: its first packet ends a trace."""
+    command_age_us: _builtins.int
+    """With answers_command: microseconds since the actor got the newest command that
+    took effect in this chunk.
+    """
     def __init__(
         self,
         *,
@@ -574,10 +579,11 @@ class ChunkReady(_message.Message):
         frame_rate: _builtins.float = ...,
         traceparent: _builtins.str = ...,
         answers_command: _builtins.bool = ...,
+        command_age_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers_command", b"answers_command", "chunk", b"chunk", "first_frame", b"first_frame", "frame_rate", b"frame_rate", "frames", b"frames", "run", b"run", "session_id", b"session_id", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers_command", b"answers_command", "chunk", b"chunk", "command_age_us", b"command_age_us", "first_frame", b"first_frame", "frame_rate", b"frame_rate", "frames", b"frames", "run", b"run", "session_id", b"session_id", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,7 +32,7 @@ from sana_gateway.observed import Messages
 from sana_gateway.retry import RetryPolicy
 from sana_gateway.session import Session
 from sana_gateway.v1.command_pb2 import Command, FileRef, Mode
-from sana_gateway.v1.media_pb2 import CameraFrame, Codec, VideoFrame
+from sana_gateway.v1.media_pb2 import CameraFrame, Codec, VideoFrame, ViewerStats
 from sana_gateway.v1.message_pb2 import Message, Phase, RejectReason, State
 
 __all__ = [
@@ -67,5 +67,6 @@ __all__ = [
     "UnknownSessionError",
     "UnknownUploadError",
     "VideoFrame",
+    "ViewerStats",
     "Watch",
 ]

@@ -29,6 +29,8 @@ class Watch:
 
     Ends when the session does. A reader that falls behind loses frames up to the next
     keyframe, never single ones. Leave it with `aclose`, or use `async with`.
+
+    After the first frame of every chunk `stats` changes, while the next frame is waited for.
     """
 
     def __init__(
@@ -37,7 +39,11 @@ class Watch:
         metadata: Metadata,
         session_id: str,
         codec: CodecName | None,
+        on_stats: Callable[[media_pb2.ViewerStats], None] | None = None,
     ) -> None:
+        self.stats: media_pb2.ViewerStats | None = None
+        """What the picture has been through, as of the newest chunk; None until one began."""
+        self._on_stats = on_stats
         self.codec: media_pb2.Codec.ValueType = CODECS[codec]
         """Codec of the frames; once the first has come, what the service chose."""
         self._start = media_pb2.MediaStart(
@@ -98,6 +104,10 @@ class Watch:
                     return frame
                 case "started":
                     self.codec = response.started.watch_codec
+                case "stats":
+                    self.stats = response.stats
+                    if self._on_stats is not None:
+                        self._on_stats(response.stats)
 
     async def _open(self) -> None:
         if not self._started:

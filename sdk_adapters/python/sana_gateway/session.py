@@ -219,13 +219,22 @@ class Session:
         finally:
             await asyncio.to_thread(file.close)
 
-    def watch(self, codec: CodecName | None = None) -> Watch:
+    def watch(
+        self,
+        codec: CodecName | None = None,
+        *,
+        on_stats: Callable[[media_pb2.ViewerStats], None] | None = None,
+    ) -> Watch:
         """Watches main_video over gRPC: encoded frames, each when it is due.
 
         Args:
             codec: `h264` or `vp8`; None lets the service choose.
+            on_stats: Called after the first frame of every chunk with what the picture has
+                been through: the service's shares of glass to glass and prompt to pixels.
+                Must return at once.
         """
-        return Watch(self._client.stub, self._client.metadata(), self.session_id, codec)
+        client = self._client
+        return Watch(client.stub, client.metadata(), self.session_id, codec, on_stats)
 
     async def publish(
         self,

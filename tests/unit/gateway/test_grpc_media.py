@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -63,7 +64,7 @@ def encoded(number: int, *, keyframe: bool = False, size: int = 3) -> EncodedFra
         run=2,
         chunk=1,
         frame=number,
-        source_us=0,
+        source_us=5 + number,
     )
 
 
@@ -96,7 +97,7 @@ async def test_a_viewer_gets_its_codec_or_the_first_that_is_made(
 async def test_frames_arrive_as_they_were_handed_out(hub: FakeHub, stub: Stub) -> None:
     stream = await opened(stub, watch=True, watch_codec=VP8)
     subscription = await watched(hub)
-    subscription.viewer.frame(encoded(7, keyframe=True))
+    subscription.viewer.frame(replace(encoded(7, keyframe=True), held=True, rung=1))
     assert (await stream.read()).HasField("started")
     assert (await stream.read()).video == media_pb2.VideoFrame(
         data=b"xxx",
@@ -106,8 +107,25 @@ async def test_frames_arrive_as_they_were_handed_out(hub: FakeHub, stub: Stub) -
         chunk=1,
         frame=7,
         codec=VP8,
+        source_us=12,
+        held=True,
+        rung=1,
     )
     stream.cancel()
+
+
+async def test_the_stats_of_a_chunk_follow_its_first_frame(hub: FakeHub, stub: Stub) -> None:
+    stream = await opened(stub, watch=True, watch_codec=VP8)
+    subscription = await watched(hub)
+    stats = media_pb2.ViewerStats(run=2, chunk=1, source_to_emit_us=900_000, buffered=23)
+    subscription.viewer.frame(encoded(0, keyframe=True))
+    subscription.viewer.stats(stats)
+    subscription.viewer.frame(encoded(1))
+    hub.session.end("over")
+    responses = await drained(stream)
+    kinds = [each.WhichOneof("response") for each in responses]
+    assert kinds == ["started", "video", "stats", "video"]
+    assert responses[2].stats == stats
 
 
 async def test_a_viewer_may_ask_for_a_keyframe(hub: FakeHub, stub: Stub) -> None:

@@ -87,6 +87,25 @@ async def test_the_service_chooses_a_codec_and_says_which(
     await hub.until(lambda: subscription.closed)
 
 
+async def test_the_stats_of_every_chunk_are_told(hub: FakeHub, session: sg.Session) -> None:
+    told: list[sg.ViewerStats] = []
+    watch = session.watch("vp8", on_stats=told.append)
+
+    async def read() -> list[int]:
+        return [frame.frame async for frame in watch]
+
+    watching = asyncio.create_task(read())
+    subscription = await watched(hub)
+    assert watch.stats is None
+    for number in range(3):
+        subscription.viewer.frame(encoded(number))
+        subscription.viewer.stats(sg.ViewerStats(chunk=number, command_to_emit_us=9))
+    hub.session.end("over")
+    assert await watching == [0, 1, 2]
+    assert told
+    assert told[-1] == watch.stats == sg.ViewerStats(chunk=2, command_to_emit_us=9)
+
+
 async def test_breaking_off_ends_the_call(hub: FakeHub, session: sg.Session) -> None:
     before = asyncio.all_tasks()
     watch = session.watch("vp8")

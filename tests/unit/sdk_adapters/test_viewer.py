@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from fractions import Fraction
@@ -20,6 +21,7 @@ from sana_gateway import GatewayError
 from sana_gateway.v1 import media_pb2, message_pb2
 from sdk_adapters.harness import viewer
 from sdk_adapters.harness.ledger import FrameLedger, Report
+from sdk_adapters.harness.sources import MarkerReader
 from tests.fakes.grpc_gateway import grpc_gateway
 from tests.fakes.hub import FakeHub, FakeSubscription, fake_services
 
@@ -61,17 +63,30 @@ def encoded(number: int, data: bytes = b"x", *, keyframe: bool = True) -> Encode
     )
 
 
-def pictures(numbers: list[int], run: int, tag: int) -> list[bytes]:
-    """Encodes marked pictures as VP8, one packet each."""
-    codec: Any = av.CodecContext.create("libvpx", "w")
-    codec.width, codec.height, codec.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-    codec.time_base, codec.bit_rate = Fraction(1, 24), 2_000_000
-    codec.options = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"}
+ENCODERS = {
+    "vp8": ("libvpx", {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"}),
+    "h264": ("libx264", {"preset": "ultrafast", "tune": "zerolatency"}),
+}
+
+
+def pictures(
+    numbers: list[int],
+    run: int,
+    tag: int,
+    codec_name: str = "vp8",
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+) -> list[bytes]:
+    """Encodes marked pictures, one packet each; the first is a keyframe."""
+    name, options = ENCODERS[codec_name]
+    width, height = size
+    codec: Any = av.CodecContext.create(name, "w")
+    codec.width, codec.height, codec.pix_fmt = width, height, "yuv420p"
+    codec.time_base, codec.bit_rate, codec.options = Fraction(1, 24), 2_000_000, options
     packets = []
     for index, number in enumerate(numbers):
-        plane = np.full((HEIGHT * 3 // 2, WIDTH), 128, np.uint8)
+        plane = np.full((height * 3 // 2, width), 128, np.uint8)
         if number >= 0:
-            write_marker(plane[:HEIGHT], number, run, tag)
+            write_marker(plane[:height], number, run, tag)
         frame = av.VideoFrame.from_ndarray(plane, format="yuv420p")
         frame.pts = index
         packets += [bytes(packet) for packet in codec.encode(frame)]
@@ -110,6 +125,86 @@ async def test_decoding_goes_by_the_markers(hub: FakeHub, address: str) -> None:
     )
     assert (report.received, report.missing, report.mismatched) == (4, 2, 1)
     assert (report.unreadable, report.foreign) == (2, 0)
+
+
+@pytest.mark.parametrize("codec", ["h264", "vp8"])
+async def test_a_stream_that_changes_its_rung_is_decoded_through_every_change(
+    hub: FakeHub, address: str, codec: str
+) -> None:
+    session = await hub.create(fake_services(hub).auth.authenticate(None), "painter")
+    tag = session_tag(session.session_id)
+    frames = []
+    # main, low, main: each rung begins at a keyframe, as the service sees to.
+    for rung, first in ((0, 0), (1, 4), (0, 8)):
+        size = (640, 352) if rung == 0 else (320, 176)
+        packets = pictures(list(range(first, first + 4)), 3, tag, codec, size)
+        frames += [
+            replace(
+                encoded(first + index, data, keyframe=index == 0),
+                codec=media_pb2.Codec.Value(f"CODEC_{codec.upper()}"),
+                rung=rung,
+            )
+            for index, data in enumerate(packets)
+        ]
+    report = await report_of(
+        hub,
+        *("--address", address, "--session", session.session_id, "--decode", "--codec", codec),
+        frames=frames,
+    )
+    assert (report.received, report.missing, report.repeated) == (12, 0, 0)
+    assert (report.unreadable, report.foreign, report.mismatched) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("decode", [False, True])
+async def test_a_picture_that_is_held_is_no_repeat(
+    hub: FakeHub, address: str, *, decode: bool
+) -> None:
+    session = await hub.create(fake_services(hub).auth.authenticate(None), "painter")
+    packets = pictures([0, 1, 2], run=3, tag=session_tag(session.session_id))
+    (again,) = pictures([2], run=3, tag=session_tag(session.session_id))
+    frames = [encoded(index, data, keyframe=index == 0) for index, data in enumerate(packets)]
+    frames.append(replace(encoded(2, again), held=True))
+    words = ("--address", address, "--session", session.session_id, "--codec", "vp8")
+    report = await report_of(hub, *words, *(("--decode",) if decode else ()), frames=frames)
+    assert (report.received, report.missing, report.held) == (3, 0, 1)
+    assert (report.repeated, report.out_of_order, report.unreadable) == (0, 0, 0)
+
+
+def test_where_the_stream_does_not_say_so_a_picture_that_comes_again_late_is_held() -> None:
+    ledger = FrameLedger()
+    reader = MarkerReader(ledger, "s", None)
+
+    def show(number: int, arrival_s: float) -> None:
+        plane = np.full((HEIGHT, WIDTH), 128, np.uint8)
+        write_marker(plane, number, 1, session_tag("s"))
+        reader.picture(plane, arrival_s)
+
+    for number, arrival_s in ((0, 0.0), (1, 0.04), (1, 0.3), (1, 0.34), (2, 0.4), (2, 0.44)):
+        show(number, arrival_s)
+    show(1, 0.9)
+    report = ledger.report()
+    assert (report.received, report.held, report.repeated) == (3, 2, 2)
+
+
+async def test_the_delays_of_the_picture_are_reported(hub: FakeHub, address: str) -> None:
+    session = await hub.create(fake_services(hub).auth.authenticate(None), "painter")
+    captured_us = round(time.monotonic() * 1e6)
+    words = ("--address", address, "--session", session.session_id, "--shared-clock")
+    viewing = asyncio.create_task(viewer.view(viewer.parse(words)))
+    subscription = await watched(hub)
+    subscription.viewer.frame(replace(encoded(0), source_us=captured_us))
+    subscription.viewer.stats(
+        media_pb2.ViewerStats(
+            run=3, source_to_emit_us=40_000, command_to_emit_us=50_000, late_us=1_000, underruns=2
+        )
+    )
+    subscription.connection.session.end("over")
+    delays = (await viewing).delays
+    assert 0 < delays.glass_to_glass_ms["max"] < 60_000
+    assert delays.source_to_emit_ms["max"] == 40.0
+    assert delays.command_to_emit_ms["max"] == 50.0
+    assert delays.late_ms["max"] == 1.0
+    assert (delays.chunks, delays.underruns, delays.frames_dropped) == (1, 2, 0)
 
 
 async def test_pictures_of_another_session_are_foreign(hub: FakeHub, address: str) -> None:

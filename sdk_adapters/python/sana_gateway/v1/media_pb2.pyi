@@ -122,6 +122,9 @@ class VideoFrame(_message.Message):
     CHUNK_FIELD_NUMBER: _builtins.int
     FRAME_FIELD_NUMBER: _builtins.int
     CODEC_FIELD_NUMBER: _builtins.int
+    SOURCE_US_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    RUNG_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     """Encoded frame."""
     keyframe: _builtins.bool
@@ -136,6 +139,17 @@ class VideoFrame(_message.Message):
     """Index of the frame in its run."""
     codec: Global___Codec.ValueType
     """Codec of data."""
+    source_us: _builtins.int
+    """Capture time of the source frame in microseconds on the publisher's own clock
+    (CameraFrame.timestamp_us, or the camera's RTP clock), or presentation time in
+    the clip.
+    """
+    held: _builtins.bool
+    """Made of a picture that was shown before, for a viewer who joined or lost the
+    picture while it holds; (run, chunk, frame) name that picture.
+    """
+    rung: _builtins.int
+    """Rung of the output: 0 is main, 1 is low."""
     def __init__(
         self,
         *,
@@ -146,14 +160,106 @@ class VideoFrame(_message.Message):
         chunk: _builtins.int = ...,
         frame: _builtins.int = ...,
         codec: Global___Codec.ValueType = ...,
+        source_us: _builtins.int = ...,
+        held: _builtins.bool = ...,
+        rung: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "codec", b"codec", "data", b"data", "frame", b"frame", "keyframe", b"keyframe", "run", b"run", "timestamp_us", b"timestamp_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "codec", b"codec", "data", b"data", "frame", b"frame", "held", b"held", "keyframe", b"keyframe", "run", b"run", "rung", b"rung", "source_us", b"source_us", "timestamp_us", b"timestamp_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VideoFrame: _TypeAlias = VideoFrame  # noqa: Y015
+
+@_typing.final
+class ViewerStats(_message.Message):
+    """What a viewer's picture has been through, sent with the first frame of every chunk.
+    Durations are measured by the gateway alone: nothing is compared across clocks. A
+    client adds its own share: half the round trip, its jitter buffer, decoding.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_US_FIELD_NUMBER: _builtins.int
+    SOURCE_US_FIELD_NUMBER: _builtins.int
+    SOURCE_TO_EMIT_US_FIELD_NUMBER: _builtins.int
+    COMMAND_TO_EMIT_US_FIELD_NUMBER: _builtins.int
+    LATE_US_FIELD_NUMBER: _builtins.int
+    BUFFERED_FIELD_NUMBER: _builtins.int
+    UNDERRUNS_FIELD_NUMBER: _builtins.int
+    RUNG_FIELD_NUMBER: _builtins.int
+    BITRATE_FIELD_NUMBER: _builtins.int
+    ESTIMATED_BITRATE_FIELD_NUMBER: _builtins.int
+    ROUND_TRIP_US_FIELD_NUMBER: _builtins.int
+    FRACTION_LOST_FIELD_NUMBER: _builtins.int
+    FRAMES_DROPPED_FIELD_NUMBER: _builtins.int
+    run: _builtins.int
+    """The chunk."""
+    chunk: _builtins.int
+    """Index of the chunk in its run."""
+    frame: _builtins.int
+    """Index of its first frame in the run; the same frame's durations follow."""
+    timestamp_us: _builtins.int
+    """Its position on the session's play-out clock in microseconds."""
+    source_us: _builtins.int
+    """Its VideoFrame.source_us."""
+    source_to_emit_us: _builtins.int
+    """From the arrival of its camera frame at the gateway to its hand-out: the server's
+    share of glass to glass. 0: no camera at this gateway.
+    """
+    command_to_emit_us: _builtins.int
+    """From the arrival of the newest command that took effect in this chunk to its
+    hand-out: the server's share of prompt to pixels. 0: no command took effect here.
+    """
+    late_us: _builtins.int
+    """How late it was handed out."""
+    buffered: _builtins.int
+    """Frames announced and not yet handed out."""
+    underruns: _builtins.int
+    """Times the play-out clock had to wait for a chunk in this run."""
+    rung: _builtins.int
+    """Rung that the viewer is given: 0 is main, 1 is low."""
+    bitrate: _builtins.int
+    """Target of that rung in bits per second."""
+    estimated_bitrate: _builtins.int
+    """What the viewer's network is estimated to carry, in bits per second; 0: unknown."""
+    round_trip_us: _builtins.int
+    """Round trip to the viewer in microseconds; 0: unknown."""
+    fraction_lost: _builtins.float
+    """Share of packets lost of late, 0 to 1."""
+    frames_dropped: _builtins.int
+    """Frames not sent to this viewer because it fell behind."""
+    def __init__(
+        self,
+        *,
+        run: _builtins.int = ...,
+        chunk: _builtins.int = ...,
+        frame: _builtins.int = ...,
+        timestamp_us: _builtins.int = ...,
+        source_us: _builtins.int = ...,
+        source_to_emit_us: _builtins.int = ...,
+        command_to_emit_us: _builtins.int = ...,
+        late_us: _builtins.int = ...,
+        buffered: _builtins.int = ...,
+        underruns: _builtins.int = ...,
+        rung: _builtins.int = ...,
+        bitrate: _builtins.int = ...,
+        estimated_bitrate: _builtins.int = ...,
+        round_trip_us: _builtins.int = ...,
+        fraction_lost: _builtins.float = ...,
+        frames_dropped: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bitrate", b"bitrate", "buffered", b"buffered", "chunk", b"chunk", "command_to_emit_us", b"command_to_emit_us", "estimated_bitrate", b"estimated_bitrate", "fraction_lost", b"fraction_lost", "frame", b"frame", "frames_dropped", b"frames_dropped", "late_us", b"late_us", "round_trip_us", b"round_trip_us", "run", b"run", "rung", b"rung", "source_to_emit_us", b"source_to_emit_us", "source_us", b"source_us", "timestamp_us", b"timestamp_us", "underruns", b"underruns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ViewerStats: _TypeAlias = ViewerStats  # noqa: Y015
 
 @_typing.final
 class KeyframeRequest(_message.Message):
@@ -219,6 +325,7 @@ class MediaResponse(_message.Message):
     VIDEO_FIELD_NUMBER: _builtins.int
     KEYFRAME_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def video(self) -> Global___VideoFrame:
         """A frame of main_video."""
@@ -231,18 +338,23 @@ class MediaResponse(_message.Message):
     def started(self) -> Global___MediaStarted:
         """First: the call is set up."""
 
+    @_builtins.property
+    def stats(self) -> Global___ViewerStats:
+        """With the first frame of every chunk."""
+
     def __init__(
         self,
         *,
         video: Global___VideoFrame | None = ...,
         keyframe: Global___KeyframeRequest | None = ...,
         started: Global___MediaStarted | None = ...,
+        stats: Global___ViewerStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["keyframe", b"keyframe", "response", b"response", "started", b"started", "video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["keyframe", b"keyframe", "response", b"response", "started", b"started", "stats", b"stats", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keyframe", b"keyframe", "response", b"response", "started", b"started", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keyframe", b"keyframe", "response", b"response", "started", b"started", "stats", b"stats", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["video", "keyframe", "started"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["video", "keyframe", "started", "stats"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 
