@@ -2,7 +2,7 @@
 
 A frame is released by its marker bit, not by the next frame's first packet: at 24 frames
 a second that is 41 ms sooner. Missing packets are waited for (they are asked for again
-by NACK) for `PATIENCE_S`; then the frame is given up, and everything after it up to the
+by NACK) for `patience_s`; then the frame is given up, and everything after it up to the
 next keyframe, because a decoder would only show damage.
 
 Keyframes are found in the payload: RFC 7741 section 4.3 (VP8), ITU-T H.264 table 7-1.
@@ -10,15 +10,18 @@ Keyframes are found in the payload: RFC 7741 section 4.3 (VP8), ITU-T H.264 tabl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from sana_gateway.v1 import media_pb2
 
 CAPACITY: Final = 512
 """Packets that may wait behind a missing one: more than a keyframe without rate control."""
 PATIENCE_S: Final = 0.25
-"""How long a missing packet is waited for: a few round trips."""
+"""How long a missing packet is waited for while the round trip is unknown."""
+JUMP_S: Final = 5.0
+"""A publisher's clock that moves so much more than ours has been set anew."""
 MAX_FRAME_BYTES: Final = 1 << 20
 """A larger frame is given up; internal messages are limited to as much."""
 CLOCK_RATE: Final = 90_000
@@ -28,8 +31,7 @@ _START_CODE: Final = b"\x00\x00\x01"
 _SPS, _PPS, _IDR = 7, 8, 5
 
 
-@dataclass(frozen=True, slots=True)
-class RtpPayload:
+class RtpPayload(NamedTuple):
     """What one RTP packet carries, without the payload format's own header."""
 
     ssrc: int
@@ -79,8 +81,8 @@ def is_keyframe(codec: media_pb2.Codec.ValueType, data: bytes) -> bool:
 class MediaClock:
     """RTP timestamps as microseconds that never fall.
 
-    Where the publisher's own clock jumps (a new stream, a timestamp that falls) the time
-    of arrival bridges the gap.
+    Where the publisher's own clock jumps (a new stream, a timestamp that falls or runs
+    ahead by more than `JUMP_S`) the time of arrival bridges the gap.
     """
 
     def __init__(self) -> None:
@@ -103,8 +105,9 @@ class MediaClock:
             now: Arrival in seconds.
         """
         step = 0 if self._last is None else (timestamp - self._last) & 0xFFFFFFFF
-        if self._last is None or step >= 1 << 31:
-            elapsed_s = 0.0 if self._last_now is None else max(0.0, now - self._last_now)
+        elapsed_s = 0.0 if self._last_now is None else max(0.0, now - self._last_now)
+        # A timestamp that falls looks like one that is more than six hours ahead.
+        if self._last is None or step > (elapsed_s + JUMP_S) * CLOCK_RATE:
             self._base_us = self._last_us + round(elapsed_s * 1e6)
             self._ticks = 0
         else:
@@ -117,10 +120,13 @@ class MediaClock:
 class FrameAssembler:
     """Packets in, in any order; frames out, in theirs. Begins with a keyframe.
 
-    Holds at most `CAPACITY` packets and one frame.
+    Holds at most `CAPACITY` packets and one frame. A packet costs the same however many
+    wait.
     """
 
     def __init__(self) -> None:
+        self.patience_s = PATIENCE_S
+        """How long a missing packet is waited for."""
         self.keyframe_wanted = False
         """Whether frames are discarded until a keyframe comes."""
         self.discarded = 0
@@ -129,6 +135,7 @@ class FrameAssembler:
         self._ssrc: int | None = None
         self._next = 0
         self._codec: media_pb2.Codec.ValueType | None = None
+        # In the order of arrival: the first has waited longest.
         self._waiting: dict[int, tuple[RtpPayload, float]] = {}
         self._parts: list[bytes] = []
         self._size = 0
@@ -136,7 +143,7 @@ class FrameAssembler:
         self._broken = True
         self._begun = False
 
-    def add(self, packet: RtpPayload, now: float) -> list[AssembledFrame]:
+    def add(self, packet: RtpPayload, now: float) -> Sequence[AssembledFrame]:
         """Takes a packet and returns the frames that it completes.
 
         Args:
@@ -146,14 +153,17 @@ class FrameAssembler:
         if packet.ssrc != self._ssrc:
             self._begin_stream(packet)
         ahead = (packet.sequence - self._next) & 0xFFFF
+        if not ahead and not self._waiting:
+            return self._take(packet, now)
         if 0x10000 - ahead <= CAPACITY:
-            return []
+            return ()
         if ahead >= CAPACITY:
             self._lose()
             self._begin_at(packet)
         self._waiting.setdefault(packet.sequence, (packet, now))
         frames = self._consume(now)
-        while self._waiting and self._give_up(now):
+        while self._waiting and self._waited(now) >= self.patience_s:
+            self._skip_gap()
             frames += self._consume(now)
         return frames
 
@@ -180,33 +190,38 @@ class FrameAssembler:
         self._parts.clear()
         self._size = 0
 
-    def _give_up(self, now: float) -> bool:
-        """Skips the packets missing first, if they have been waited for long enough."""
-        first = min(self._waiting, key=lambda sequence: (sequence - self._next) & 0xFFFF)
-        if now - self._waiting[first][1] < PATIENCE_S:
-            return False
+    def _waited(self, now: float) -> float:
+        """How long packets have been waiting for those before them."""
+        return now - next(iter(self._waiting.values()))[1]
+
+    def _skip_gap(self) -> None:
         self._lose()
-        self._next = first
-        return True
+        while self._next not in self._waiting:
+            self._next = (self._next + 1) & 0xFFFF
 
     def _consume(self, now: float) -> list[AssembledFrame]:
         frames: list[AssembledFrame] = []
         while (waiting := self._waiting.pop(self._next, None)) is not None:
-            self._next = (self._next + 1) & 0xFFFF
-            packet = waiting[0]
-            if not packet.data:
-                continue
-            if packet.codec != self._codec:
-                self._change_codec(packet.codec)
-            if self._parts and packet.timestamp != self._timestamp:
-                self._release(frames, now)
-            self._timestamp = packet.timestamp
-            self._parts.append(packet.data)
-            self._size += len(packet.data)
-            if self._size > MAX_FRAME_BYTES:
-                self._lose()
-            elif packet.marker:
-                self._release(frames, now)
+            frames += self._take(waiting[0], now)
+        return frames
+
+    def _take(self, packet: RtpPayload, now: float) -> Sequence[AssembledFrame]:
+        """Takes the packet that is next in sequence."""
+        self._next = (packet.sequence + 1) & 0xFFFF
+        if not packet.data:
+            return ()
+        frames: list[AssembledFrame] = []
+        if packet.codec != self._codec:
+            self._change_codec(packet.codec)
+        if self._parts and packet.timestamp != self._timestamp:
+            self._release(frames, now)
+        self._timestamp = packet.timestamp
+        self._parts.append(packet.data)
+        self._size += len(packet.data)
+        if self._size > MAX_FRAME_BYTES:
+            self._lose()
+        elif packet.marker:
+            self._release(frames, now)
         return frames
 
     def _change_codec(self, codec: media_pb2.Codec.ValueType) -> None:

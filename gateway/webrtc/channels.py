@@ -6,11 +6,17 @@ from collections.abc import Callable
 from typing import Final
 
 from aiortc import InvalidStateError, RTCDataChannel
+from google.protobuf.json_format import MessageToJson
+
+from gateway.webrtc.statistics import PeerStatistics
+from sana_gateway.v1 import media_pb2
 
 MAX_CHANNELS: Final = 8
 """Channels that one peer may open; Reactor's clients open two."""
 MAX_EARLY_MESSAGES: Final = 64
 """Messages kept for a handler that is not there yet; one more closes the channel."""
+MAX_STATS_BUFFERED: Final = 16 * 1024
+"""Bytes that may wait in a channel of statistics; what comes on top is dropped."""
 
 
 class AiortcChannel:
@@ -73,3 +79,19 @@ class AiortcChannel:
         elif not self._closed:
             self._channel.close()
             self.lost()
+
+
+class StatsChannel:
+    """A channel that a client opened to be told of its picture; what it says is ignored."""
+
+    def __init__(self, channel: AiortcChannel, statistics: PeerStatistics) -> None:
+        self._channel = channel
+        self._statistics = statistics
+        channel.set_handler(lambda _: None)
+
+    def send(self, stats: media_pb2.ViewerStats) -> None:
+        """Sends statistics as JSON in protobuf's spelling, or drops them for a slow client."""
+        if self._channel.buffered_amount > MAX_STATS_BUFFERED:
+            self._statistics.stats_dropped += 1
+        else:
+            self._channel.send(MessageToJson(stats, indent=None))

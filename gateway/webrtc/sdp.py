@@ -3,7 +3,7 @@
 The negotiation itself is aiortc's. This module looks at an offer first, so that a bad
 one costs nothing, and hands on a text without the surprises that a peer connection
 trips over: candidates are taken out (they are added one by one, tolerantly), the BUNDLE
-group is in the order of the sections, and every section says its direction.
+group is led by a track, and every section says its direction.
 
 Sources: RFC 8866 (SDP), RFC 8839 (candidates), RFC 6184 section 8 (H.264 parameters),
 RFC 9143 (BUNDLE); `x-reactor-frame-metadata` is a session attribute of Reactor's clients.
@@ -103,7 +103,7 @@ def parse_offer(text: str) -> Offer:
         raise BadOfferError("the offer has two media sections with one mid")
     if not any(section.kind == "video" for section in sections):
         raise BadOfferError("the offer has no video section")
-    lines = _bundled(session, mids)
+    lines = _bundled(session, sections)
     for section, section_lines in zip(sections, media, strict=True):
         lines += _without_candidates(section_lines)
         if not any(line[2:] in _DIRECTIONS for line in section_lines if line.startswith("a=")):
@@ -211,13 +211,19 @@ def _is_our_h264(parameters: str) -> bool:
     )
 
 
-def _bundled(session: Sequence[str], mids: Sequence[str]) -> list[str]:
-    """Returns the session's lines with one BUNDLE group in the order of the sections."""
+def _bundled(session: Sequence[str], sections: Sequence[Section]) -> list[str]:
+    """Returns the session's lines with one BUNDLE group, led by the first track.
+
+    Its transport is the one that all the others are given, and that exists first.
+    """
+    mids = [section.mid for section in sections]
     groups = [set(line.split()[1:]) for line in session if line.startswith("a=group:BUNDLE")]
     if len(mids) > 1 and set(mids) not in groups:
         raise BadOfferError("the media sections of the offer are not bundled")
     rest = [line for line in session if not line.startswith("a=group:BUNDLE")]
-    return [*_without_candidates(rest), f"a=group:BUNDLE {' '.join(mids)}"]
+    ordered = sorted(sections, key=lambda section: section.kind == "application")
+    group = " ".join(section.mid for section in ordered)
+    return [*_without_candidates(rest), f"a=group:BUNDLE {group}"]
 
 
 def _without_candidates(lines: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.links import LinkDeadError
 from gateway.ports import EncodedFrame
-from sana_gateway.v1 import message_pb2
+from sana_gateway.v1 import media_pb2, message_pb2
 from sana_gateway_internal.v1 import placement_pb2, stream_pb2
 from scheduler.core.errors import UnknownSessionError
 from scheduler.core.ids import Principal
@@ -23,6 +23,7 @@ class Ear:
         self.heard: list[tuple[Any, ...]] = []
         self.messages: list[message_pb2.Message] = []
         self.frames: list[EncodedFrame] = []
+        self.told: list[media_pb2.ViewerStats] = []
         self.changes = Changes()
 
     @property
@@ -51,6 +52,9 @@ class Ear:
     def frame(self, frame: EncodedFrame) -> None:
         self.frames.append(frame)
         self.changes.happened()
+
+    def stats(self, stats: media_pb2.ViewerStats) -> None:
+        self.told.append(stats)
 
     def _hear(self, *what: Any) -> None:
         self.heard.append(what)

@@ -16,7 +16,7 @@ from typing import Any
 
 from gateway import ports
 from gateway.auth import NoAuth
-from gateway.ingress import ChannelHandler, IngressServices, IngressSettings
+from gateway.ingress import ChannelHandler, IceServer, IngressServices, IngressSettings
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2, pool_pb2, session_pb2
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core.errors import (
@@ -497,6 +497,11 @@ class FakePeers:
 
     def __init__(self) -> None:
         self.peers: list[FakePeer] = []
+        self.servers: list[IceServer] = []
+        """What clients are given."""
+
+    def ice_servers(self) -> Sequence[IceServer]:
+        return self.servers
 
     async def answer(
         self,

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from aiortc.rtp import RTCP_PSFB_APP, RTCP_PSFB_PLI, RtpPacket, is_rtcp, pack_remb_fci
+from aiortc.rtp import RTCP_PSFB_PLI, RtpPacket, is_rtcp
 
-from gateway import ports
 from gateway.webrtc.frame_metadata import frame_id
 from gateway.webrtc.peer import AiortcPeers, PeerSettings
 from gateway.webrtc.sdp import FRAME_METADATA
@@ -115,15 +113,6 @@ async def test_a_picture_loss_of_the_client_asks_for_a_keyframe(
         await call.until(lambda: call.subscription.keyframe_requests == 1)
 
 
-async def test_the_clients_estimate_of_its_network_is_passed_on(
-    hub: FakeHub, peers: AiortcPeers
-) -> None:
-    async with joined(hub, peers) as call:
-        fci = pack_remb_fci(7_500_000, [our_ssrc(call)])
-        await call.client.say(RTCP_PSFB_APP, 0, fci)
-        await call.until(lambda: 7_500_000 in call.subscription.estimates)
-
-
 async def test_a_paused_track_resumes_only_when_the_client_asks(
     hub: FakeHub, peers: AiortcPeers
 ) -> None:
@@ -135,39 +124,6 @@ async def test_a_paused_track_resumes_only_when_the_client_asks(
         assert call.subscription.paused
         call.peer.resume("main_video")
         assert not call.subscription.paused
-
-
-async def test_a_lost_packet_of_a_large_keyframe_is_sent_again(
-    hub: FakeHub, peers: AiortcPeers
-) -> None:
-    """The 400 packets after it are more than aiortc itself remembers."""
-    keyframe = encode(H264, 1, width=1280, height=704, noise=200)[0]
-    while len(keyframe.data) < 450_000:
-        keyframe = extended(keyframe)
-    async with joined(hub, peers, codec=H264) as call:
-        transport = call.peer._peer.getTransceivers()[1].sender.transport
-        packets: list[RtpPacket] = []
-        send = transport._send_rtp
-
-        async def lossy(data: bytes) -> None:
-            if not is_rtcp(data):
-                packets.append(RtpPacket.parse(data))
-                if len(packets) == 5:
-                    return
-            await send(data)
-
-        transport._send_rtp = lossy
-        await call.show(keyframe)
-        await call.until(lambda: len(packets) > 350)
-        lost = packets[4].sequence_number
-        history = call.peer._peer.getTransceivers()[1].sender._RTCRtpSender__rtp_history
-        assert any(packet.sequence_number == lost for packet in history.values())
-
-
-def extended(frame: ports.EncodedFrame) -> ports.EncodedFrame:
-    """The same frame with a filler NAL unit of 50 kB."""
-    filler = b"\x00\x00\x00\x01\x0c" + b"\xff" * 50_000 + b"\x80"
-    return replace(frame, data=frame.data + filler)
 
 
 async def test_frame_metadata_is_accepted_and_follows_every_frame(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from dataclasses import replace
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -107,7 +107,7 @@ def test_frames_follow_across_the_wrap_of_sequence_and_timestamp() -> None:
 
 def test_a_sender_without_marker_bits_is_understood_one_frame_later() -> None:
     cut = packets([VP8_KEY, VP8_DELTA], parts=2)
-    cut = [replace(each, marker=False) for each in cut]
+    cut = [each._replace(marker=False) for each in cut]
     assembler = FrameAssembler()
     assert feed(assembler, cut[:2]) == []
     assert [frame.data for frame in feed(assembler, cut[2:])] == [VP8_KEY]
@@ -145,6 +145,43 @@ def test_what_follows_a_loss_is_discarded_up_to_a_keyframe() -> None:
     assert [frame.timestamp_us for frame in frames] == [160_000, 200_000]
 
 
+def test_a_long_round_trip_is_waited_for() -> None:
+    assembler = FrameAssembler()
+    assembler.patience_s = 1.0
+    cut = packets([VP8_KEY, VP8_DELTA, VP8_DELTA])
+    feed(assembler, cut[:3])
+    feed(assembler, cut[4:8], 1.0)
+    assert feed(assembler, cut[8:], 1.9) == []
+    assert len(assembler.add(cut[3], 1.95)) == 2
+
+
+def test_a_packet_costs_the_same_however_many_wait() -> None:
+    """Every second packet is lost, and all gaps are given up at once: no gap is searched twice."""
+    assembler = FrameAssembler()
+    cut = packets([VP8_DELTA] * (CAPACITY // 2 + 1), parts=2, first=0)
+    looked = 0
+
+    class Counting(dict[int, object]):
+        def __contains__(self, key: object) -> bool:
+            nonlocal looked
+            looked += 1
+            return super().__contains__(key)
+
+        def __iter__(self) -> Iterator[int]:
+            nonlocal looked
+            looked += 1
+            return super().__iter__()
+
+    assembler._waiting = Counting()
+    assembler.add(cut[0], 0.0)
+    for packet in cut[2:CAPACITY:2]:
+        assembler.add(packet, 0.0)
+        assert looked <= 4
+        looked = 0
+    assembler.add(cut[CAPACITY], PATIENCE_S)
+    assert looked <= 3 * CAPACITY
+
+
 def test_a_loss_wants_a_keyframe_once_it_is_given_up() -> None:
     assembler = FrameAssembler()
     cut = packets([VP8_KEY, VP8_DELTA, VP8_DELTA, VP8_DELTA])
@@ -156,8 +193,8 @@ def test_a_loss_wants_a_keyframe_once_it_is_given_up() -> None:
 
 def test_padding_belongs_to_no_frame() -> None:
     first, second = packets([VP8_KEY, VP8_DELTA], parts=1, first=10)
-    padding = replace(first, sequence=11, marker=False, data=b"")
-    second = replace(second, sequence=12)
+    padding = first._replace(sequence=11, marker=False, data=b"")
+    second = second._replace(sequence=12)
     frames = feed(FrameAssembler(), [first, padding, second])
     assert [frame.data for frame in frames] == [VP8_KEY, VP8_DELTA]
 
@@ -175,8 +212,8 @@ def test_a_change_of_codec_starts_with_a_keyframe() -> None:
     assembler = FrameAssembler()
     first, second, third = packets([VP8_KEY] * 3, parts=1, first=1)
     feed(assembler, [first])
-    assert assembler.add(replace(second, codec=H264, data=SLICE), 0.0) == []
-    (frame,) = assembler.add(replace(third, codec=H264, data=SPS + PPS + IDR), 0.0)
+    assert assembler.add(second._replace(codec=H264, data=SLICE), 0.0) == []
+    (frame,) = assembler.add(third._replace(codec=H264, data=SPS + PPS + IDR), 0.0)
     assert (frame.codec, frame.keyframe, frame.discontinuity) == (H264, True, True)
 
 
@@ -201,9 +238,9 @@ def test_an_endless_frame_is_given_up() -> None:
     assembler = FrameAssembler()
     first, second = packets([VP8_KEY, VP8_DELTA], parts=1, first=0)
     feed(assembler, [first])
-    endless = replace(second, marker=False, data=bytes(1200))
+    endless = second._replace(marker=False, data=bytes(1200))
     for sequence in range(1, 2 * MAX_FRAME_BYTES // 1200):
-        assert assembler.add(replace(endless, sequence=sequence), 0.0) == []
+        assert assembler.add(endless._replace(sequence=sequence), 0.0) == []
         assert assembler._size <= MAX_FRAME_BYTES
     assert assembler.keyframe_wanted
 
@@ -256,6 +293,16 @@ def test_a_clock_keeps_exact_time_over_many_wraps() -> None:
     clock = MediaClock()
     step = 2**30 + 12_345
     total = 0
-    for index in range(40):
-        assert clock.map((77 + total) % 2**32, float(index)) == total * 1_000_000 // CLOCK_RATE
+    for _ in range(40):
+        now = total / CLOCK_RATE
+        assert clock.map((77 + total) % 2**32, now) == total * 1_000_000 // CLOCK_RATE
         total += step
+
+
+def test_a_clock_that_runs_ahead_is_bridged_with_the_time_of_arrival() -> None:
+    clock = MediaClock()
+    clock.map(0, 10.0)
+    hour = 3600 * CLOCK_RATE
+    assert clock.map(hour, 11.0) == 1_000_000, "a replaced track"
+    assert clock.map(hour + 60 * CLOCK_RATE, 71.0) == 61_000_000, "a camera muted for a minute"
+    assert clock.map(hour + 62 * CLOCK_RATE, 71.1) == 63_000_000, "a network that hung"

@@ -80,6 +80,24 @@ def test_the_bundle_group_follows_the_sections() -> None:
     assert "a=group:BUNDLE 0 1 2\r\n" in parse_offer(shuffled).sdp
 
 
+def test_the_bundle_group_is_led_by_a_track() -> None:
+    offer = parse_offer(SESSION + DATA + CAMERA + VIDEO)
+    assert "a=group:BUNDLE 0 1 2\r\n" in offer.sdp
+    assert [each.mid for each in offer.sections] == ["2", "0", "1"]
+
+
+def test_of_a_browsers_profiles_only_the_constrained_one_counts() -> None:
+    high = CAMERA.replace("96 97 98 99 100", "101 100 96").replace(
+        "a=rtpmap:98 ",
+        "a=rtpmap:101 H264/90000\n"
+        "a=fmtp:101 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=640c1f\n"
+        "a=rtpmap:98 ",
+    )
+    assert parse_offer(SESSION + high + VIDEO + DATA).sections[0].codecs == (H264, VP8)
+    only_high = high.replace("101 100 96", "101 96")
+    assert parse_offer(SESSION + only_high + VIDEO + DATA).sections[0].codecs == (VP8,)
+
+
 def test_the_offer_of_frame_metadata_counts_only_in_the_session_section() -> None:
     assert parse_offer(OFFER).frame_metadata
     without = OFFER.replace(FRAME_METADATA + "\n", "")
