@@ -108,26 +108,28 @@ class ClientConnection:
     def claim_camera(self) -> None:
         """Becomes the publisher; see `gateway.ports.Connection`."""
         self._must_live()
-        publisher = self._session.publisher
-        if publisher is self:
+        publishing = self._session.publishing
+        if publishing.publisher is self:
             return
-        if publisher is not None:
+        if publishing.publisher is not None:
             raise PublisherTakenError("another connection publishes the camera")
-        self._session.publish(self)
+        publishing.publish(self)
 
     def camera(self, frame: CameraFrame) -> None:
         """Hands over a camera frame; see `gateway.ports.Connection`."""
         if self.status is Status.DISCONNECTED:
             return
-        if self._session.publisher is None:
-            self._session.publish(self)
-        if self._session.publisher is self:
-            self._session.camera(frame)
+        publishing = self._session.publishing
+        if publishing.publisher is None:
+            publishing.publish(self)
+        if publishing.publisher is self:
+            publishing.frame(frame)
 
     def release_camera(self) -> None:
         """Publishes no more."""
-        if self._session.publisher is self:
-            self._session.publish(None)
+        publishing = self._session.publishing
+        if publishing.publisher is self:
+            publishing.publish(None)
 
     def close(self) -> None:
         """Ends the connection; see `gateway.ports.Connection`."""

@@ -1,186 +1,370 @@
 """From the packets of an output to its viewers, at the moment each is due.
 
 Packets come from the actor up to about 120 ms before they are due and leave in order.
-One that comes late leaves at once; one encoded anew while the picture holds (for a
-viewer who has just joined) too.
+One that comes late leaves at once; one encoded anew while the picture holds too.
+
+An output has two rungs (`gateway.rungs`), each one encode however many watch it. A viewer
+changes rungs at a keyframe of the new one and is given the old one until then.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple, Protocol
 
-from gateway.playout import Due
+from gateway.playout import STEP_US
 from gateway.ports import EncodedFrame, Viewer
+from gateway.rungs import LOW, MAIN, NOMINAL_BITRATE, Rungs
 from sana_gateway.v1 import media_pb2
-from sana_gateway_internal.v1 import stream_pb2
 
-CODECS = (media_pb2.CODEC_H264, media_pb2.CODEC_VP8)
+CODECS: Final = (media_pb2.CODEC_H264, media_pb2.CODEC_VP8)
 """What outputs are made in."""
-
-JOIN_CACHE_S = 0.5
-"""Packets since the last keyframe are kept while younger than this, for who joins."""
-EARLY_PACKETS = 128
-"""Packets that may wait for their time; past it the oldest are dropped up to the next
-keyframe, which is asked for. An actor encodes about three ahead."""
-
-
-MIN_BITRATE = 1_500_000
-"""An output is never asked to go below this, in bits per second: one slow viewer is not
-to spoil the picture of the others."""
-MAX_BITRATE = 4_000_000
-"""Nor above this."""
-BITRATE_STEP = 0.15
-"""Smallest relative change that is passed on; each may cost the encoder a keyframe."""
+JOIN_CACHE_US: Final = 500_000
+"""Packets since the last keyframe are kept while younger than this, for who joins; those of
+a picture that holds, for as long as it holds."""
+HELD_PACKETS: Final = 64
+"""Most packets of a held picture that are kept: a keyframe and what mends it."""
+EARLY_PACKETS: Final = 128
+"""Packets that may wait for their time; past it all are dropped up to the next keyframe,
+which is asked for. An actor encodes about three ahead."""
+BITRATE_STEP: Final = 0.15
+"""Smallest relative change of a rate that is passed on; each may cost the encoder a keyframe."""
+ASK_AGAIN_S: Final = 0.5
+"""A keyframe that was asked for and has not come is asked for again after this."""
 
 
-class Demand(Protocol):
-    """Tells the actor what is wanted of an output."""
+class Packet(NamedTuple):
+    """A packet of an output, out of its envelope."""
 
-    def __call__(self, *, wanted: bool, keyframe: bool = False, bitrate: int = 0) -> None:
-        """Whether anybody watches, whether a keyframe is needed, bits per second (0: as it is)."""
+    at: tuple[int, int]
+    """(run, frame) of the picture."""
+    chunk: int
+    keyframe: bool
+    held: bool
+    """Made of a picture that was shown before: to be handed out at once."""
+    source_us: int
+    data: bytes
+
+
+class OutputOwner(Protocol):
+    """What an output asks of its session."""
+
+    def demand(
+        self,
+        codec: media_pb2.Codec.ValueType,
+        rung: int,
+        *,
+        wanted: bool,
+        keyframe: bool = False,
+        bitrate: int = 0,
+    ) -> None:
+        """Tells the actor whether anybody watches a rung, whether a keyframe is needed, and
+        the rate in bits per second (0: as it is).
+        """
+
+    def now(self) -> float:
+        """Returns seconds, monotonic."""
+
+    def position_us(self) -> int:
+        """Returns where the play-out clock stands now."""
+
+    def stamp_us(self, at: tuple[int, int]) -> int:
+        """Returns when a (run, frame) that was due belongs on the play-out clock."""
+
+    def chunk_begins(self, frame: EncodedFrame) -> media_pb2.ViewerStats:
+        """Returns what viewers are told with the first frame of a chunk on a rung."""
+
+
+@dataclass(slots=True)
+class _Rung:
+    """One encode, and who is given it."""
+
+    number: int
+    watching: tuple[Viewer, ...] = ()
+    """Who is given every packet. Replaced, never changed: it may be being served."""
+    waiting: tuple[Viewer, ...] = ()
+    """Who is given it from its next keyframe on; who changes rungs watches the other."""
+    wanted: bool = False
+    bitrate: int = 0
+    """Bits per second passed on last; 0: as the actor has it."""
+    early: deque[Packet] = field(default_factory=deque)
+    skip_to_key: bool = False
+    cache: list[EncodedFrame] = field(default_factory=list)
+    """What was handed out since the last keyframe, while it is good to begin with."""
+    last_us: int = -STEP_US
+    """Timestamp of what was handed out last."""
+    begun: tuple[int, int] = (-1, -1)
+    """(run, chunk) whose first frame was handed out last."""
+    asked_at: float = float("-inf")
+    """When a keyframe was asked for that has not come."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the cache is all that there is of a picture that holds."""
+        return bool(self.cache) and self.cache[-1].held
+
+    @property
+    def has_viewers(self) -> bool:
+        """Whether anybody watches it or waits for it."""
+        return bool(self.watching or self.waiting)
+
+    def remove(self, viewer: Viewer) -> None:
+        """Forgets a viewer."""
+        self.watching = _without(self.watching, viewer)
+        self.waiting = _without(self.waiting, viewer)
+
+    def clear(self) -> None:
+        """Forgets what waits to be handed out, and what was."""
+        self.early.clear()
+        self.cache = []
+        self.asked_at = float("-inf")
 
 
 class OutputFanout:
-    """One output of a session and its viewers."""
+    """The output of one codec and its viewers."""
 
-    def __init__(
-        self, codec: media_pb2.Codec.ValueType, demand: Demand, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, codec: media_pb2.Codec.ValueType, owner: OutputOwner) -> None:
         """Prepares an output without viewers.
 
         Args:
             codec: What its packets are encoded with.
-            demand: Tells the actor.
-            clock: Seconds, monotonic.
+            owner: The session.
         """
         self.codec = codec
-        self._demand = demand
-        self._clock = clock
-        self._estimates: dict[Viewer, int] = {}
-        self._bitrate = 0
-        self._early: deque[stream_pb2.VideoPacket] = deque()
-        self._cache: list[EncodedFrame] = []
-        self._cache_since = float("-inf")
-        self._viewers: dict[Viewer, bool] = {}
-        self._last_timestamp_us = -1
-        self._skip_to_key = False
+        self._owner = owner
+        self._choice: Rungs[Viewer] = Rungs()
+        self._rungs = (_Rung(MAIN), _Rung(LOW))
+        self._made: tuple[_Rung, ...] = ()
+        """The rungs that are wanted; `LOW` first, so that who goes down at a frame is not
+        given that frame twice."""
 
-    def demand_again(self) -> None:
-        """Tells a new actor what is wanted."""
-        if self._viewers:
-            self._early.clear()
-            self._demand(wanted=True, keyframe=True, bitrate=self._bitrate)
+    # -- viewers ------------------------------------------------------------------------------
 
     def join(self, viewer: Viewer) -> None:
-        """Adds a viewer: from the packets at hand if they are fresh, else from a new keyframe."""
-        if viewer in self._viewers:
+        """Adds a viewer: from what is at hand if that is fresh, else from a new keyframe."""
+        main = self._rungs[MAIN]
+        if any(viewer in (*rung.watching, *rung.waiting) for rung in self._rungs):
             return
-        fresh = bool(self._cache) and self._clock() - self._cache_since <= JOIN_CACHE_S
-        self._viewers[viewer] = fresh
-        if fresh:
-            for frame in self._cache:
+        self._choice.join(viewer)
+        frames = self._at_hand(main)
+        if frames:
+            main.watching = (*main.watching, viewer)
+            for frame in frames:
                 viewer.frame(frame)
-        self._demand(wanted=True, keyframe=not fresh)
+        else:
+            main.waiting = (*main.waiting, viewer)
+        self._want(main, keyframe=not frames)
 
     def leave(self, viewer: Viewer) -> None:
-        """Removes a viewer; without any the output is no longer wanted."""
-        self._estimates.pop(viewer, None)
-        if self._viewers.pop(viewer, None) is not None and not self._viewers:
-            self._early.clear()
-            self._cache = []
-            self._bitrate = 0
-            self._demand(wanted=False)
-
-    def estimate(self, viewer: Viewer, bits_per_second: int) -> None:
-        """Takes in what a viewer's network carries: the best viewer's sets the rate."""
-        if viewer not in self._viewers:
-            return
-        self._estimates[viewer] = bits_per_second
-        target = min(MAX_BITRATE, max(MIN_BITRATE, *self._estimates.values()))
-        if abs(target - self._bitrate) > BITRATE_STEP * max(self._bitrate, 1):
-            self._bitrate = target
-            self._demand(wanted=True, bitrate=target)
+        """Removes a viewer; a rung without any is no longer wanted."""
+        self._choice.leave(viewer)
+        for rung in self._rungs:
+            rung.remove(viewer)
+        self._settle()
 
     def keyframe(self, viewer: Viewer) -> None:
         """A viewer has lost the picture: it is given nothing until a keyframe."""
-        if viewer in self._viewers:
-            self._viewers[viewer] = False
-            self._demand(wanted=True, keyframe=True)
-
-    def packet(self, packet: stream_pb2.VideoPacket) -> None:
-        """Keeps a packet for its time."""
-        if self._skip_to_key and not packet.keyframe:
+        main, low = self._rungs
+        # Who is changing rungs goes on with the new one, whose keyframe is on its way.
+        if viewer in (*low.waiting, *low.watching) and viewer not in main.waiting:
+            rung, other = low, main
+        elif viewer in (*main.waiting, *main.watching):
+            rung, other = main, low
+        else:
             return
-        self._skip_to_key = False
-        self._early.append(packet)
-        if len(self._early) > EARLY_PACKETS:
-            self.lost()
+        other.remove(viewer)
+        rung.remove(viewer)
+        rung.waiting = (*rung.waiting, viewer)
+        self._want(rung, keyframe=True)
+        self._settle()
 
-    def lost(self) -> None:
-        """A packet went missing: nothing is handed out until the next keyframe, asked for now."""
-        self._early.clear()
-        self._skip_to_key = True
-        if self._viewers:
-            self._demand(wanted=True, keyframe=True)
+    def estimate(self, viewer: Viewer, bits_per_second: int) -> None:
+        """Takes in what a viewer's network carries; acts on it at once."""
+        self._change(self._choice.estimate(viewer, bits_per_second, self._owner.now()))
 
-    def abandon(self) -> None:
-        """Drops what waits of a run that is void, and what may still come of it. The next
+    @property
+    def review_at(self) -> float:
+        """When `review` is to be called."""
+        return self._choice.review_at
+
+    def review(self, now: float) -> None:
+        """Moves the viewers whose networks have been unfit for their rung for long enough."""
+        self._change(self._choice.review(now))
+
+    # -- packets ------------------------------------------------------------------------------
+
+    def demand_again(self) -> None:
+        """Tells a new actor what is wanted."""
+        for rung in self._made:
+            rung.clear()
+            rung.asked_at = self._owner.now()
+            self._owner.demand(
+                self.codec, rung.number, wanted=True, keyframe=True, bitrate=rung.bitrate
+            )
+
+    def packet(self, rung_number: int, packet: Packet) -> None:
+        """Keeps a packet for its time; none of a rung that nobody watches."""
+        rung = self._rungs[rung_number]
+        if not rung.wanted or (rung.skip_to_key and not packet.keyframe):
+            return
+        rung.skip_to_key = False
+        if packet.keyframe:
+            rung.asked_at = float("-inf")
+        rung.early.append(packet)
+        if len(rung.early) > EARLY_PACKETS:
+            rung.clear()
+            rung.skip_to_key = True
+            self._want(rung, keyframe=True)
+
+    def abandon(self, next_run: int) -> None:
+        """Drops what waits of runs below `next_run`, and what may still come of them. The next
         run begins with a keyframe without being asked: asked for now, it would be made of
         the held picture, which every viewer has.
         """
-        self._early.clear()
-        self._cache = []
-        self._skip_to_key = True
+        for rung in self._rungs:
+            # Packets may overtake the announcement of their run.
+            begun = [packet for packet in rung.early if packet.at[0] >= next_run]
+            holding = rung.cache if rung.holds else []
+            rung.clear()
+            rung.early.extend(begun)
+            rung.cache = holding
+            rung.skip_to_key = not begun and not holding
 
-    def due(
-        self,
-        frame: Due | None,
-        reached: tuple[int, int],
-        stamp: Callable[[stream_pb2.VideoPacket], int],
-    ) -> bool:
+    def due(self, reached: tuple[int, int]) -> None:
         """Hands out what is due.
 
         Args:
-            frame: The frame that has just become due; None when only late packets are served.
             reached: (run, frame) of the last frame that was due.
-            stamp: Returns when a packet belongs on the play-out clock.
-
-        Returns:
-            Whether a packet of `frame` left.
         """
-        left = False
-        while self._early and (
-            self._early[0].held or (self._early[0].run, self._early[0].frame) <= reached
-        ):
-            packet = self._early.popleft()
-            timestamp_us = max(stamp(packet), self._last_timestamp_us + 1)
-            self._last_timestamp_us = timestamp_us
-            encoded = EncodedFrame(
-                data=packet.data,
-                keyframe=packet.keyframe,
-                codec=self.codec,
-                timestamp_us=timestamp_us,
-                run=packet.run,
-                chunk=packet.chunk,
-                frame=packet.frame,
-                source_us=packet.source_us,
-            )
-            self._give(encoded)
-            left |= frame is not None and (packet.run, packet.frame) == (frame.run, frame.frame)
-        return left
+        for rung in self._made:
+            early = rung.early
+            while early and (early[0].held or early[0].at <= reached):
+                self._give(rung, early.popleft())
 
-    def _give(self, frame: EncodedFrame) -> None:
-        now = self._clock()
-        if frame.keyframe:
-            self._cache = []
-            self._cache_since = now
-        if now - self._cache_since <= JOIN_CACHE_S:
-            self._cache.append(frame)
-        else:
-            self._cache = []
-        for viewer, has_picture in list(self._viewers.items()):
-            if has_picture or frame.keyframe:
-                self._viewers[viewer] = True
-                viewer.frame(frame)
+    def _give(self, rung: _Rung, packet: Packet) -> None:
+        if packet.keyframe and rung.waiting:
+            self._admit(rung)
+        at, held = packet.at, packet.held
+        stamp_us = self._owner.position_us() if held else self._owner.stamp_us(at)
+        rung.last_us = stamp_us = max(stamp_us, rung.last_us + STEP_US)
+        frame = EncodedFrame(
+            data=packet.data,
+            keyframe=packet.keyframe,
+            codec=self.codec,
+            timestamp_us=stamp_us,
+            run=at[0],
+            chunk=packet.chunk,
+            frame=at[1],
+            source_us=packet.source_us,
+            held=held,
+            rung=rung.number,
+        )
+        cache = rung.cache
+        if packet.keyframe:
+            rung.cache = [frame]
+        elif cache:
+            first = cache[0]
+            if (
+                len(cache) < HELD_PACKETS
+                if held and first.held
+                else stamp_us - first.timestamp_us <= JOIN_CACHE_US
+            ):
+                cache.append(frame)
+            else:
+                rung.cache = []
+        for viewer in rung.watching:
+            viewer.frame(frame)
+        if not held and rung.begun != (at[0], packet.chunk):
+            rung.begun = (at[0], packet.chunk)
+            self._tell(rung, frame)
+
+    def _tell(self, rung: _Rung, frame: EncodedFrame) -> None:
+        """Gives every viewer of a rung its own copy of what is known of a chunk."""
+        known = self._owner.chunk_begins(frame)
+        known.rung = rung.number
+        known.bitrate = rung.bitrate or NOMINAL_BITRATE
+        for viewer in rung.watching:
+            stats = media_pb2.ViewerStats()
+            stats.CopyFrom(known)
+            viewer.stats(stats)
+
+    def _admit(self, rung: _Rung) -> None:
+        """Lets who waits begin at the keyframe that is about to be handed out."""
+        (other,) = (each for each in self._rungs if each is not rung)
+        changing = [viewer for viewer in rung.waiting if viewer in other.watching]
+        if changing:
+            rung.last_us = max(rung.last_us, other.last_us)
+            for viewer in changing:
+                other.remove(viewer)
+        rung.watching, rung.waiting = (*rung.watching, *rung.waiting), ()
+        self._settle()
+
+    def _at_hand(self, rung: _Rung) -> list[EncodedFrame]:
+        """Returns what a viewer can begin with now, stamped after all that it may have had."""
+        frames = rung.cache
+        if not frames:
+            return []
+        begin_us, position_us = rung.last_us, self._owner.position_us()
+        if rung.holds:
+            begin_us = max(begin_us, position_us - STEP_US * len(frames))
+        elif position_us - frames[0].timestamp_us > JOIN_CACHE_US:
+            return []
+        again = [
+            replace(frame, timestamp_us=begin_us + STEP_US * number)
+            for number, frame in enumerate(frames, start=1)
+        ]
+        rung.last_us = again[-1].timestamp_us
+        return again
+
+    # -- rungs --------------------------------------------------------------------------------
+
+    def _change(self, rungs: dict[Viewer, int]) -> None:
+        """Sends viewers to their new rungs, and passes on what rates follow."""
+        for viewer, number in rungs.items():
+            new, old = self._rungs[number], self._rungs[1 - number]
+            if viewer in old.waiting:
+                old.waiting = _without(old.waiting, viewer)
+            if viewer not in new.watching:
+                new.waiting = (*new.waiting, viewer)
+                self._want(new, keyframe=True)
+        self._settle()
+        for rung in self._made:
+            target = self._choice.bitrate(rung.number)
+            if target and abs(target - rung.bitrate) > BITRATE_STEP * rung.bitrate:
+                rung.bitrate = target
+                self._owner.demand(self.codec, rung.number, wanted=True, bitrate=target)
+
+    def _want(self, rung: _Rung, *, keyframe: bool) -> None:
+        """Wants a rung; asks for a keyframe unless one is on its way."""
+        first = not rung.wanted
+        if first:
+            rung.wanted = True
+            rung.bitrate = self._choice.bitrate(rung.number)
+            self._made = tuple(each for each in reversed(self._rungs) if each.wanted)
+        now = self._owner.now()
+        asked = now - rung.asked_at < ASK_AGAIN_S
+        coming = asked or any(packet.keyframe for packet in rung.early)
+        if first or (keyframe and not coming):
+            rung.asked_at = now
+            self._owner.demand(
+                self.codec,
+                rung.number,
+                wanted=True,
+                keyframe=True,
+                bitrate=rung.bitrate if first else 0,
+            )
+
+    def _settle(self) -> None:
+        """Wants no more the rungs that nobody watches."""
+        for rung in self._made:
+            if not rung.has_viewers:
+                rung.wanted = False
+                rung.bitrate = 0
+                rung.clear()
+                self._owner.demand(self.codec, rung.number, wanted=False)
+        self._made = tuple(rung for rung in self._made if rung.wanted)
+
+
+def _without(viewers: tuple[Viewer, ...], viewer: Viewer) -> tuple[Viewer, ...]:
+    return tuple(each for each in viewers if each is not viewer)

@@ -24,6 +24,9 @@ CONTROL_QUEUE = 8192
 CAMERA_QUEUE = 256
 """Camera frames that may wait for an actor; past it a session's frames are dropped up to
 its next keyframe."""
+CAMERA_BATCH_BYTES = 256 * 1024
+"""Most bytes of camera frames in one message, so that (de)serialising stays well under a
+millisecond."""
 HELLO_TIMEOUT_S = 5.0
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
@@ -179,8 +182,13 @@ class ActorLink:
             await self._camera_ready.wait()
             self._camera_ready.clear()
             while self._camera:
-                # A frame at a time: it is handed on when it is complete, not batched.
-                yield stream_pb2.MediaRequest(packets=[self._camera.popleft()])
+                # A frame is handed on when it is complete. Only what came while the one
+                # before was being written goes together.
+                packets, size = [], 0
+                while self._camera and size < CAMERA_BATCH_BYTES:
+                    packets.append(self._camera.popleft())
+                    size += len(packets[-1].data)
+                yield stream_pb2.MediaRequest(packets=packets)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():

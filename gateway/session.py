@@ -1,7 +1,8 @@
-"""A session as this gateway sees it: its lease, its journal, its clock, who is connected.
+"""A session as this gateway sees it: its lease, its journal, who is connected.
 
 The gateway stores the latest snapshot and never decides from it: commands go to the
-actor, whose session machine is the only authority.
+actor, whose session machine is the only authority. What the session shows is the affair of
+`gateway.showing`, its camera of `gateway.publishing`.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from google.protobuf import duration_pb2, timestamp_pb2
 
 from gateway.client_connection import ClientConnection
 from gateway.connection import Event
-from gateway.fanout import CODECS, Demand, OutputFanout
+from gateway.fanout import OutputFanout
 from gateway.links import ActorLink
-from gateway.playout import Due, Playout
-from gateway.ports import CameraFrame, Sink
-from sana_gateway.v1 import media_pb2, message_pb2, session_pb2
+from gateway.pacing import Pacing
+from gateway.ports import Sink
+from gateway.publishing import Publishing
+from gateway.showing import Showing
+from gateway.viewer_stats import ViewerClock
+from sana_gateway.v1 import command_pb2, media_pb2, message_pb2, session_pb2
 from sana_gateway_internal.v1 import placement_pb2, stream_pb2
-from scheduler.core.errors import InvariantError, LimitError, SessionClosedError
+from scheduler.core.errors import LimitError, SessionClosedError
 from scheduler.core.ids import Principal
-from scheduler.process.telemetry import context_from, span
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +37,6 @@ JOURNAL = 256
 FIRST_CONNECTION = 1002
 """Connections are numbered from here; 1001 belongs to the oldest Reactor clients."""
 LAST_CONNECTION = 9999
-STAMPS = 128
-"""Timestamps of frames kept for packets that come late."""
 
 
 class SessionEvents(Protocol):
@@ -62,8 +63,18 @@ class GatewaySession:
         events: SessionEvents,
         *,
         max_connections: int,
+        pacing: Pacing,
     ) -> None:
-        """Begins waiting for a place."""
+        """Begins waiting for a place.
+
+        Args:
+            session_id: Its id.
+            model: The model that was asked for.
+            principal: Who created it.
+            events: Who hears of it.
+            max_connections: Connections at once.
+            pacing: What paces the sessions of this process.
+        """
         self.model = model
         self.status: session_pb2.SessionStatus.ValueType = session_pb2.SESSION_STATUS_WAITING
         self.created_at = time.time()
@@ -82,17 +93,9 @@ class GatewaySession:
         self._next_connection = FIRST_CONNECTION
         self._journal: deque[message_pb2.Message] = deque(maxlen=JOURNAL)
         self._state: message_pb2.Message | None = None
-        self._playout = Playout()
-        self._timer: asyncio.TimerHandle | None = None
-        self._outputs = {
-            codec: OutputFanout(codec, self._demand_of(codec), _now) for codec in CODECS
-        }
-        self._reached = (0, -1)
-        self._next_run = 0
-        self._stamps: dict[tuple[int, int], int] = {}
-        self._awaited_packet: dict[tuple[int, int], str] = {}
-        self._publisher: ClientConnection | None = None
-        self._camera_skips = False
+        clock, times = asyncio.get_running_loop().time, ViewerClock()
+        self._showing = Showing(session_id, self.send, pacing, times, clock)
+        self.publishing = Publishing(session_id, times, clock)
 
     # -- what wires see -------------------------------------------------------------------------
 
@@ -174,47 +177,14 @@ class GatewaySession:
 
     def output(self, codec: media_pb2.Codec.ValueType) -> OutputFanout:
         """Returns the output of a codec."""
-        return self._outputs[codec]
-
-    @property
-    def publisher(self) -> ClientConnection | None:
-        """The connection that publishes the camera."""
-        return self._publisher
-
-    def publish(self, connection: ClientConnection | None) -> None:
-        """Changes who publishes."""
-        self._publisher = connection
-        # Another publisher's frames do not follow on: they begin at a keyframe.
-        self._camera_skips = True
-        self._tell_camera()
-
-    def camera(self, frame: CameraFrame) -> None:
-        """Hands a frame of the publisher on, or drops up to the next keyframe."""
-        link = self._link
-        if link is None:
-            self._camera_skips = True
-            return
-        if self._camera_skips and not frame.keyframe:
-            return
-        packet = stream_pb2.CameraPacket(
-            session_id=self._session_id,
-            codec=frame.codec,
-            keyframe=frame.keyframe,
-            timestamp_us=frame.timestamp_us,
-            data=frame.data,
-            discontinuity=frame.discontinuity or self._camera_skips,
-        )
-        sent = link.camera(packet)
-        if not sent and not self._camera_skips and self._publisher is not None:
-            self._publisher.sink.camera_keyframe()
-        self._camera_skips = not sent
+        return self._showing.output(codec)
 
     def disconnect(self, connection: ClientConnection) -> None:
         """Removes a connection."""
         if self._connections.pop(connection.connection_id, None) is None:
             return
-        if self._publisher is connection:
-            self.publish(None)
+        if self.publishing.publisher is connection:
+            self.publishing.publish(None)
         self._connections_changed()
 
     # -- what the hub tells ---------------------------------------------------------------------
@@ -231,6 +201,8 @@ class GatewaySession:
             return
         self.lease = lease
         self._link = link
+        self._showing.joined(lease.epoch)
+        self.publishing.linked(link)
         link.join(self._session_id, self, lease.token)
 
     def close(self, reason: str) -> None:
@@ -241,19 +213,17 @@ class GatewaySession:
         self._close_reason = reason
         self._queue = (0, 0.0)
         self._settled.set()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._link is not None:
             self._link.leave(self._session_id)
             self._link = None
+            self.publishing.linked(None)
         for connection in list(self._connections.values()):
             connection.sink.ended(reason)
             connection.close()
         # An ended session is still answered for, but keeps nothing of its content.
         self._journal.clear()
         self._state = None
-        self._outputs.clear()
+        self._showing.close()
         self._log.info("session.closed", reason=reason)
 
     # -- what the link tells --------------------------------------------------------------------
@@ -267,22 +237,13 @@ class GatewaySession:
 
     def packet(self, packet: stream_pb2.VideoPacket) -> None:
         """A frame of an output came."""
-        if self.lease is None or packet.epoch < self.lease.epoch:
-            return
-        output = self._outputs.get(packet.output.codec)
-        if output is None:
-            return
-        if packet.run < self._next_run and not packet.held:
-            output.abandon()
-            return
-        output.packet(packet)
-        if packet.held or (packet.run, packet.frame) <= self._reached:
-            self._hand_out(None)
+        self._showing.packet(packet)
 
     def link_lost(self) -> None:
         """The actor's streams ended."""
         self._link = None
-        self._playout.withdraw()
+        self.publishing.linked(None)
+        self._showing.lost()
         for connection in self._connections.values():
             connection.told(Event.LOST)
         self._events.link_lost(self)
@@ -296,10 +257,8 @@ class GatewaySession:
         for message in missed:
             self._remember(message)
         self._settled.set()
-        if self._publisher is not None:
-            self._tell_camera()
-        for output in self._outputs.values():
-            output.demand_again()
+        self.publishing.opened()
+        self._showing.opened()
         for connection in list(self._connections.values()):
             connection.told(Event.OPENED)
             if first:
@@ -331,7 +290,7 @@ class GatewaySession:
             anonymous.command_id = ""
         self._remember(anonymous)
         if message.HasField("state") and not message.state.running:
-            self._playout.hold()
+            self._showing.hold()
         for number, connection in list(self._connections.items()):
             connection.sink.message(message if number == told.connection_id else anonymous)
 
@@ -340,110 +299,16 @@ class GatewaySession:
         if connection is not None:
             connection.acked(response.ack.command_id, response.ack.accepted)
 
-    def _chunk(self, response: stream_pb2.ControlResponse) -> None:
-        chunk = response.chunk
-        now = _now()
-        try:
-            self._playout.chunk(
-                chunk.run, chunk.chunk, chunk.first_frame, chunk.frames, chunk.frame_rate, now
-            )
-        except InvariantError as error:
-            self._log.error("chunk.unusable", error=str(error))
-            return
-        self._next_run = max(self._next_run, chunk.run)
-        if chunk.answers_command and chunk.traceparent:
-            self._awaited_packet = {(chunk.run, chunk.chunk): chunk.traceparent}
-        self._report(now)
-        played = self._playout.report(now)
-        if (chunk.run, chunk.first_frame + chunk.frames) <= (played.run, played.next_frame):
-            # An actor that lost our commit announces the chunk again.
-            self._commit(chunk.run, chunk.chunk)
-        self._arm()
-
-    def _abandoned(self, response: stream_pb2.ControlResponse) -> None:
-        next_run = response.abandoned.next_run
-        self._next_run = max(self._next_run, next_run)
-        self._playout.abandon(next_run, _now())
-        self._awaited_packet.clear()
-        for output in self._outputs.values():
-            output.abandon()
-        self._arm()
-
-    def _camera_keyframe(self, _: stream_pb2.ControlResponse) -> None:
-        if self._publisher is not None:
-            self._publisher.sink.camera_keyframe()
-
-    def _closed(self, response: stream_pb2.ControlResponse) -> None:
-        self._events.over(self, response.closed.reason)
-
     _HANDLERS: dict[str, Callable[[GatewaySession, stream_pb2.ControlResponse], None]] = {  # noqa: RUF012
         "opened": _opened,
         "refused": _refused,
         "message": _message,
         "ack": _ack,
-        "chunk": _chunk,
-        "abandoned": _abandoned,
-        "camera_keyframe": _camera_keyframe,
-        "closed": _closed,
+        "chunk": lambda self, told: self._showing.chunk(told.chunk),
+        "abandoned": lambda self, told: self._showing.abandon(told.abandoned.next_run),
+        "camera_keyframe": lambda self, _: self.publishing.ask_keyframe(),
+        "closed": lambda self, told: self._events.over(self, told.closed.reason),
     }
-
-    # -- play-out -------------------------------------------------------------------------------
-
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        due_at = self._playout.next_due()
-        if due_at is not None:
-            self._timer = asyncio.get_running_loop().call_at(due_at, self._play)
-
-    def _play(self) -> None:
-        self._timer = None
-        for due in self._playout.due(_now()):
-            self._reached = (due.run, due.frame)
-            self._stamps[due.run, due.frame] = due.timestamp_us
-            if len(self._stamps) > STAMPS:
-                del self._stamps[next(iter(self._stamps))]
-            self._hand_out(due)
-            if due.last_of_chunk:
-                self._commit(due.run, due.chunk)
-                self._report(_now())
-        self._arm()
-
-    def _commit(self, run: int, chunk: int) -> None:
-        commit = stream_pb2.Commit(session_id=self._session_id, run=run, chunk=chunk)
-        self.send(stream_pb2.ControlRequest(commit=commit))
-
-    def _hand_out(self, due: Due | None) -> None:
-        left = False
-        for output in self._outputs.values():
-            left |= output.due(due, self._reached, self._stamp)
-        if left and due is not None and self._awaited_packet:
-            traceparent = self._awaited_packet.pop((due.run, due.chunk), "")
-            if traceparent:
-                with span(
-                    "gateway.first_packet",
-                    parent=context_from(traceparent),
-                    attributes={"session.id": self._session_id, "chunk.index": due.chunk},
-                ):
-                    pass
-
-    def _stamp(self, packet: stream_pb2.VideoPacket) -> int:
-        """Returns when a packet belongs on the play-out clock: a held picture, to now."""
-        stamp = None if packet.held else self._stamps.get((packet.run, packet.frame))
-        return stamp if stamp is not None else self._playout.position_us(_now())
-
-    def _report(self, now: float) -> None:
-        report = self._playout.report(now)
-        playout = stream_pb2.Playout(
-            session_id=self._session_id,
-            run=report.run,
-            next_frame=report.next_frame,
-            due_in_us=int(report.due_in_s * 1e6),
-            buffered=report.buffered,
-            underruns=report.underruns,
-        )
-        self.send(stream_pb2.ControlRequest(playout=playout))
 
     # -- the rest -------------------------------------------------------------------------------
 
@@ -470,25 +335,7 @@ class GatewaySession:
             self._journal.append(message)
         if message.HasField("state"):
             self._state = message
-
-    def _demand_of(self, codec: media_pb2.Codec.ValueType) -> Demand:
-        def demand(*, wanted: bool, keyframe: bool = False, bitrate: int = 0) -> None:
-            demand = stream_pb2.OutputDemand(
-                session_id=self._session_id,
-                output=stream_pb2.Output(codec=codec, rung=0),
-                wanted=wanted,
-                keyframe=keyframe,
-                bitrate=bitrate,
-            )
-            self.send(stream_pb2.ControlRequest(output=demand))
-
-        return demand
-
-    def _tell_camera(self) -> None:
-        status = stream_pb2.CameraStatus(
-            session_id=self._session_id, published=self._publisher is not None
-        )
-        self.send(stream_pb2.ControlRequest(camera=status))
+            self.publishing.is_live = message.state.mode != command_pb2.MODE_FILE
 
     def _take_number(self) -> int:
         for _ in range(LAST_CONNECTION - FIRST_CONNECTION + 1):
@@ -501,7 +348,3 @@ class GatewaySession:
     def _connections_changed(self) -> None:
         self.last_connected_at = time.monotonic()
         self._events.connections_changed(self)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

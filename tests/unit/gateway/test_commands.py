@@ -107,6 +107,7 @@ def test_what_is_passed_on_is_what_the_head_understands() -> None:
         gpus_per_actor=0.5,
         bitrate=1_000_000,
         encoder_threads=3,
+        encoder="nvenc",
         spare_decoders=0,
         decode_limits=("max_fps=60",),
     )
@@ -134,7 +135,8 @@ def test_the_help_shows_defaults_examples_and_the_stand_in() -> None:
         "--bitrate",
     ):
         assert words in shown
-    assert "[default: 127.0.0.1:50061]" in help_text("serve", "gateway")
+    for words in ("[default: 127.0.0.1:50061]", "--media-workers", "--udp-ports", "Sizing:"):
+        assert words in help_text("serve", "gateway")
 
 
 def test_the_help_hides_what_only_our_own_processes_use() -> None:

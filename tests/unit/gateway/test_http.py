@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from prometheus_client import CollectorRegistry, Counter
+from structlog.testing import capture_logs
 
 from gateway import http
+from gateway.ingress import IngressSettings
 from scheduler.core import errors
 from tests.fakes.hub import FakeHub, fake_services
 
@@ -158,6 +163,64 @@ async def test_the_url_is_the_one_the_caller_asked(
 ) -> None:
     async with client.get("/base") as response:
         assert await response.text() == server.url
+
+
+@pytest.mark.parametrize(
+    ("headers", "base"),
+    [
+        ({"Host": "a.example", "X-Forwarded-Proto": "https"}, "https://a.example"),
+        ({"Host": "a.example", "X-Forwarded-Host": "b.example"}, "http://b.example"),
+        ({"Host": "a.example", "X-Forwarded-Proto": "gopher"}, "http://a.example"),
+    ],
+)
+async def test_the_public_address_is_what_a_proxy_says_it_was_asked_for(
+    headers: dict[str, str], base: str, client: aiohttp.ClientSession
+) -> None:
+    async with client.get("/base", headers=headers) as response:
+        assert await response.text() == base
+
+
+async def test_a_part_of_a_gateway_puts_itself_into_its_addresses() -> None:
+    settings = IngressSettings(public_url="https://video.example/", path_prefix="/workers/1")
+    services = fake_services(FakeHub(), settings=settings)
+    request = make_mocked_request("GET", "/base")
+    assert http.public_base(services, request) == "https://video.example/workers/1"
+
+
+async def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/http"
+    settings = IngressSettings(http_address=address)
+    server = http.HttpServer(fake_services(FakeHub(), settings=settings))
+    await server.start()
+    assert server.url == address
+    connector = aiohttp.UnixConnector(str(tmp_path / "http"))
+    async with (
+        aiohttp.ClientSession("http://worker", connector=connector) as client,
+        client.get("/livez") as response,
+    ):
+        assert response.status == 200
+    await server.stop()
+
+
+async def test_a_client_that_leaves_in_mid_request_and_garbage_are_no_faults_of_ours(
+    server: http.HttpServer, client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, _, port = server.url.removeprefix("http://").rpartition(":")
+    with capture_logs() as logged:
+        for data in (
+            b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{",
+            b"\x16\x03" * 9,
+        ):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(data)
+            writer.write_eof()
+            async with client.get("/livez"):
+                """Whoever it is has been heard by now."""
+            await reader.read()
+            writer.transport.abort()
+        await server.stop()
+    assert [each for each in logged if each["log_level"] in ("error", "warning")] == []
+    assert caplog.records == []
 
 
 async def test_the_url_is_known_once_started() -> None:

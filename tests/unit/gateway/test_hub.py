@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from gateway import hub as module
+from gateway.front_door.routing import WHOLE
 from gateway.hub import GatewayHub
 from gateway.links import ActorLinks
 from gateway.placement import PlacementClient, SchedulerAwayError
@@ -49,6 +50,7 @@ class Bench:
             cast(ActorLinks, self.links),
             max_connections=4,
             on_ended=self._on_ended,
+            new_session_id=WHOLE.new_session_id,
         )
 
     def _on_ended(self, session_id: str) -> None:
@@ -239,16 +241,31 @@ async def test_presence_is_reported_of_placed_and_of_waiting_sessions(bench: Ben
     await cancelled(running)
 
 
-async def test_a_session_made_elsewhere_is_adopted_once(bench: Bench) -> None:
+async def test_a_session_made_elsewhere_is_adopted_once_and_with_its_journal(bench: Bench) -> None:
     bench.placement.found["s9"] = lease("s9", "actor-3", ME, "reactor/sana-streaming")
-    one, two = await asyncio.gather(bench.hub.find(ME, "s9"), bench.hub.find(ME, "s9"))
+    finding = [asyncio.create_task(bench.hub.find(ME, "s9")) for _ in range(2)]
+    link = bench.links["actor-3"]
+    await link.changes.until(lambda: "s9" in link.joined)
+    link.open("s9", 4, 5)
+    one, two = await asyncio.gather(*finding)
     assert one is two
     assert one.principal == ME
     assert one.describe().model == "reactor/sana-streaming"
-    await bench.opened(one, "actor-3", 4, 5)
+    assert bench.hub.session_count == 1
     ear = Ear()
-    one.connect(ear, resume_after=4)
+    _, gap = one.connect(ear, resume_after=4)
+    assert not gap
     assert [message.revision for message in ear.messages] == [5]
+
+
+async def test_an_adopted_session_whose_actor_takes_its_time_is_given_all_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "JOIN_S", 0.01)
+    bench.placement.found["s9"] = lease("s9", "actor-3", ME, "painter")
+    session = await bench.hub.find(ME, "s9")
+    assert session.describe().status == WAITING
+    assert await bench.hub.find(ME, "s9") is session
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, cast
 
 import pytest
@@ -10,15 +9,14 @@ import pytest
 from gateway.client_connection import MAX_UNANSWERED
 from gateway.connection import Status
 from gateway.links import ActorLink
+from gateway.pacing import Pacing
 from gateway.ports import CameraFrame
 from gateway.session import FIRST_CONNECTION, JOURNAL, GatewaySession
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2, session_pb2
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core.errors import (
-    BadOfferError,
     LimitError,
     NotReadyError,
-    PublisherTakenError,
     SessionClosedError,
 )
 from scheduler.core.ids import Principal
@@ -54,11 +52,16 @@ class Events:
 class Bench:
     """A session with a link that the test answers for."""
 
-    def __init__(self, max_connections: int = 4) -> None:
+    def __init__(self, max_connections: int = 4, pacing: Pacing | None = None) -> None:
         self.events = Events()
         self.link = FakeLink()
         self.session = GatewaySession(
-            SESSION, "painter", ME, self.events, max_connections=max_connections
+            SESSION,
+            "painter",
+            ME,
+            self.events,
+            max_connections=max_connections,
+            pacing=pacing or Pacing(),
         )
 
     def place(self, *revisions: int, link: FakeLink | None = None) -> None:
@@ -85,11 +88,13 @@ class Bench:
             )
         )
 
-    def packet(self, run: int, frame: int, *, key: bool = False, epoch: int = 1) -> None:
+    def packet(
+        self, run: int, frame: int, *, key: bool = False, epoch: int = 1, held: bool = False
+    ) -> None:
         self.session.packet(
             stream_pb2.VideoPacket(
                 session_id=SESSION, epoch=epoch, run=run, frame=frame, keyframe=key, data=b"x",
-                output=stream_pb2.Output(codec=VP8),
+                output=stream_pb2.Output(codec=VP8), held=held,
             )
         )  # fmt: skip
 
@@ -292,166 +297,3 @@ async def test_an_actor_that_refuses_the_lease_is_left_and_the_session_looked_fo
     bench.tell(refused=stream_pb2.Refused(reason="another epoch"))
     assert bench.events.lost == 1
     assert bench.link.joined == {}
-
-
-async def test_one_connection_publishes_and_its_end_frees_the_camera() -> None:
-    bench = Bench()
-    bench.place()
-    first, _ = bench.session.connect(Ear())
-    second, _ = bench.session.connect(Ear())
-    first.claim_camera()
-    first.claim_camera()
-    with pytest.raises(PublisherTakenError):
-        second.claim_camera()
-    second.camera(frame(1, key=True))
-    assert bench.link.cameras == []
-    first.close()
-    second.camera(frame(2, key=True))
-    assert [each.timestamp_us for each in bench.link.cameras] == [2]
-    assert [each.published for each in bench.link.of("camera")] == [True, False, True]
-
-
-async def test_a_new_actor_is_told_that_a_camera_is_published() -> None:
-    bench = Bench()
-    bench.place()
-    connection, _ = bench.session.connect(Ear())
-    connection.claim_camera()
-    bench.link.lose()
-    connection.camera(frame(1, key=True))
-    bench.place(link=FakeLink("actor-2"))
-    assert [each.published for each in bench.link.of("camera")] == [True]
-    assert bench.link.cameras == []
-
-
-async def test_camera_frames_without_room_are_dropped_up_to_a_keyframe_that_is_asked_for() -> None:
-    bench, ear = Bench(), Ear()
-    bench.place()
-    connection, _ = bench.session.connect(ear)
-    connection.camera(frame(1, key=True))
-    bench.link.has_room = False
-    connection.camera(frame(2))
-    connection.camera(frame(3))
-    bench.link.has_room = True
-    connection.camera(frame(4))
-    connection.camera(frame(5, key=True))
-    connection.camera(frame(6))
-    sent = [(each.timestamp_us, each.discontinuity) for each in bench.link.cameras]
-    assert sent == [(1, True), (5, True), (6, False)], "a publisher begins at a keyframe"
-    assert ear.kinds.count("camera_keyframe") == 1
-
-
-async def test_the_publisher_is_asked_for_keyframes() -> None:
-    bench, publisher, other = Bench(), Ear(), Ear()
-    bench.place()
-    connection, _ = bench.session.connect(publisher)
-    bench.session.connect(other)
-    bench.tell(camera_keyframe=stream_pb2.CameraKeyframe())
-    connection.claim_camera()
-    bench.tell(camera_keyframe=stream_pb2.CameraKeyframe())
-    assert publisher.kinds.count("camera_keyframe") == 1
-    assert "camera_keyframe" not in other.kinds
-
-
-async def test_frames_are_handed_out_when_due_and_the_chunk_is_committed() -> None:
-    bench, ear = Bench(), Ear()
-    bench.place()
-    connection, _ = bench.session.connect(ear)
-    subscription = connection.subscribe([media_pb2.CODEC_UNSPECIFIED, VP8], ear)
-    assert subscription.codec == VP8
-    assert [each.wanted for each in bench.link.of("output")] == [True]
-    bench.chunk(1, 3)
-    for number in range(3):
-        bench.packet(1, number, key=number == 0)
-    assert ear.frames == [], "nothing before its time"
-    (commit,) = await bench.link.changes.until(lambda: bench.link.of("commit"))
-    assert (commit.run, commit.chunk) == (1, 0)
-    assert [each.frame for each in ear.frames] == [0, 1, 2]
-    assert [each.buffered for each in bench.link.of("playout")] == [3, 0]
-    subscription.close()
-    assert [each.wanted for each in bench.link.of("output")] == [True, False]
-
-
-async def test_play_out_runs_without_viewers() -> None:
-    bench = Bench()
-    bench.place()
-    bench.chunk(1, 2)
-    (commit,) = await bench.link.changes.until(lambda: bench.link.of("commit"))
-    assert (commit.run, commit.chunk) == (1, 0)
-
-
-async def test_nothing_of_an_abandoned_run_or_an_old_epoch_goes_out() -> None:
-    bench, ear = Bench(), Ear()
-    bench.place()
-    connection, _ = bench.session.connect(ear)
-    connection.subscribe([VP8], ear)
-    bench.chunk(1, 2)
-    bench.packet(1, 0, key=True)
-    bench.tell(abandoned=stream_pb2.RunAbandoned(next_run=2))
-    bench.packet(1, 1)
-    bench.chunk(2, 2)
-    bench.packet(2, 0, key=True, epoch=0)
-    bench.packet(2, 0, key=True)
-    bench.packet(2, 1)
-    (commit,) = await bench.link.changes.until(lambda: bench.link.of("commit"))
-    assert commit.run == 2
-    assert [(each.run, each.frame) for each in ear.frames] == [(2, 0), (2, 1)]
-
-
-async def test_a_new_actor_is_told_what_is_watched() -> None:
-    bench, ear = Bench(), Ear()
-    bench.place()
-    connection, _ = bench.session.connect(ear)
-    connection.subscribe([VP8], ear)
-    bench.link.lose()
-    bench.place(link=FakeLink("actor-2"))
-    (demand,) = bench.link.of("output")
-    assert (demand.wanted, demand.keyframe, demand.output.codec) == (True, True, VP8)
-
-
-async def test_chunks_that_are_told_again_go_on_where_play_out_stopped() -> None:
-    bench, ear = Bench(), Ear()
-    bench.place()
-    connection, _ = bench.session.connect(ear)
-    connection.subscribe([VP8], ear)
-    bench.chunk(1, 2)
-    bench.packet(1, 0, key=True)
-    bench.packet(1, 1)
-    await bench.link.changes.until(lambda: bench.link.of("commit"))
-    bench.chunk(1, 2, chunk=1, first=2)
-    bench.link.lose()
-    bench.place(link=FakeLink("actor-2"))
-    bench.chunk(1, 2)
-    bench.chunk(1, 2, chunk=1, first=2)
-    bench.packet(1, 2, key=True)
-    bench.packet(1, 3)
-    await bench.link.changes.until(lambda: len(bench.link.of("commit")) == 2)
-    assert [each.chunk for each in bench.link.of("commit")] == [0, 1], "the first was lost"
-    assert [each.frame for each in ear.frames] == [0, 1, 2, 3]
-
-
-async def test_codecs_that_are_not_made_here_are_refused() -> None:
-    bench, ear = Bench(), Ear()
-    bench.place()
-    connection, _ = bench.session.connect(ear)
-    with pytest.raises(BadOfferError):
-        connection.subscribe([media_pb2.CODEC_UNSPECIFIED], ear)
-
-
-async def test_the_timer_of_a_session_that_ends_is_stopped() -> None:
-    bench = Bench()
-    bench.place()
-    bench.chunk(1, 2)
-    bench.session.close("enough")
-    known = len(bench.link.sent)
-    await asyncio.sleep(0.15)  # the frames would have been due by now
-    assert len(bench.link.sent) == known
-
-
-async def test_what_was_missed_while_the_actor_was_away_reaches_every_connection() -> None:
-    bench, ear = Bench(), Ear()
-    bench.place(1, 2)
-    bench.session.connect(ear)
-    heard = len(ear.messages)
-    bench.link.lose()
-    bench.place(1, 2, 3, 4, link=FakeLink("actor-2"))
-    assert [message.revision for message in ear.messages[heard:]] == [3, 4]

@@ -1,0 +1,89 @@
+"""How long before its first frame is due a chunk has to be announced: the start buffer.
+
+Pure. The lead has two parts, each learned from what is observed:
+
+* the *transit*, from the announcement of a chunk whose frames are wanted at once to the
+  arrival of its first packet: one encode and the way here. It errs on the short side, for
+  a packet that comes after its deadline leaves at once and costs nobody but itself, while
+  every millisecond too much delays every start;
+* the *margin*, for models whose chunks come at uneven times. It is nothing until a chunk
+  came too late to be bridged, grows by a share of every such lateness, and is given back
+  in small steps after many chunks in a row were all there with time to spare.
+
+Together they are bounded, so that no viewer is ever further behind than `MAX_LEAD_S` on
+their account. A lateness beyond that bound is an outage or a model that is too slow:
+neither is cured by waiting, so the margin does not follow it.
+"""
+
+from __future__ import annotations
+
+MAX_LEAD_S = 0.12
+"""Transit and margin together never exceed this."""
+FIRST_TRANSIT_S = 0.010
+"""The transit before one was observed."""
+TRANSITS_S = (0.002, 0.030)
+"""Bounds of the transit: past the upper one the first frame of a chunk comes late."""
+TRANSIT_GAINS = (0.3, 0.1)
+"""Weight of an observation of the transit that is shorter, or longer, than what was learned:
+it follows about the shortest quarter of them."""
+MARGIN_GAIN = 0.25
+"""Share of a lateness by which the margin grows."""
+CALM_CHUNKS = 16
+"""Chunks in a row that must have time to spare before some margin is given back."""
+SPARE_S = 0.010
+"""Time to spare that is never given back; with the tolerance of the clock for a chunk a
+little late, this keeps giving back apart from growing."""
+GIVE_BACK_S = 0.005
+"""Most that is given back at once."""
+
+
+class Lead:
+    """The lead of one play-out clock."""
+
+    def __init__(self) -> None:
+        """Begins with a typical transit and no margin."""
+        self.transit_s = FIRST_TRANSIT_S
+        self.margin_s = 0.0
+        self._calm = 0
+        self._least_slack_s = float("inf")
+
+    @property
+    def total_s(self) -> float:
+        """Transit and margin."""
+        return self.transit_s + self.margin_s
+
+    def arrived(self, after_s: float) -> None:
+        """The first packet of a chunk came so long after the chunk was announced."""
+        low, high = TRANSITS_S
+        observed = min(max(after_s, low), high)
+        gain = TRANSIT_GAINS[observed > self.transit_s]
+        self.transit_s += gain * (observed - self.transit_s)
+        self.margin_s = min(self.margin_s, MAX_LEAD_S - self.transit_s)
+
+    def late(self, by_s: float) -> None:
+        """A chunk could be there only so long after it was due."""
+        self._begin_anew()
+        if by_s <= MAX_LEAD_S:
+            room = MAX_LEAD_S - self.transit_s
+            self.margin_s = min(room, self.margin_s + MARGIN_GAIN * by_s)
+
+    def in_time(self, slack_s: float) -> float:
+        """A chunk can be there so long before it is due (less than 0: a little after).
+
+        Returns:
+            By how much the clock may be put forward: margin that proved needless.
+        """
+        self._calm += 1
+        self._least_slack_s = min(self._least_slack_s, slack_s)
+        if self._calm < CALM_CHUNKS:
+            return 0.0
+        spare = min(self._least_slack_s - SPARE_S, self.margin_s, GIVE_BACK_S)
+        self._begin_anew()
+        if spare <= 0:
+            return 0.0
+        self.margin_s -= spare
+        return spare
+
+    def _begin_anew(self) -> None:
+        self._calm = 0
+        self._least_slack_s = float("inf")

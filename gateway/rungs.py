@@ -1,0 +1,144 @@
+"""Which rung of an output each viewer is given, and what rate each rung is made at.
+
+Pure. An output has two rungs: `MAIN`, whose rate is what the best viewer's network
+carries, and `LOW`, made only while somebody needs it. A viewer goes down when its network
+has carried too little for `MAIN` for a while, and up again when it has carried enough for
+longer. What a network is seen to carry is bounded by what is sent over it (a receiver
+reports at most about 1.5 times what it gets), so on `LOW` an estimate clearly above its
+highest rate counts as enough; if `MAIN` turns out to be too much after all, the next try
+comes later and later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+MAIN: Final = 0
+"""Rung of the best viewers."""
+LOW: Final = 1
+"""Rung of those whose networks carry much less."""
+
+BITRATES: Final = ((1_500_000, 4_000_000), (200_000, 1_200_000))
+"""Least and most bits per second of each rung. The least of `MAIN`: one slow viewer is not
+to spoil the picture of the others."""
+NOMINAL_BITRATE: Final = 2_500_000
+"""What a viewer's network is taken to carry until it has been estimated."""
+
+POOR_SHARE: Final = 0.6
+"""Below this share of the rate of `MAIN` a viewer is to go down, ..."""
+POOR_FOR_S: Final = 3.0
+"""... once it has been there for this long."""
+GOOD_SHARE: Final = 0.8
+"""From this share of the rate of `MAIN` a viewer is to go up again, ..."""
+GOOD_FOR_S: Final = 5.0
+"""... once it has been there for this long."""
+GOOD_BITRATE: Final = round(1.4 * BITRATES[LOW][1])
+"""An estimate of a viewer on `LOW` that is enough to try `MAIN`, whatever its rate."""
+TRIAL_S: Final = 30.0
+"""A viewer that must go down again within this time of going up waits twice as long before
+it tries anew."""
+LONGEST_WAIT_S: Final = 80.0
+"""Most that a viewer has to show a good network before it goes up."""
+
+Viewer = TypeVar("Viewer")
+"""Whatever tells viewers apart."""
+
+
+@dataclass(slots=True)
+class _Network:
+    """What is known of a viewer."""
+
+    estimate: int = 0
+    """Bits per second; 0: not known."""
+    rung: int = MAIN
+    unfit_since: float | None = None
+    """Since when the estimate has asked for the other rung."""
+    went_up_at: float = float("-inf")
+    wait_s: float = GOOD_FOR_S
+
+
+class Rungs(Generic[Viewer]):
+    """The viewers of one output. `now` is in seconds on any monotonic clock."""
+
+    def __init__(self) -> None:
+        """Begins without viewers."""
+        self.review_at = float("inf")
+        """When `review` has something to decide, if nothing is estimated before."""
+        self._networks: dict[Viewer, _Network] = {}
+
+    def join(self, viewer: Viewer) -> None:
+        """A viewer has come; it begins on `MAIN`."""
+        self._networks[viewer] = _Network()
+
+    def leave(self, viewer: Viewer) -> None:
+        """A viewer has gone."""
+        self._networks.pop(viewer, None)
+
+    def bitrate(self, rung: int) -> int:
+        """Returns the rate of a rung in bits per second; 0 while nothing is known.
+
+        `MAIN` follows the best of all viewers, `LOW` the best of its own.
+        """
+        networks = self._networks.values()
+        known = [
+            network.estimate
+            for network in networks
+            if network.estimate and (rung == MAIN or network.rung == LOW)
+        ]
+        if not known:
+            return 0
+        if rung == MAIN and any(not network.estimate for network in networks):
+            known.append(NOMINAL_BITRATE)
+        least, most = BITRATES[rung]
+        return min(most, max(least, *known))
+
+    def estimate(self, viewer: Viewer, bits_per_second: int, now: float) -> dict[Viewer, int]:
+        """Takes in what a viewer's network carries; returns what `review` returns."""
+        network = self._networks.get(viewer)
+        if network is None:
+            return {}
+        network.estimate = bits_per_second
+        return self.review(now)
+
+    def review(self, now: float) -> dict[Viewer, int]:
+        """Decides what is due.
+
+        Returns:
+            The viewers that are to change, each with its new rung.
+        """
+        main = self.bitrate(MAIN)
+        self.review_at = float("inf")
+        changed: dict[Viewer, int] = {}
+        for viewer, network in self._networks.items():
+            if not network.estimate or not _is_unfit(network, main):
+                network.unfit_since = None
+                continue
+            if network.unfit_since is None:
+                network.unfit_since = now
+            decide_at = network.unfit_since + (
+                POOR_FOR_S if network.rung == MAIN else network.wait_s
+            )
+            if decide_at <= now:
+                _change(network, now)
+                changed[viewer] = network.rung
+            else:
+                self.review_at = min(self.review_at, decide_at)
+        return changed
+
+
+def _is_unfit(network: _Network, main: int) -> bool:
+    if network.rung == MAIN:
+        return network.estimate < POOR_SHARE * main
+    return network.estimate >= min(GOOD_SHARE * main, GOOD_BITRATE)
+
+
+def _change(network: _Network, now: float) -> None:
+    network.unfit_since = None
+    if network.rung == LOW:
+        network.rung = MAIN
+        network.went_up_at = now
+        return
+    network.rung = LOW
+    failed = now - network.went_up_at < TRIAL_S
+    network.wait_s = min(2 * network.wait_s, LONGEST_WAIT_S) if failed else GOOD_FOR_S

@@ -1,0 +1,177 @@
+"""A gateway's link to an actor, over real gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import grpc
+import pytest
+
+from gateway.links import ActorLink, ActorLinks, LinkDeadError
+from sana_gateway_internal.v1 import stream_pb2, stream_pb2_grpc
+from tests.fakes.hub import Changes
+
+pytestmark = pytest.mark.integration
+
+
+class Actor(stream_pb2_grpc.StreamServicer):
+    """An actor that sends what the test puts in and keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.asked: list[stream_pb2.ControlRequest] = []
+        self.cameras: list[stream_pb2.CameraPacket] = []
+        self.control: asyncio.Queue[stream_pb2.ControlResponse | None] = asyncio.Queue()
+        self.media: asyncio.Queue[stream_pb2.MediaResponse] = asyncio.Queue()
+        self.changes = Changes()
+
+    async def Control(  # noqa: N802 - the generated name
+        self,
+        request_iterator: AsyncIterator[stream_pb2.ControlRequest],
+        context: grpc.aio.ServicerContext[stream_pb2.ControlRequest, stream_pb2.ControlResponse],
+    ) -> AsyncIterator[stream_pb2.ControlResponse]:
+        async def read() -> None:
+            async for request in request_iterator:
+                self.asked.append(request)
+                self.changes.happened()
+
+        reader = asyncio.create_task(read())
+        try:
+            while (response := await self.control.get()) is not None:
+                yield response
+        finally:
+            reader.cancel()
+
+    async def Media(  # noqa: N802 - the generated name
+        self,
+        request_iterator: AsyncIterator[stream_pb2.MediaRequest],
+        context: grpc.aio.ServicerContext[stream_pb2.MediaRequest, stream_pb2.MediaResponse],
+    ) -> AsyncIterator[stream_pb2.MediaResponse]:
+        async def read() -> None:
+            async for request in request_iterator:
+                self.cameras.extend(request.packets)
+                self.changes.happened()
+
+        reader = asyncio.create_task(read())
+        try:
+            while True:
+                yield await self.media.get()
+        finally:
+            reader.cancel()
+
+
+@dataclass(eq=False)
+class Session:
+    """A session that remembers what its link tells."""
+
+    fails: bool = False
+    told: list[stream_pb2.ControlResponse] = field(default_factory=list)
+    packets: list[stream_pb2.VideoPacket] = field(default_factory=list)
+    lost: int = 0
+    changes: Changes = field(default_factory=Changes)
+
+    def control(self, response: stream_pb2.ControlResponse) -> None:
+        self.told.append(response)
+        self.changes.happened()
+
+    def packet(self, packet: stream_pb2.VideoPacket) -> None:
+        if self.fails:
+            raise RuntimeError
+        self.packets.append(packet)
+        self.changes.happened()
+
+    def link_lost(self) -> None:
+        self.lost += 1
+        self.changes.happened()
+
+
+@dataclass
+class Bench:
+    """An actor and the links of a gateway."""
+
+    actor: Actor
+    address: str
+    links: ActorLinks
+
+    async def opened(self, *session_ids: str) -> tuple[ActorLink, list[Session]]:
+        """Joins sessions, and lets the actor answer, so that media may flow."""
+        link = await self.links.get(self.address)
+        sessions = [Session() for _ in session_ids]
+        for session_id, session in zip(session_ids, sessions, strict=True):
+            link.join(session_id, session, "token")
+            opened = stream_pb2.Opened(session_id=session_id)
+            self.actor.control.put_nowait(stream_pb2.ControlResponse(opened=opened))
+            await session.changes.until(lambda session=session: session.told)
+        return link, sessions
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    actor, server = Actor(), grpc.aio.server()
+    stream_pb2_grpc.add_StreamServicer_to_server(actor, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    links = ActorLinks("g1")
+    yield Bench(actor, f"127.0.0.1:{port}", links)
+    await links.close()
+    await server.stop(None)
+
+
+def video(session_id: str, frame: int) -> stream_pb2.VideoPacket:
+    return stream_pb2.VideoPacket(session_id=session_id, frame=frame, data=b"x" * 13_000)
+
+
+async def test_the_packets_of_a_batch_reach_their_sessions_in_order(bench: Bench) -> None:
+    _, (first, second) = await bench.opened("s1", "s2")
+    packets = [video(f"s{1 + number % 3}", number) for number in range(12)]
+    bench.actor.media.put_nowait(stream_pb2.MediaResponse(packets=packets))
+    await second.changes.until(lambda: len(second.packets) == 4)
+    assert [packet.frame for packet in first.packets] == [0, 3, 6, 9]
+    assert [packet.frame for packet in second.packets] == [1, 4, 7, 10]
+
+
+async def test_a_session_that_fails_harms_no_other_of_the_batch(bench: Bench) -> None:
+    _, (first, second) = await bench.opened("s1", "s2")
+    first.fails = True
+    packets = [video("s1", 0), video("s2", 0), video("s1", 1), video("s2", 1)]
+    bench.actor.media.put_nowait(stream_pb2.MediaResponse(packets=packets))
+    await second.changes.until(lambda: len(second.packets) == 2)
+
+
+async def test_camera_frames_arrive_complete_and_in_order(bench: Bench) -> None:
+    link, _ = await bench.opened("s1")
+    for number in range(40):
+        assert link.camera(
+            stream_pb2.CameraPacket(session_id="s1", timestamp_us=number, data=b"x" * 20_000)
+        )
+    await bench.actor.changes.until(lambda: len(bench.actor.cameras) == 40)
+    assert [packet.timestamp_us for packet in bench.actor.cameras] == list(range(40))
+
+
+async def test_a_link_whose_stream_ends_tells_its_sessions_and_is_made_anew(bench: Bench) -> None:
+    link, (first, second) = await bench.opened("s1", "s2")
+    bench.actor.control.put_nowait(None)
+    await second.changes.until(lambda: first.lost and second.lost)
+    assert link.dead
+    assert not link.camera(stream_pb2.CameraPacket(session_id="s1"))
+    with pytest.raises(LinkDeadError):
+        link.join("s1", first, "token")
+    assert await bench.links.get(bench.address) is not link
+    assert (first.lost, second.lost) == (1, 1)
+
+
+async def test_who_leaves_hears_nothing_more(bench: Bench) -> None:
+    link, (first, second) = await bench.opened("s1", "s2")
+    link.leave("s1")
+    link.leave("s1")
+    packets = [video("s1", 0), video("s2", 0)]
+    bench.actor.media.put_nowait(stream_pb2.MediaResponse(packets=packets))
+    await second.changes.until(lambda: second.packets)
+    assert first.packets == []
+    await bench.actor.changes.until(
+        lambda: (
+            [each.leave.session_id for each in bench.actor.asked if each.HasField("leave")]
+            == ["s1"]
+        )
+    )
