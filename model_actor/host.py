@@ -12,8 +12,10 @@ import grpc
 import structlog
 
 from model_actor.engine.compute import Compute
+from model_actor.engine.encoder_pool import EncoderPool
 from model_actor.engine.live_session import EngineServices, LiveSession, Placement
 from model_actor.enrolment import Enrolment
+from model_actor.media.encoding.choice import choose
 from model_actor.media.workers import DecodeWorkers
 from model_actor.plugin import Model, SessionOptions
 from model_actor.settings import ActorSettings
@@ -82,10 +84,11 @@ class ModelHost:
         workers = DecodeWorkers(spare=settings.spare_decoders, limits=settings.decode_limits)
         ends.push_async_callback(workers.close)
         await workers.start()
-        encoders = ThreadPoolExecutor(
+        libraries = await asyncio.to_thread(choose, settings.encoder)
+        threads = ThreadPoolExecutor(
             settings.encoder_threads or os.cpu_count() or 1, thread_name_prefix="encode"
         )
-        ends.push_async_callback(asyncio.to_thread, encoders.shutdown, cancel_futures=True)
+        ends.push_async_callback(asyncio.to_thread, threads.shutdown, cancel_futures=True)
         enrolment = Enrolment(
             settings.placement_address,
             self._register,
@@ -98,7 +101,7 @@ class ModelHost:
             info=self._model.info,
             workers=workers,
             storage=self._storage,
-            encoders=encoders,
+            encoders=EncoderPool(threads, libraries),
             ledger=enrolment,
             wake_compute=self._compute.wake,
             bitrate=settings.bitrate,

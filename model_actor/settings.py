@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from model_actor.media.encoding.choice import Wanted, wanted
 from model_actor.media.limits import DecodeLimits
 from model_actor.plugin import Model
 from scheduler.core.errors import ConfigurationError, PluginError
@@ -40,6 +41,9 @@ class ActorSettings:
     """Bits per second of an output to begin with."""
     encoder_threads: int = 0
     """Threads that encode; 0: one a core."""
+    encoder: Wanted = "auto"
+    """What encodes H.264: NVENC where it works (`auto`), the CPU (`software`), NVENC or nothing
+    (`nvenc`). VP8 is always encoded by the CPU."""
     start_wait_s: float = 30.0
     """Longest wait of start and resume for compute."""
     spare_decoders: int = 1
@@ -59,7 +63,13 @@ class ActorSettings:
         unknown = sorted(spec.keys() - known)
         if unknown:
             raise ConfigurationError(f"unknown actor settings: {', '.join(unknown)}")
-        return cls(**{**spec, "decode_limits": decode_limits(spec.get("decode_limits", {}))})
+        return cls(
+            **{
+                **spec,
+                "decode_limits": decode_limits(spec.get("decode_limits", {})),
+                "encoder": wanted(spec.get("encoder", "auto")),
+            }
+        )
 
     def configured_model(self) -> Model:
         """Makes the model with its options. Nothing is loaded yet.

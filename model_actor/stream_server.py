@@ -23,6 +23,12 @@ takes part anew."""
 MEDIA_QUEUE = 1024
 """Packets that may wait for a gateway; past it an output's packets are dropped up to its
 next keyframe, which is asked for."""
+TICK_S = 0.02
+"""Shortest time between two messages, unless something is urgent: packets of many sessions
+leave together, one that is alone at once. A message costs either end a few times what a packet
+does, and packets are encoded some 60 ms before they are due."""
+URGENT_S = 0.025
+"""A packet whose frame is due within this leaves at once, and what waits with it."""
 BATCH_BYTES = 512 * 1024
 """Most bytes of packets in one message, so that (de)serialising stays well under a millisecond."""
 
@@ -49,6 +55,8 @@ class Link:
         self._waiting_for_key: set[tuple[str, int, int]] = set()
         self._control_ready = asyncio.Event()
         self._media_ready = asyncio.Event()
+        self._tick: asyncio.TimerHandle | None = None
+        self._left_at = float("-inf")
 
     @property
     def gateway_id(self) -> str:
@@ -68,10 +76,10 @@ class Link:
         """Ends both streams."""
         self._ended = True
         self._control_ready.set()
-        self._media_ready.set()
+        self._flush()
 
-    def media(self, packet: stream_pb2.VideoPacket) -> bool:
-        """Queues a packet; False when it was dropped."""
+    def media(self, packet: stream_pb2.VideoPacket, due_at: float) -> bool:
+        """Queues a packet; False when it was dropped. See `GatewayLink.media`."""
         key = (packet.session_id, packet.output.codec, packet.output.rung)
         if packet.keyframe:
             self._waiting_for_key.discard(key)
@@ -79,8 +87,21 @@ class Link:
             self._waiting_for_key.add(key)
             return False
         self._media.append(packet)
-        self._media_ready.set()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if due_at - now <= URGENT_S or now - self._left_at >= TICK_S:
+            self._flush()
+        elif self._tick is None:
+            self._tick = loop.call_at(self._left_at + TICK_S, self._flush)
         return True
+
+    def _flush(self) -> None:
+        """Lets what waits leave."""
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        self._left_at = asyncio.get_running_loop().time()
+        self._media_ready.set()
 
     async def controls(self) -> AsyncIterator[stream_pb2.ControlResponse]:
         """Yields the queued responses as they come, until the link ends."""
@@ -91,7 +112,7 @@ class Link:
                 yield self._control.popleft()
 
     async def packets(self) -> AsyncIterator[stream_pb2.MediaResponse]:
-        """Yields the queued packets as they come, all that wait in one message."""
+        """Yields the queued packets when they are to leave, all that wait in one message."""
         while not self._ended:
             await self._media_ready.wait()
             self._media_ready.clear()
@@ -168,7 +189,7 @@ class StreamServicer(stream_pb2_grpc.StreamServicer):
                 session = self._joined(link, packet.session_id)
                 if session is not None:
                     try:
-                        session.camera_packet(packet)
+                        session.camera_packet(link.gateway_id, packet)
                     except Exception as error:  # one session's affair
                         log.error("camera.failed", error=type(error).__name__)
 
@@ -221,7 +242,7 @@ class StreamServicer(stream_pb2_grpc.StreamServicer):
     def _camera(self, link: Link, request: stream_pb2.ControlRequest) -> None:
         session = self._joined(link, request.camera.session_id)
         if session is not None:
-            session.camera_status(request.camera)
+            session.camera_status(link.gateway_id, request.camera)
 
     _HANDLERS = {  # noqa: RUF012 - a constant table of methods
         "open": _open,

@@ -90,6 +90,7 @@ def serve_head(
     reconnect_window: options.ReconnectWindow = options.RECONNECT_WINDOW_S,
     bitrate: options.Bitrate = BITRATE,
     encoder_threads: options.EncoderThreads = 0,
+    encoder: options.Encoder = "auto",
     spare_decoders: options.SpareDecoders = 1,
     decode_limit: options.DecodeLimit = None,
     announce_fd: Annotated[
@@ -131,6 +132,7 @@ def serve_head(
             log=_actor_log(log_level, local=local),
             bitrate=bitrate,
             encoder_threads=encoder_threads,
+            encoder=encoder,
             spare_decoders=spare_decoders,
             decode_limits=options.pairs(decode_limit, "--decode-limit"),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -39,6 +39,12 @@ Bitrate = Annotated[
 ]
 EncoderThreads = Annotated[
     int, typer.Option(min=0, help="Threads of each actor that encode; 0 is one a core.")
+]
+Encoder = Annotated[
+    Literal["auto", "software", "nvenc"],
+    typer.Option(
+        help="What encodes H.264: auto takes the GPU's encoder where one works, else the CPU."
+    ),
 ]
 SpareDecoders = Annotated[
     int, typer.Option(min=0, help="Decode processes that each actor keeps warm.")

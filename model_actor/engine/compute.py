@@ -11,10 +11,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import structlog
-from opentelemetry.context import Context
 
 from model_actor.engine.clock import WindowCost
-from model_actor.engine.tracing import WindowTiming
+from model_actor.engine.tracing import Answers, WindowTiming
 from model_actor.media.frames import FrameBlock
 from model_actor.plugin import Frames, Model, ModelInfo, WindowTask
 from scheduler.core.chunks import Candidate, choose
@@ -36,7 +35,7 @@ class ComputeSession(Protocol):
     def candidate(self, now: float, cost_s: float) -> Candidate | None:
         """Its next window, if it may run."""
 
-    def begin_window(self) -> tuple[WindowPlan, FrameBlock, WindowTiming, list[Context]]:
+    def begin_window(self) -> tuple[WindowPlan, FrameBlock, WindowTiming, Answers]:
         """Dispatches it."""
 
     def finish_window(
@@ -45,7 +44,7 @@ class ComputeSession(Protocol):
         frames: Frames,
         source_us: tuple[int, ...],
         timing: WindowTiming,
-        answering: list[Context],
+        answers: Answers,
     ) -> None:
         """Takes its frames."""
 
@@ -110,7 +109,7 @@ class Compute:
 
     async def _window(self, session: ComputeSession) -> None:
         """Runs one window. Whatever goes wrong is the affair of its session alone."""
-        plan, block, timing, answering = session.begin_window()
+        plan, block, timing, answers = session.begin_window()
         begin = time.perf_counter()
         task = WindowTask(
             session=session.state,
@@ -128,7 +127,7 @@ class Compute:
             finally:
                 source_us = block.pts_us
                 block.release()
-            session.finish_window(plan, frames, source_us, timing, answering)
+            session.finish_window(plan, frames, source_us, timing, answers)
             if not session.closed:
                 await self._stages(task, timing, off_latency_path=True)
         except Exception as error:  # a model may raise anything, and quote the prompt

@@ -1,7 +1,8 @@
 """Outputs: encodings of a session's main_video, each frame encoded just before it is due.
 
 Encoding late is what makes a keyframe request, a bitrate change, a reset or a new
-viewer's codec act within about a tenth of a second, and spreads the CPU load evenly.
+viewer's codec act within 150 ms, and spreads the CPU load evenly. From a request to the
+viewers it is at most one frame period, until the next frame begins, and the lead.
 
 A session that is a `PacketSource` has its frames encoded already: they are fetched at the
 same moments, and everything else is as with an encoder.
@@ -10,27 +11,36 @@ same moments, and everything else is as with an encoder.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
 from model_actor.engine.clock import PlayoutClock
+from model_actor.engine.encoder_pool import EncoderPool
+from model_actor.engine.encodings import encoding_of
 from model_actor.engine.store import FinishedFrame, FrameStore
-from model_actor.media.encoder import Encoded, EncoderSettings, VideoEncoder
-from model_actor.plugin import PacketSource
+from model_actor.media.encoder import Encoded, EncoderSettings
 
-LEAD_S = 0.12
-"""A frame is encoded at most this long before it is due."""
+LEAD_S = 0.07
+"""A frame is encoded at most this long before it is due. With a frame period it stays below
+150 ms down to 16 frames a second, with 17 ms to spare for both ways through the gateway; and
+five sessions a thread, which are about as many as one can carry, may be due at once."""
 KEYFRAME_INTERVAL_S = 0.5
 """Shortest time between two keyframes of an output that somebody asked for."""
 SKIP_AFTER_S = 0.5
 """An output that is this far behind the clock goes on at the frame that is due now."""
+HOLD_S = 0.25
+"""A picture that has not changed for this long holds; a chunk that is merely late comes sooner."""
+REFINEMENTS = 18
+"""Frames that follow the keyframe of a picture that holds. A keyframe is coarse, for it leaves
+in a quarter of a second; as many frames of the same picture mend it."""
+PREPARE_S = 0.02
+"""Idle time that is enough to make something ready."""
 
 log = structlog.get_logger(__name__)
+NEVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +51,9 @@ class EncodedOutput:
     encoded: Encoded
     started_at: float
     finished_at: float
+    due_at: float
     held: bool
-    """Made for a viewer who joined while the picture holds."""
+    """Made of the picture that holds."""
 
 
 class Picture(Protocol):
@@ -61,58 +72,6 @@ class Picture(Protocol):
         """What the model keeps for the session; it may bring the packets."""
 
 
-class _Encoding(Protocol):
-    """How frames become packets. Calls of one output never overlap."""
-
-    async def encode(self, frame: FinishedFrame, bitrate: int, *, keyframe: bool) -> Encoded:
-        """Returns the packet of a frame; a keyframe where that is asked for."""
-
-    def close(self) -> None:
-        """Releases what is held; another frame would begin a new stream."""
-
-
-class _Encoder:
-    """Encodes on the threads of the actor."""
-
-    def __init__(self, settings: EncoderSettings, threads: Executor) -> None:
-        self._settings = settings
-        self._threads = threads
-        self._encoder: VideoEncoder | None = None
-
-    async def encode(self, frame: FinishedFrame, bitrate: int, *, keyframe: bool) -> Encoded:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._run, frame, bitrate, keyframe)
-
-    def close(self) -> None:
-        if self._encoder is not None:
-            self._encoder.close()
-            self._encoder = None
-
-    def _run(self, frame: FinishedFrame, bitrate: int, keyframe: bool) -> Encoded:
-        encoder = self._encoder
-        if encoder is None:
-            encoder = self._encoder = VideoEncoder(self._settings)
-        encoder.set_bitrate(bitrate)
-        return encoder.encode(frame.image, keyframe=keyframe)
-
-
-class _Fetcher:
-    """Takes packets from where they are. A thread would cost more than the packet does."""
-
-    def __init__(self, settings: EncoderSettings, source: PacketSource) -> None:
-        self._settings = settings
-        self._source = source
-
-    async def encode(self, frame: FinishedFrame, bitrate: int, *, keyframe: bool) -> Encoded:
-        del keyframe
-        size = round(bitrate / 8 / self._settings.frame_rate)
-        data = self._source.packet(self._settings.codec, frame.frame, size)
-        return Encoded(data, keyframe=True)
-
-    def close(self) -> None:
-        """There is nothing to release."""
-
-
 class Output:
     """One encoding of one session, read by any number of viewers."""
 
@@ -120,7 +79,7 @@ class Output:
         self,
         settings: EncoderSettings,
         picture: Picture,
-        threads: Executor,
+        pool: EncoderPool,
         emit: Callable[[Output, EncodedOutput], None],
     ) -> None:
         """Prepares the output; `run` makes its frames.
@@ -128,7 +87,7 @@ class Output:
         Args:
             settings: Codec, size, rate.
             picture: The session's frames, clock and model state.
-            threads: Where encoding runs.
+            pool: What encodes, and where.
             emit: Called on the loop with every encoded frame.
         """
         self.settings = settings
@@ -139,12 +98,7 @@ class Output:
         self._failing = False
         self._picture = picture
         self._emit = emit
-        source = picture.state
-        self._encoding: _Encoding = (
-            _Fetcher(settings, source)
-            if isinstance(source, PacketSource)
-            else _Encoder(settings, threads)
-        )
+        self._encoding = encoding_of(settings, picture.state, pool)
         # In the middle of a run it begins at what is due next; a later run from its start.
         clock = picture.clock
         now = asyncio.get_running_loop().time()
@@ -154,6 +108,14 @@ class Output:
         self._bitrate = settings.bitrate
         self._run: int | None = None
         """Run of the frame encoded last."""
+        self._holds: tuple[int, int] | None = None
+        """(run, frame) of the picture that holds; None while frames follow."""
+        self._holds_since = 0.0
+        self._settled: tuple[int, int] | None = None
+        """The held picture that the viewers have a keyframe of."""
+        self._refinements = 0
+        """Frames that are still to mend it."""
+        self._encoded_at = float("-inf")
         self._changed = asyncio.Event()
 
     @property
@@ -180,31 +142,36 @@ class Output:
                 now = loop.time()
                 frame, start = self._next(now)
                 if frame is not None and start <= now:
-                    await self._encode(frame, held=False)
+                    await self._encode(frame, start + LEAD_S, held=False)
                     continue
-                key_due = self._keyframe_at + KEYFRAME_INTERVAL_S
-                held = self._picture.store.held
-                idle = frame is None or start - now > LEAD_S
-                if self._keyframe_wanted and held is not None and idle:
-                    if key_due <= now:
-                        await self._encode(held, held=True)
-                        continue
-                    start = min(start, key_due)
-                await self._wait(start - now)
+                held, at = self._next_held(now, start)
+                if held is not None and at <= now:
+                    await self._encode(held, now, held=True)
+                    continue
+                start = min(start, at)
+                if start - now > PREPARE_S:
+                    self._encoding.prepare()
+                await self._wait(start)
         finally:
             self._encoding.close()
 
-    async def _wait(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if seconds == float("inf") else max(0.0, seconds)):
+    async def _wait(self, until: float) -> None:
+        """Waits for a time or a change."""
+        if until == NEVER:
+            await self._changed.wait()
+        else:
+            timer = asyncio.get_running_loop().call_at(until, self._changed.set)
+            try:
                 await self._changed.wait()
+            finally:
+                timer.cancel()
         self._changed.clear()
 
     def _next(self, now: float) -> tuple[FinishedFrame | None, float]:
         """Returns the next frame to encode and when to begin; (None, inf) when there is none."""
         clock = self._picture.clock
         if clock is None:
-            return None, float("inf")
+            return None, NEVER
         if self._position[0] != clock.run:
             self._position = (clock.run, 0)
         run, index = self._position
@@ -216,20 +183,57 @@ class Output:
             self._position = (run, index) = (run, earliest)
         frame = self._picture.store.get(run, index)
         if frame is None:
-            return None, float("inf")
+            return None, NEVER
         return frame, clock.due(index) - LEAD_S
 
-    async def _encode(self, frame: FinishedFrame, *, held: bool) -> None:
+    def _next_held(self, now: float, start: float) -> tuple[FinishedFrame | None, float]:
+        """Returns the picture that holds and when it is to be encoded once more.
+
+        Everybody is given one keyframe of it and what mends it, which stays good for who joins
+        later; who asks before, or asks again, gets one as soon as keyframes are allowed.
+
+        Args:
+            now: The time.
+            start: When the next frame is to be encoded.
+        """
+        held = self._picture.store.held
+        if held is None or start - now <= LEAD_S or not self._on_screen(held, now):
+            self._holds = None
+            return None, NEVER
+        allowed = self._keyframe_at + KEYFRAME_INTERVAL_S
+        which = (held.run, held.frame)
+        if which != self._holds:
+            self._holds, self._holds_since = which, now
+        if self._keyframe_wanted:
+            return held, allowed
+        if start == NEVER and which != self._settled:
+            return held, max(allowed, self._holds_since + HOLD_S)
+        if start == NEVER and self._refinements:
+            return held, self._encoded_at + 1 / self.settings.frame_rate
+        return None, NEVER
+
+    def _on_screen(self, held: FinishedFrame, now: float) -> bool:
+        """Tells whether no frame after the held one is due yet."""
+        clock = self._picture.clock
+        if self._picture.store.all_shown or clock is None or clock.run != held.run:
+            return True
+        return clock.played(now) <= held.frame + 1
+
+    async def _encode(self, frame: FinishedFrame, due_at: float, *, held: bool) -> None:
         loop = asyncio.get_running_loop()
         started_at = loop.time()
-        keyframe = self._keyframe_wanted and (started_at - self._keyframe_at >= KEYFRAME_INTERVAL_S)
+        which = (frame.run, frame.frame)
+        keyframe = self._keyframe_wanted or (held and which != self._settled)
+        keyframe &= started_at - self._keyframe_at >= KEYFRAME_INTERVAL_S
         if frame.run != self._run:
             # A run owes nothing to the one before: it can be decoded from its start although
             # what was encoded last may not have been sent, and a replay is equal bit by bit.
-            self._encoding.close()
+            self._encoding.renew()
             self._run = frame.run
         try:
-            encoded = await self._encoding.encode(frame, self._bitrate, keyframe=keyframe)
+            encoded = await self._encoding.encode(
+                frame, self._bitrate, due_at=due_at, keyframe=keyframe
+            )
         except Exception as error:
             self._begin_anew(error)
             return
@@ -237,11 +241,15 @@ class Output:
             if not held:
                 self._position = (frame.run, frame.frame + 1)
         self._failing = False
-        finished_at = loop.time()
+        self._encoded_at = finished_at = loop.time()
         if encoded.keyframe:
             self._keyframe_at = finished_at
             self._keyframe_wanted = False
-        self._emit(self, EncodedOutput(frame, encoded, started_at, finished_at, held))
+            self._refinements = REFINEMENTS if self._encoding.builds_up else 0
+        elif held:
+            self._refinements -= 1
+        self._settled = which if held else None
+        self._emit(self, EncodedOutput(frame, encoded, started_at, finished_at, due_at, held))
 
     def _begin_anew(self, error: Exception) -> None:
         """Gives up a frame, and the encoder with it; a broken one must not end the output."""
@@ -250,6 +258,6 @@ class Output:
             codec = self.settings.codec.value
             log.warning("output.failed", codec=codec, error=type(error).__name__)
         self._failing = True
-        self._encoding.close()
+        self._encoding.renew()
         self._keyframe_wanted = True
         self._keyframe_at = asyncio.get_running_loop().time()

@@ -74,6 +74,11 @@ class FrameStore:
         """Index after the last finished frame of the newest run; 0 when there is none."""
         return self._windows[-1].end if self._windows else 0
 
+    @property
+    def all_shown(self) -> bool:
+        """Whether every finished frame was shown."""
+        return all((window.run, window.end) <= self._shown for window in self._windows)
+
     def begin(self, run: int) -> int:
         """Index of the first frame of a run that is still there; 0 when none is."""
         return next((w.first_frame for w in self._windows if w.run == run), 0)

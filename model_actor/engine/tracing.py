@@ -9,18 +9,64 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link
+from opentelemetry.trace import Link, Span
 
 from scheduler.process.telemetry import inject
 
 tracer = trace.get_tracer("sana_gateway.actor")
 
+ANSWERED: Final = frozenset({"set_prompt", "start", "resume"})
+"""Commands that a chunk answers: their effect ends with its first packet."""
+
 
 def _nanoseconds(wall: float) -> int:
     return int(wall * 1e9)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The commands that take effect in one window."""
+
+    arrived_at: float | None = None
+    """When the newest of them came, in seconds of the actor's event loop; None: there are
+    none."""
+    parent: Context = field(default_factory=Context)
+    """The trace of the newest of them that is traced; empty when none is."""
+
+
+class Unanswered:
+    """Accepted commands whose effect is still to be seen, for the next window."""
+
+    def __init__(self) -> None:
+        """There are none."""
+        self._answers = Answers()
+
+    def add(self, arrived_at: float, span: Span) -> None:
+        """A command was accepted.
+
+        Args:
+            arrived_at: When it came, in seconds of the actor's event loop.
+            span: Its span, whether or not it is recorded.
+        """
+        parent = (
+            trace.set_span_in_context(span, Context())
+            if span.is_recording()
+            else self._answers.parent
+        )
+        self._answers = Answers(arrived_at, parent)
+
+    def take(self) -> Answers:
+        """Returns what the window that now begins answers; the next one answers later ones."""
+        answers, self._answers = self._answers, Answers()
+        return answers
+
+    def clear(self) -> None:
+        """The run was abandoned: what was asked for will not be seen."""
+        self._answers = Answers()
 
 
 @dataclass(slots=True)

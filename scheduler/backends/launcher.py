@@ -54,6 +54,8 @@ class ActorSpec:
     """Bits per second of an output to begin with."""
     encoder_threads: int = 0
     """Threads that encode; 0: one a core."""
+    encoder: str = "auto"
+    """What encodes: `auto`, `software` or `nvenc`."""
     spare_decoders: int = 1
     """Decode processes kept warm."""
     decode_limits: Mapping[str, str] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -11,6 +12,7 @@ import pytest
 
 from model_actor.media.codec import Codec, is_keyframe
 from model_actor.media.encoder import EncoderSettings, VideoEncoder
+from model_actor.media.encoding.x264 import X264
 from model_actor.media.fitter import Fitter, describe
 from scheduler.core.errors import InvariantError
 from tests.media import clips
@@ -53,8 +55,9 @@ def as_bt709(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
 def test_colours_come_back_as_they_went(codec: Codec) -> None:
     flat = np.full((HEIGHT * 3 // 2, WIDTH), 100, np.uint8)
     flat[HEIGHT : HEIGHT * 5 // 4], flat[HEIGHT * 5 // 4 :] = 90, 170
-    data = encoder(codec).encode(flat).data
-    (frame,) = av.CodecContext.create(codec.value, "r").decode(av.Packet(data))
+    enc, decoder = encoder(codec), av.CodecContext.create(codec.value, "r")
+    for _ in range(12):
+        (frame,) = decoder.decode(av.Packet(enc.encode(flat).data))
     assert np.abs(as_bt709(frame).astype(int) - flat).max() <= 3
     if codec is Codec.VP8:
         assert abs(int(frame.to_ndarray()[0, 0]) - 100) > 3, "BT.601 on the wire"
@@ -98,7 +101,7 @@ def test_h264_is_what_browsers_take() -> None:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-@pytest.mark.parametrize("target", [500_000, 2_500_000])
+@pytest.mark.parametrize("target", [450_000, 1_600_000])
 def test_bitrate_changes_in_place_without_a_keyframe(codec: Codec, target: int) -> None:
     frames, enc = noisy(96), encoder(codec)
     before = [enc.encode(frame) for frame in frames[:48]]
@@ -106,7 +109,8 @@ def test_bitrate_changes_in_place_without_a_keyframe(codec: Codec, target: int) 
     after = [enc.encode(frame) for frame in frames[48:]]
     assert not any(encoded.keyframe for encoded in before[1:] + after)
     rate = sum(len(encoded.data) for encoded in after[24:]) * 8
-    assert rate == pytest.approx(target, rel=0.35)
+    # x264 stays below a rate raised far above the one it was opened for, whose buffer it keeps.
+    assert 0.75 < rate / target < 1.1
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -121,11 +125,41 @@ def test_a_far_change_begins_a_new_stream_with_a_keyframe(codec: Codec) -> None:
     assert rate > 1_500_000
 
 
-def test_a_keyframe_of_h264_is_no_burst() -> None:
-    frames, enc = noisy(72), encoder(Codec.H264, 1_000_000)
-    sizes = [len(enc.encode(f, keyframe=i in (30, 60)).data) for i, f in enumerate(frames)]
-    # The buffer holds a quarter of a second, 31 kB.
-    assert max(sizes[30], sizes[60]) < 36_000
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("rate", [1_000_000, 1_600_000])
+def test_a_keyframe_goes_out_in_a_quarter_of_a_second_and_fits_the_history(
+    codec: Codec, rate: int
+) -> None:
+    frames, enc = noisy(72), encoder(codec, 1_000_000)
+    enc.set_bitrate(rate)
+    made = [enc.encode(f, keyframe=i in (30, 60)) for i, f in enumerate(frames)]
+    sizes = [len(each.data) for each in made if each.keyframe]
+    assert len(sizes) == 3
+    assert max(sizes) * 8 / rate <= 0.25
+    assert max(sizes) / 1_100 < 512, "packets of the history"
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_low_rung_is_the_same_picture_at_half_the_size(codec: Codec) -> None:
+    enc = VideoEncoder(EncoderSettings(codec, WIDTH, HEIGHT, RATE, 300_000, shrink=2))
+    decoder = av.CodecContext.create(codec.value, "r")
+    picture = clips.numbered(5, WIDTH, HEIGHT).reshape(-1, WIDTH)
+    for _ in range(12):
+        (frame,) = decoder.decode(av.Packet(enc.encode(picture).data))
+    assert (frame.width, frame.height) == (WIDTH // 2, HEIGHT // 2)
+    small = as_bt709(frame)[: HEIGHT // 2]
+    expected = picture[:HEIGHT].reshape(HEIGHT // 2, 2, WIDTH // 2, 2).mean((1, 3))
+    assert psnr(small, expected.astype(np.uint8)) > 30
+
+
+def test_a_library_that_cannot_be_opened_is_stood_in_for_by_the_next() -> None:
+    absent = replace(X264, name="h264_nvenc")
+    settings = EncoderSettings(Codec.H264, WIDTH, HEIGHT, RATE, 300_000)
+    flat = np.full((HEIGHT * 3 // 2, WIDTH), 100, np.uint8)
+    enc = VideoEncoder(settings, {Codec.H264: (absent, X264)})
+    assert enc.encode(flat).keyframe
+    with pytest.raises((av.FFmpegError, OSError, ValueError)):
+        VideoEncoder(settings, {Codec.H264: (absent,)})
 
 
 @pytest.mark.parametrize("codec", CODECS)

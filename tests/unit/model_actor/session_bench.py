@@ -12,7 +12,9 @@ import numpy as np
 from opentelemetry.context import Context
 
 from model_actor.engine.compute import Compute
+from model_actor.engine.encoder_pool import EncoderPool
 from model_actor.engine.live_session import EngineServices, LiveSession, Placement
+from model_actor.media.camera import CameraPacket, CameraStats
 from model_actor.media.errors import ClipFailedError, ClipRefusedError
 from model_actor.media.frames import FrameBlock
 from model_actor.media.workers import DecodeWorkers
@@ -95,14 +97,39 @@ class FakeClip:
         self.closed.set()
 
 
+class FakeCamera:
+    """A decoder that remembers what it was given, and makes grey frames when told to."""
+
+    def __init__(self, on_keyframe_needed: Callable[[], None]) -> None:
+        self.ask_keyframe = on_keyframe_needed
+        self.packets: list[CameraPacket] = []
+        self.stats = CameraStats()
+        self.available = 0
+
+    def push(self, packet: CameraPacket) -> None:
+        self.packets.append(packet)
+
+    def take(self, count: int) -> FrameBlock:
+        self.available -= count
+        frames = np.zeros((count, SIZE * 3 // 2, SIZE), np.uint8)
+        return FrameBlock(frames, tuple(range(count)), lambda: None)
+
+    async def close(self) -> None: ...
+
+
 class FakeWorkers:
-    """Opens fake clips; refuses when it is told to."""
+    """Opens fake clips and cameras; refuses when it is told to."""
 
     def __init__(self) -> None:
         self.refusal: str | None = None
         self.broken = False
         self.clips: list[FakeClip] = []
-        self.cameras = 0
+        self.cameras: asyncio.Queue[FakeCamera] = asyncio.Queue()
+
+    async def open_camera(self, on_keyframe_needed: Callable[[], None], **_: object) -> FakeCamera:
+        camera = FakeCamera(on_keyframe_needed)
+        self.cameras.put_nowait(camera)
+        return camera
 
     async def open_clip(self, fd: int, **_: Any) -> FakeClip:
         if self.refusal is not None:
@@ -162,7 +189,7 @@ class Gateway:
         if self._plays and copy.HasField("chunk"):
             asyncio.get_running_loop().call_soon(self._play, copy.chunk)
 
-    def media(self, packet: stream_pb2.VideoPacket) -> bool:
+    def media(self, packet: stream_pb2.VideoPacket, due_at: float) -> bool:
         if self.room:
             self.packets.append(packet)
             self._changed.set()
@@ -208,7 +235,7 @@ class Bench:
             info=self.model.info,
             workers=cast(DecodeWorkers, self.workers),
             storage=cast(Any, FakeStorage()),
-            encoders=self.encoders,
+            encoders=EncoderPool(self.encoders),
             ledger=self.ledger,
             wake_compute=self.compute.wake,
             bitrate=300_000,

@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from model_actor.engine.live_session import (
-    JOURNAL_BYTES,
-)
+from model_actor.engine.participants import JOURNAL_BYTES
+from model_actor.engine.tracing import Answers
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core.run import WindowPlan
@@ -370,7 +369,7 @@ async def test_a_session_that_has_ended_takes_nothing_up_again(bench: Bench) -> 
     told = len(gateway.told)
     bench.command(gateway, command_pb2.Command(start=command_pb2.Start()))
     plan = WindowPlan(1, 1, 33, 24, 24, (), "p", 0, last=False)
-    bench.session.finish_window(plan, np.zeros((24, 96, 64), np.uint8), (0,) * 24, None, [])  # type: ignore[arg-type]
+    bench.session.finish_window(plan, np.zeros((24, 96, 64), np.uint8), (0,) * 24, None, Answers())  # type: ignore[arg-type]
     bench.session.fail_window(plan)
     assert len(gateway.told) == told
     assert bench.session.candidate(0.0, 0.1) is None

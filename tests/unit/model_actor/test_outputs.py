@@ -3,161 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
-import selectors
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Executor, Future
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pytest
 
-from model_actor.engine.clock import PlayoutClock
 from model_actor.engine.outputs import (
+    HOLD_S,
     KEYFRAME_INTERVAL_S,
     LEAD_S,
+    REFINEMENTS,
     SKIP_AFTER_S,
-    EncodedOutput,
-    Output,
 )
-from model_actor.engine.store import FinishedWindow, FrameStore
 from model_actor.media.codec import Codec
-from model_actor.media.encoder import EncoderSettings
+from tests.unit.model_actor.output_bench import (
+    BITRATE,
+    CODECS,
+    RATE,
+    Packets,
+    Session,
+    running,
+)
+from tests.unit.model_actor.virtual import now, virtual
 
 pytestmark = pytest.mark.unit
-
-SIZE = 64
-RATE = 24.0
-BITRATE = 240_000
-CODECS = list(Codec)
-
-
-class Jumping(selectors.SelectSelector):
-    """Never sleeps: where a loop would, its time goes on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 100.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready:
-            assert timeout is not None, "everybody waits for somebody else"
-            self.now += timeout
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop in which a second takes no time."""
-
-    def __init__(self) -> None:
-        self._jumping = Jumping()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        return self._jumping.now
-
-
-def virtual(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Runs a test in virtual time."""
-
-    @functools.wraps(test)
-    def run(*arguments: Any, **named: Any) -> None:
-        async def body() -> None:
-            await test(*arguments, **named)
-
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            runner.run(body())
-
-    return run
-
-
-class Inline(Executor):
-    """Runs everything at once, on the caller; fails as often as it is told to."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.failures = 0
-
-    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        self.calls += 1
-        future: Future[Any] = Future()
-        if self.failures:
-            self.failures -= 1
-            future.set_exception(ValueError("private words"))
-        else:
-            future.set_result(function(*args, **kwargs))
-        return future
-
-
-class Packets:
-    """A session that brings packets of the size it is granted."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[Codec, int, int]] = []
-
-    def packet(self, codec: Codec, frame: int, size: int) -> bytes:
-        self.asked.append((codec, frame, size))
-        return bytes(size)
-
-
-@dataclass
-class Session:
-    """What an output shows."""
-
-    store: FrameStore = field(default_factory=FrameStore)
-    clock: PlayoutClock | None = None
-    state: object = "opaque"
-
-    def add(self, count: int, run: int = 1, first: int = 0) -> None:
-        numbers = np.arange(first, first + count).astype(np.uint8)
-        frames = np.broadcast_to(numbers[:, None, None], (count, SIZE * 3 // 2, SIZE)).copy()
-        self.store.add(
-            FinishedWindow(run, first, frames, tuple(range(first, first + count)), ((0, first),))
-        )
-
-    def plays(self, frame: int = 0, *, at: float = LEAD_S, run: int = 1) -> None:
-        """The gateway reports that a frame is due so many seconds from now."""
-        self.clock = PlayoutClock(run, frame, now() + at, RATE)
-
-
-@dataclass
-class Bench:
-    """An output of a session, and what it has made."""
-
-    session: Session
-    output: Output
-    threads: Inline
-    made: list[EncodedOutput] = field(default_factory=list)
-
-    @property
-    def frames(self) -> list[int]:
-        return [each.frame.frame for each in self.made]
-
-    @property
-    def keyframes(self) -> list[int]:
-        return [each.frame.frame for each in self.made if each.encoded.keyframe]
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-@contextmanager
-def running(session: Session, codec: Codec = Codec.VP8) -> Iterator[Bench]:
-    made: list[EncodedOutput] = []
-    threads = Inline()
-    settings = EncoderSettings(codec, SIZE, SIZE, RATE, BITRATE)
-    output = Output(settings, session, threads, lambda _, each: made.append(each))
-    task = asyncio.create_task(output.run())
-    try:
-        yield Bench(session, output, threads, made)
-    finally:
-        assert not task.done(), "an output runs until it is cancelled"
-        task.cancel()
 
 
 @virtual
@@ -334,7 +203,7 @@ async def test_a_replay_is_encoded_to_the_same_bytes() -> None:
 
 @pytest.mark.parametrize("codec", CODECS)
 @virtual
-async def test_on_a_held_picture_a_request_gets_one_keyframe_of_it(codec: Codec) -> None:
+async def test_on_a_held_picture_a_request_gets_a_keyframe_of_it_at_once(codec: Codec) -> None:
     session = Session()
     session.add(9)
     session.plays()
@@ -342,18 +211,174 @@ async def test_on_a_held_picture_a_request_gets_one_keyframe_of_it(codec: Codec)
         await asyncio.sleep(2.0)
         session.store.shown(1, 8)
         bench.output.demand(keyframe=True, bitrate=0)
-        await asyncio.sleep(0.01)
-        assert len(bench.made) == 10, "at once: the last keyframe is long ago"
+        await asyncio.sleep(0.001)
+        assert len(bench.made) == 10, "the last keyframe is long ago"
         for _ in range(3):
             bench.output.demand(keyframe=True, bitrate=0)
-        await asyncio.sleep(KEYFRAME_INTERVAL_S - 0.02)
-        assert len(bench.made) == 10
         await asyncio.sleep(5.0)
     held = bench.made[9:]
-    assert [each.frame.frame for each in held] == [8, 8]
-    assert all(each.held and each.encoded.keyframe for each in held)
-    assert held[1].started_at - held[0].finished_at == pytest.approx(KEYFRAME_INTERVAL_S)
+    keyframes = [each for each in held if each.encoded.keyframe]
+    assert {each.frame.frame for each in held} == {8}
+    assert all(each.held for each in held)
+    assert len(keyframes) == 2
+    gap = keyframes[1].started_at - keyframes[0].finished_at
+    assert gap == pytest.approx(KEYFRAME_INTERVAL_S)
     assert not any(each.held for each in bench.made[:9])
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@virtual
+async def test_a_picture_that_begins_to_hold_gets_one_keyframe_and_frames_that_mend_it(
+    codec: Codec,
+) -> None:
+    session = Session()
+    session.add(24)
+    session.plays()
+    with running(session, codec) as bench:
+        await asyncio.sleep(24 / RATE + LEAD_S)
+        session.store.shown(1, 23)
+        bench.output.wake()
+        shown_at = now()
+        await asyncio.sleep(10.0)
+    held = bench.made[24:]
+    assert [each.encoded.keyframe for each in held] == [True] + [False] * REFINEMENTS
+    assert all(each.held and each.frame.frame == 23 for each in held)
+    assert held[0].started_at == pytest.approx(shown_at + HOLD_S)
+    gaps = [later.started_at - earlier.finished_at for earlier, later in itertools.pairwise(held)]
+    assert gaps == pytest.approx([1 / RATE] * REFINEMENTS)
+
+
+@virtual
+async def test_a_run_shorter_than_the_keyframe_interval_holds_with_its_keyframe_once_allowed() -> (
+    None
+):
+    session = Session()
+    session.add(3)
+    session.plays()
+    with running(session) as bench:
+        await asyncio.sleep(3 / RATE + LEAD_S)
+        session.store.shown(1, 2)
+        bench.output.wake()
+        await asyncio.sleep(5.0)
+    first, held = bench.made[0], bench.made[3]
+    assert held.held
+    assert held.encoded.keyframe
+    assert held.started_at - first.finished_at == pytest.approx(KEYFRAME_INTERVAL_S)
+
+
+@virtual
+async def test_a_chunk_that_is_a_little_late_makes_no_picture_hold() -> None:
+    session = Session()
+    session.add(24)
+    session.plays()
+    with running(session) as bench:
+        await asyncio.sleep(24 / RATE + LEAD_S)
+        session.store.shown(1, 23)
+        bench.output.wake()
+        await asyncio.sleep(HOLD_S - 0.01)
+        session.add(24, first=24)
+        session.plays(24, at=0.05)
+        bench.output.wake()
+        await asyncio.sleep(0.5)
+    assert not any(each.held for each in bench.made)
+    assert bench.keyframes == [0]
+
+
+@virtual
+async def test_what_was_abandoned_after_the_picture_held_makes_it_hold_anew() -> None:
+    session = Session()
+    session.add(24)
+    session.plays()
+    with running(session) as bench:
+        await asyncio.sleep(24 / RATE + LEAD_S)
+        session.store.shown(1, 23)
+        bench.output.wake()
+        await asyncio.sleep(3.0)
+        session.store.abandon(2)
+        session.add(24, run=2)
+        session.plays(run=2, at=0.2)
+        bench.output.wake()
+        await asyncio.sleep(0.21)
+        session.store.abandon(3)
+        bench.output.wake()
+        await asyncio.sleep(3.0)
+    keyframes = [(each.frame.run, each.frame.frame, each.held) for each in bench.made]
+    keyframes = [
+        which for which, each in zip(keyframes, bench.made, strict=True) if each.encoded.keyframe
+    ]
+    assert keyframes == [(1, 0, False), (1, 23, True), (2, 0, False), (1, 23, True)]
+
+
+@virtual
+async def test_an_old_picture_is_not_shown_again_while_newer_frames_are_on_their_way() -> None:
+    session = Session()
+    session.add(9)
+    session.add(24, first=9)
+    session.plays()
+    with running(session) as bench:
+        await asyncio.sleep(9 / RATE + LEAD_S)
+        session.store.shown(1, 8)
+        await asyncio.sleep(22 / RATE)
+        assert bench.frames[-1] == 32, "all is encoded, the last frames are not yet due"
+        bench.output.demand(keyframe=True, bitrate=0)
+        await asyncio.sleep(0.02)
+        assert not any(each.held for each in bench.made)
+        await asyncio.sleep(0.1)
+        session.store.shown(1, 32)
+        bench.output.wake()
+        await asyncio.sleep(0.01)
+    assert bench.made[-1].held
+    assert bench.made[-1].frame.frame == 32
+
+
+@pytest.mark.parametrize("rate", [16.0, 24.0])
+@virtual
+async def test_a_request_is_answered_within_150_ms_whenever_it_comes(rate: float) -> None:
+    for phase in range(10):
+        session = Session()
+        session.add(48)
+        session.plays(rate=rate)
+        with running(session, rate=rate) as bench:
+            await asyncio.sleep(1.0 + phase / 10 / rate)
+            bench.output.demand(keyframe=True, bitrate=BITRATE * 2)
+            asked_at = now()
+            await asyncio.sleep(1.0)
+        answer = next(m for m in bench.made if m.started_at >= asked_at)
+        assert answer.encoded.keyframe
+        assert answer.due_at - asked_at < 0.14
+
+
+@virtual
+async def test_the_encoder_of_a_run_was_opened_before_its_first_frame_was_there() -> None:
+    session = Session()
+    with running(session) as bench:
+        await asyncio.sleep(0.1)
+        assert bench.threads.jobs == ["VideoEncoder"]
+        for run in (1, 2):
+            session.store.abandon(run)
+            session.add(9, run=run)
+            session.plays(run=run)
+            bench.output.wake()
+            before = len(bench.threads.jobs)
+            await asyncio.sleep(0.001)
+            assert bench.threads.jobs[before] == "_encode", "nothing had to be opened first"
+            await asyncio.sleep(1.0)
+    assert bench.threads.jobs.count("VideoEncoder") == 3, "one for each run, and a spare"
+
+
+@virtual
+async def test_frames_that_are_overdue_are_encoded_back_to_back() -> None:
+    session = Session()
+    session.plays()
+    with running(session) as bench:
+        await asyncio.sleep(0.3)
+        session.add(12)
+        bench.output.wake()
+        ready_at = now()
+        await asyncio.sleep(1.0)
+    late = [each for each in bench.made if each.due_at < ready_at + LEAD_S]
+    assert len(late) > 5
+    assert all(each.started_at == ready_at for each in late)
 
 
 @virtual
@@ -386,7 +411,9 @@ async def test_the_picture_goes_on_after_it_was_held() -> None:
         session.plays(9, at=LEAD_S)
         bench.output.wake()
         await asyncio.sleep(2.0)
-    assert bench.frames == [*range(9), 8, *range(9, 33)]
+    assert [each.frame.frame for each in bench.made if not each.held] == list(range(33))
+    assert {each.frame.frame for each in bench.made if each.held} == {8}
+    assert bench.frames[-24:] == list(range(9, 33))
 
 
 @virtual
@@ -445,7 +472,7 @@ async def test_packets_that_a_session_brings_are_keyframes_and_no_thread_makes_t
     assert all(each.encoded.keyframe for each in bench.made)
     assert [each.held for each in bench.made] == [False] * 33 + [True]
     assert bench.made[10].started_at - begin == pytest.approx(1.0 + 10 / RATE - LEAD_S)
-    assert bench.threads.calls == 0
+    assert bench.threads.jobs == []
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -472,8 +499,8 @@ async def test_a_held_picture_that_cannot_be_encoded_is_tried_again_half_a_secon
     with running(session) as bench:
         await asyncio.sleep(2.0)
         session.store.shown(1, 8)
-        bench.threads.calls, bench.threads.failures = 0, 2
+        before, bench.threads.failures = bench.threads.encoded, 2
         bench.output.demand(keyframe=True, bitrate=0)
         await asyncio.sleep(KEYFRAME_INTERVAL_S * 2 + 0.01)
-    assert bench.threads.calls == 3
+    assert bench.threads.encoded == before + 3
     assert bench.made[-1].held
