@@ -10,14 +10,14 @@ import signal
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from gateway.head_process import HeadOptions, HeadProcess
-from gateway.settings import GatewaySettings
+from gateway.settings import MOST_WORKERS, GatewaySettings
 from scheduler import options
 from scheduler.backends.launcher import BITRATE
 from scheduler.options import MOST_PORT
@@ -26,15 +26,13 @@ from scheduler.process.config import describe, help_of, load_settings
 from scheduler.process.logging import configure_logging
 from scheduler.process.telemetry import configure_tracing, shutdown
 
-if TYPE_CHECKING:
-    from gateway.process import GatewayProcess
-
 _EXAMPLES = """Examples:
 
 \b
   sana-gateway serve
   sana-gateway serve --model simulated --model-option chunk_ms=100 --actors 2
   sana-gateway serve --backend in-process --http-port 0 --grpc-port 0
+  sana-gateway serve --media-workers 4 --udp-ports 50000-50199
 
 Roles on machines of their own: docs/roles.md.
 """
@@ -45,14 +43,47 @@ serve = typer.Typer(
     rich_markup_mode=None,
     epilog=_EXAMPLES,
 )
+_SIZING = """Sizing:
+
+One process carries some forty WebRTC sessions on one core. On a machine with more cores,
+--media-workers N runs N such processes behind a front door with the public ports: about one
+for each core that is to carry media, and one core left for the front door. docs/roles.md
+has the figures.
+"""
+
 gateway = typer.Typer(
     help="Terminate clients; the scheduler and the GPUs are elsewhere.",
     invoke_without_command=True,
     rich_markup_mode=None,
+    epilog=_SIZING,
 )
 listing = typer.Typer(
     help="List the installed plugins.", invoke_without_command=True, rich_markup_mode=None
 )
+
+
+class Serving(Protocol):
+    """A gateway, in one process or in many."""
+
+    @property
+    def http_url(self) -> str:
+        """Where HTTP listens."""
+
+    @property
+    def grpc_address(self) -> str:
+        """Where gRPC listens; empty without that wire."""
+
+    async def start(self, placement_address: str = "") -> None:
+        """Serves; what was started has ended again when this fails."""
+
+    async def wait_serving(self) -> None:
+        """Returns once there is a model to ask for."""
+
+    async def run(self) -> None:
+        """Returns never, unless something breaks; then raises what broke it."""
+
+    async def stop(self) -> None:
+        """Drains and ends everything it started."""
 
 
 def _setting(key: str, **kind: Any) -> Any:  # noqa: ANN401 - typer types its options so
@@ -72,6 +103,8 @@ Auth = Annotated[str | None, _setting("auth")]
 Otlp = Annotated[str | None, _setting("otlp_endpoint")]
 LogLevel = Annotated[str | None, _setting("log_level")]
 Placement = Annotated[str | None, _setting("placement_address")]
+MediaWorkers = Annotated[int | None, _setting("media_workers", min=0, max=MOST_WORKERS)]
+UdpPorts = Annotated[str | None, _setting("udp_ports", metavar="LOW-HIGH")]
 Config = Annotated[
     Path | None,
     typer.Option(help="TOML file of settings; docs/roles.md lists them.", dir_okay=False),
@@ -96,6 +129,7 @@ def serve_all(
     reconnect_window: options.ReconnectWindow = options.RECONNECT_WINDOW_S,
     bitrate: options.Bitrate = BITRATE,
     encoder_threads: options.EncoderThreads = 0,
+    encoder: options.Encoder = "auto",
     spare_decoders: options.SpareDecoders = 1,
     decode_limit: options.DecodeLimit = None,
     host: Host = None,
@@ -106,6 +140,8 @@ def serve_all(
         Path | None,
         typer.Option(help="Folder for uploads; by default a new one, removed at the end."),
     ] = None,
+    media_workers: MediaWorkers = None,
+    udp_ports: UdpPorts = None,
     otlp_endpoint: Otlp = None,
     log_level: LogLevel = None,
     config: Config = None,
@@ -122,7 +158,16 @@ def serve_all(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="sana-gateway-"))
         )
         settings = _settings(
-            config, host, http_port, grpc_port, auth, otlp_endpoint, log_level, None, root
+            config,
+            root,
+            host=host,
+            http_port=http_port,
+            grpc_port=grpc_port,
+            auth=auth,
+            media_workers=media_workers,
+            udp_ports=udp_ports,
+            otlp_endpoint=otlp_endpoint,
+            log_level=log_level,
         )
         head = HeadOptions(
             model=model,
@@ -138,6 +183,7 @@ def serve_all(
             gpus_per_actor=gpus_per_actor,
             bitrate=bitrate,
             encoder_threads=encoder_threads,
+            encoder=encoder,
             spare_decoders=spare_decoders,
             decode_limits=tuple(decode_limit or ()),
         )
@@ -158,6 +204,8 @@ def serve_gateway(
             "the settings name another storage."
         ),
     ] = None,
+    media_workers: MediaWorkers = None,
+    udp_ports: UdpPorts = None,
     otlp_endpoint: Otlp = None,
     log_level: LogLevel = None,
     config: Config = None,
@@ -166,14 +214,16 @@ def serve_gateway(
     """Serve the gateway role alone. Needs neither Ray nor torch."""
     settings = _settings(
         config,
-        host,
-        http_port,
-        grpc_port,
-        auth,
-        otlp_endpoint,
-        log_level,
-        placement_address,
         storage_root,
+        placement_address=placement_address,
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        auth=auth,
+        media_workers=media_workers,
+        udp_ports=udp_ports,
+        otlp_endpoint=otlp_endpoint,
+        log_level=log_level,
     )
     asyncio.run(_serve_role(settings, ready_file))
 
@@ -193,26 +243,11 @@ def list_plugins() -> None:
 
 
 def _settings(
-    config: Path | None,
-    host: str | None,
-    http_port: int | None,
-    grpc_port: int | None,
-    auth: str | None,
-    otlp_endpoint: str | None,
-    log_level: str | None,
-    placement_address: str | None,
-    storage_root: Path | None,
+    config: Path | None, storage_root: Path | None, **options: str | int | None
 ) -> GatewaySettings:
-    overrides: dict[str, Any] = {
-        "host": host,
-        "http_port": http_port,
-        "grpc_port": grpc_port,
-        "auth": auth,
-        "otlp_endpoint": otlp_endpoint,
-        "log_level": log_level,
-        "placement_address": placement_address,
-        "storage_options": None if storage_root is None else {"root": str(storage_root)},
-    }
+    """Builds the settings from the file, the environment and the options that were given."""
+    storage = None if storage_root is None else {"root": str(storage_root)}
+    overrides = {**options, "storage_options": storage}
     return load_settings(GatewaySettings, file=config, overrides=overrides)
 
 
@@ -259,19 +294,24 @@ async def _unless(
         await asyncio.gather(task, stop, return_exceptions=True)
 
 
-def _gateway(settings: GatewaySettings) -> GatewayProcess:
+def _gateway(settings: GatewaySettings) -> Serving:
     configure_logging(settings.log_level, service="gateway")
+    # Other roles share this command line and must not pay for WebRTC; nor must a front door,
+    # which leaves calls and their traces to its workers.
+    if settings.media_workers:
+        from gateway.front_door.process import FrontDoor
+
+        return FrontDoor(settings)
+    from gateway.process import GatewayProcess
+
     configure_tracing(
         "sana-gateway", settings.otlp_endpoint or None, instance=f"gateway-{os.getpid()}"
     )
-    # Other roles share this command line and must not pay for WebRTC.
-    from gateway.process import GatewayProcess
-
     return GatewayProcess(settings)
 
 
 async def _serve_gateway(
-    process: GatewayProcess,
+    process: Serving,
     ready_file: Path | None,
     stopping: asyncio.Event,
     head: HeadProcess | None,
@@ -307,7 +347,7 @@ async def _first_to_end(tasks: list[asyncio.Task[Any]]) -> None:
             tasks.remove(task)
 
 
-async def _announce(process: GatewayProcess, ready_file: Path | None) -> None:
+async def _announce(process: Serving, ready_file: Path | None) -> None:
     """Says where to reach the service, once a model is served."""
     console = Console(stderr=True)
     with console.status("waiting for a model"):

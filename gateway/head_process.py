@@ -5,22 +5,10 @@ A process of its own keeps Ray, and whatever a model does, out of the gateway.
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from scheduler.core.errors import SanaGatewayError
-
-STOP_S = 30.0
-"""How long the head may take to end its actors before it is killed."""
-
-
-class HeadError(SanaGatewayError):
-    """The head process did not come up, or ended by itself."""
+from gateway.child_process import ChildProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +28,7 @@ class HeadOptions:
     gpus_per_actor: float
     bitrate: int
     encoder_threads: int
+    encoder: str
     spare_decoders: int
     decode_limits: tuple[str, ...]
 
@@ -58,6 +47,7 @@ class HeadOptions:
             "--gpus-per-actor": str(self.gpus_per_actor),
             "--bitrate": str(self.bitrate),
             "--encoder-threads": str(self.encoder_threads),
+            "--encoder": self.encoder,
             "--spare-decoders": str(self.spare_decoders),
             "--placement-port": "0",
         }
@@ -72,9 +62,9 @@ class HeadOptions:
 class HeadProcess:
     """A running head."""
 
-    def __init__(self, process: asyncio.subprocess.Process, placement_address: str) -> None:
+    def __init__(self, child: ChildProcess, placement_address: str) -> None:
         """Wraps a head that serves; see `start`."""
-        self._process = process
+        self._child = child
         self.placement_address = placement_address
 
     @classmethod
@@ -82,72 +72,25 @@ class HeadProcess:
         """Starts the head and waits until its scheduler serves.
 
         Raises:
-            HeadError: It ended instead; its own words are on standard error.
+            ChildError: It ended instead; its own words are on standard error.
         """
-        # A pipe of its own: Ray and the libraries of a model print what they like.
-        reading, writing = os.pipe()
+        words = ("-m", "gateway.cli", "serve", "head", *options.arguments())
+        child = await ChildProcess.start("scheduler and actors", words)
         try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "gateway.cli",
-                "serve",
-                "head",
-                *options.arguments(),
-                "--announce-fd",
-                str(writing),
-                stdin=asyncio.subprocess.PIPE,
-                pass_fds=(writing,),
-                # Ctrl-C is for the gateway, which then ends the head in its own order.
-                start_new_session=True,
-            )
+            announced = await child.announced()
         except BaseException:
-            os.close(reading)
+            await child.stop()
             raise
-        finally:
-            os.close(writing)
-        head = cls(process, "")
-        try:
-            head.placement_address = await head.announced(reading)
-        except BaseException:
-            await head.stop()
-            raise
-        return head
-
-    async def announced(self, descriptor: int) -> str:
-        """Reads the scheduler's address from the pipe that the head announces it on.
-
-        Raises:
-            HeadError: The head ended instead.
-        """
-        line = await asyncio.to_thread(_read_line, descriptor)
-        if not line:
-            code = await self._process.wait()
-            raise HeadError(f"scheduler and actors did not start (exit status {code})")
-        return str(json.loads(line)["placement"])
+        return cls(child, str(announced["placement"]))
 
     async def wait(self) -> None:
         """Returns never, unless the head ends by itself.
 
         Raises:
-            HeadError: It has.
+            ChildError: It has.
         """
-        code = await self._process.wait()
-        raise HeadError(f"scheduler and actors ended by themselves (exit status {code})")
+        await self._child.wait()
 
     async def stop(self) -> None:
         """Ends the head and all that it started."""
-        if self._process.returncode is not None:
-            return
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(STOP_S):
-                await self._process.wait()
-        except TimeoutError:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            await self._process.wait()
-
-
-def _read_line(descriptor: int) -> str:
-    with os.fdopen(descriptor) as pipe:
-        return pipe.readline()
+        await self._child.stop()

@@ -7,7 +7,10 @@ does for all routes what each would else do for itself: CORS, errors as
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
+import os
 import time
 from collections.abc import Iterable
 from importlib import metadata
@@ -52,13 +55,20 @@ STATUSES: Final[dict[type[errors.RequestError], int]] = {
 RETRY_AFTER_S: Final = {429: 5.0, 503: 5.0}
 """What `Retry-After` says, where the error does not know better."""
 
-_SHUTDOWN_TIMEOUT_S: Final = 2.0
+SHUTDOWN_TIMEOUT_S: Final = 2.0
+"""How long requests under way may take when a server stops."""
 
-_CORS: Final = {
+QUIET: Final = logging.getLogger("gateway.http.quiet")
+"""Where aiohttp reports what it could not parse: nowhere, or whoever sends garbage fills the
+log. What goes wrong on our side is logged here."""
+QUIET.setLevel(logging.CRITICAL + 1)
+
+CORS: Final = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Retry-After",
 }
-_PREFLIGHT: Final = {
+"""On every answer: no cookies are used, so any page may call with the token it holds."""
+PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE, OPTIONS",
     "Access-Control-Allow-Headers": (
         "authorization, content-type, reactor-api-key, reactor-api-version, "
@@ -66,6 +76,7 @@ _PREFLIGHT: Final = {
     ),
     "Access-Control-Max-Age": "3600",
 }
+"""On the answer to every OPTIONS request, beside `CORS`."""
 
 _SECONDS = Histogram(
     "sana_gateway_http_request_seconds",
@@ -120,18 +131,15 @@ class HttpServer:
         self._app.add_routes(routes)
 
     async def start(self) -> None:
-        """Begins to listen."""
-        host, _, port = self._services.settings.http_address.rpartition(":")
+        """Begins to listen.
+
+        Raises:
+            ConfigurationError: The address cannot be listened on.
+        """
         self._runner = web.AppRunner(
-            self._app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT_S
+            self._app, access_log=None, logger=QUIET, shutdown_timeout=SHUTDOWN_TIMEOUT_S
         )
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host.strip("[]") or None, int(port))
-        await site.start()
-        bound = self._runner.addresses[0]
-        shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        self._url = f"http://{shown}:{bound[1]}"
-        _log.info("http.listening", url=self._url)
+        self._url = await listen(self._runner, self._services.settings.http_address)
 
     async def stop(self) -> None:
         """Stops listening; requests under way get two seconds. Repeating it is no error."""
@@ -155,6 +163,44 @@ class HttpServer:
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+
+
+async def listen(runner: web.BaseRunner, address: str) -> str:
+    """Sets a runner up and lets it listen.
+
+    Args:
+        runner: The server.
+        address: `host:port`, where port 0 takes a free one, or `unix:/path`.
+
+    Returns:
+        The URL of `host:port` with the real port, without a trailing slash; `unix:/path` as it is.
+
+    Raises:
+        ConfigurationError: The address cannot be listened on.
+    """
+    await runner.setup()
+    path = address.removeprefix("unix:")
+    host, _, port = address.rpartition(":")
+    site: web.BaseSite
+    if path != address:
+        site = web.UnixSite(runner, path)
+    else:
+        site = web.TCPSite(runner, host.strip("[]") or None, int(port))
+    try:
+        await site.start()
+    except OSError as error:
+        # asyncio words it with the address once more; a resolver has numbers of its own.
+        known = error.errno in errno.errorcode
+        reason = os.strerror(error.errno or 0) if known else error.strerror
+        raise errors.ConfigurationError(f"HTTP cannot listen on {address}: {reason}") from error
+    url = address if path != address else _url(runner.addresses[0])
+    _log.info("http.listening", url=url)
+    return url
+
+
+def _url(bound: Any) -> str:  # noqa: ANN401 - as sockets give it
+    shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+    return f"http://{shown}:{bound[1]}"
 
 
 def caller(services: IngressServices, request: web.Request, scope: str = auth.SESSION) -> Principal:
@@ -191,9 +237,18 @@ async def json_object(request: web.Request) -> dict[str, Any]:
 
 
 def public_base(services: IngressServices, request: web.Request) -> str:
-    """Returns the URL under which the caller reaches this server, without a trailing slash."""
-    configured = services.settings.public_url
-    return configured.rstrip("/") if configured else f"{request.scheme}://{request.host}"
+    """Returns the URL under which the caller reaches this process, without a trailing slash.
+
+    A proxy that ends TLS says in `X-Forwarded-Proto` and `X-Forwarded-Host` what the client
+    asked for. Whoever makes these up deceives nobody but himself.
+    """
+    settings = services.settings
+    base = settings.public_url
+    if not base:
+        said = request.headers.get("X-Forwarded-Proto", "")
+        scheme = said if said in ("http", "https") else request.scheme
+        base = f"{scheme}://{request.headers.get('X-Forwarded-Host', request.host)}"
+    return base.rstrip("/") + settings.path_prefix
 
 
 def refusal(error: errors.RequestError) -> web.Response:
@@ -225,7 +280,7 @@ async def _measured(request: web.Request, handler: Handler) -> web.StreamRespons
 async def _preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answers every OPTIONS itself: browsers ask before they authenticate."""
     if request.method == "OPTIONS":
-        return web.Response(status=204, headers=_PREFLIGHT)
+        return web.Response(status=204, headers=PREFLIGHT)
     return await handler(request)
 
 
@@ -242,13 +297,16 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return web.json_response({"detail": error.reason}, status=error.status, headers=headers)
     except Exception:
+        if request.transport is None:
+            # The client left in the middle; nobody reads this.
+            return web.Response(status=400)
         _log.exception("http.failed", method=request.method)
         return web.json_response({"detail": "internal error"}, status=500)
 
 
 async def _allow_all_origins(_: web.Request, response: web.StreamResponse) -> None:
-    """No cookies are used, so any page may call with the token it holds."""
-    response.headers.update(_CORS)
+    """Adds what every answer carries."""
+    response.headers.update(CORS)
 
 
 _PAGE: Final = """<!doctype html>

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from gateway.links import ActorLinks, LinkDeadError
+from gateway.pacing import Pacing
 from gateway.placement import PlacementClient, SchedulerAwayError
 from gateway.session import GatewaySession
 from sana_gateway.v1 import session_pb2
@@ -39,6 +40,8 @@ AWAY_S = 15.0
 """How long a session whose actor is gone is looked for before it counts as ended."""
 SETTLE_S = 2.0
 """How long the scheduler is asked for a session that this gateway does not know."""
+JOIN_S = 3.0
+"""How long who asks for a session of another gateway waits until it is joined."""
 RETRY_S = 0.25
 
 
@@ -52,6 +55,7 @@ class GatewayHub:
         *,
         max_connections: int,
         on_ended: Callable[[str], None],
+        new_session_id: Callable[[], str],
     ) -> None:
         """Prepares; `run` keeps it going.
 
@@ -60,11 +64,14 @@ class GatewayHub:
             links: The actors.
             max_connections: Connections of one session at once.
             on_ended: Called with the id of every session that has ended.
+            new_session_id: Draws an unguessable id that belongs to this process.
         """
         self._on_ended = on_ended
+        self._new_session_id = new_session_id
         self._placement = placement
         self._links = links
         self._max_connections = max_connections
+        self._pacing = Pacing()
         self._sessions: dict[str, GatewaySession] = {}
         self._ended: OrderedDict[str, GatewaySession] = OrderedDict()
         self._by_request: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -72,6 +79,8 @@ class GatewayHub:
         self._answers: dict[str, asyncio.Future[None]] = {}
         """Whether the scheduler takes a session, until it is placed."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._adopted: set[str] = set()
+        """Sessions of other gateways that have not been joined yet."""
         self._stopping = False
 
     async def run(self) -> None:
@@ -96,6 +105,11 @@ class GatewayHub:
         """Names that clients may ask for."""
         return self._placement.served
 
+    @property
+    def session_count(self) -> int:
+        """Sessions that this process takes part in."""
+        return len(self._sessions)
+
     async def create(
         self, principal: Principal, model: str, request_id: str = ""
     ) -> GatewaySession:
@@ -108,11 +122,12 @@ class GatewayHub:
             await self._answered(session)
             return session
         session = GatewaySession(
-            f"s{secrets.token_hex(16)}",
+            self._new_session_id(),
             model,
             principal,
             self,
             max_connections=self._max_connections,
+            pacing=self._pacing,
         )
         self._sessions[session.session_id] = session
         if request_id:
@@ -137,6 +152,8 @@ class GatewayHub:
         session = self._known(session_id)
         if session is None:
             session = await self._adopt(principal, session_id)
+        if session_id in self._adopted:
+            await self._settled(session)
         if session.principal.tenant != principal.tenant:
             raise UnknownSessionError("no such session")
         return session
@@ -233,10 +250,21 @@ class GatewayHub:
             Principal(lease.principal.tenant, frozenset(lease.principal.scopes)),
             self,
             max_connections=self._max_connections,
+            pacing=self._pacing,
         )
         self._sessions[session_id] = session
+        self._adopted.add(session_id)
         self._own(self._join(session, lease))
         return session
+
+    async def _settled(self, session: GatewaySession) -> None:
+        """Waits for the journal of an adopted session: who reconnects is told from it what
+        was missed, and would else be told of a gap.
+        """
+        with contextlib.suppress(TimeoutError, SessionClosedError):
+            async with asyncio.timeout(JOIN_S):
+                await session.wait_ready()
+        self._adopted.discard(session.session_id)
 
     async def _lease(self, session_id: str) -> placement_pb2.Lease:
         """Asks for a lease; a scheduler that has just restarted is given a moment."""

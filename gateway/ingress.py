@@ -75,8 +75,29 @@ class Peer(Protocol):
         """Ends it, and what it did to its connection. Repeating it is no error."""
 
 
+class IceServer(Protocol):
+    """A STUN or TURN server that clients may use."""
+
+    @property
+    def urls(self) -> Sequence[str]:
+        """For example `stun:stun.example.org:3478`."""
+
+    @property
+    def username(self) -> str | None:
+        """Name on a TURN server."""
+
+    @property
+    def credential(self) -> str | None:
+        """Password there."""
+
+
 class PeerFactory(Protocol):
     """Makes WebRTC peers."""
+
+    def ice_servers(self) -> Sequence[IceServer]:
+        """Returns the servers that clients should use: of the configured ones, those that
+        answered lately.
+        """
 
     async def answer(
         self,
@@ -110,11 +131,14 @@ class IngressSettings:
     """What the wires need to know of the settings."""
 
     grpc_address: str = "127.0.0.1:50051"
-    """Where gRPC listens, `host:port`; port 0 takes a free one."""
+    """Where gRPC listens, `host:port` or `unix:/path`; port 0 takes a free one."""
     http_address: str = "127.0.0.1:8080"
-    """Where HTTP listens, `host:port`; port 0 takes a free one."""
+    """Where HTTP listens, `host:port` or `unix:/path`; port 0 takes a free one."""
     public_url: str | None = None
     """URL under which clients reach HTTP, where it is not the one they asked."""
+    path_prefix: str = ""
+    """What stands before the paths of URLs that only this process can answer; a front door
+    takes it away again."""
     max_upload_bytes: int = 512 * 1024**2
     """Size of one upload."""
     upload_session_bytes: int = 2 * 1024**3

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import inspect
-import os
+import dataclasses
 import secrets
 from typing import Any
 
 import structlog
+from prometheus_client.registry import REGISTRY
 
+from gateway import chosen
+from gateway.front_door.routing import WHOLE, Share
 from gateway.http import HttpServer
 from gateway.hub import GatewayHub
-from gateway.ingress import IngressServices
+from gateway.ingress import IngressServices, IngressSettings
 from gateway.links import ActorLinks
+from gateway.loop_lag import watch_lag
 from gateway.placement import PlacementClient
 from gateway.settings import GatewaySettings
 from gateway.uploads import StoredUploads
-from gateway.webrtc.peer import AiortcPeers, IceServer, PeerSettings
-from scheduler.core.errors import ConfigurationError
+from gateway.webrtc.ice import IceServer
+from gateway.webrtc.peer import AiortcPeers, PeerSettings
+from gateway.webrtc.statistics import PeerCollector
 from scheduler.process import plugins
-from scheduler.process.storage import Storage
 
 log = structlog.get_logger(__name__)
 
@@ -29,24 +31,47 @@ DRAIN_S = 2.0
 """How long calls under way may take to end when the gateway stops."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sockets:
+    """Where a media worker listens."""
+
+    http: str
+    """`unix:/path`."""
+    grpc: str
+    """`unix:/path`."""
+
+
 class GatewayProcess:
     """Terminates clients until it is stopped."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        *,
+        share: Share = WHOLE,
+        sockets: Sockets | None = None,
+    ) -> None:
         """Finds the plugins.
+
+        Args:
+            settings: What the gateway is started with.
+            share: Which part of its sessions this process serves.
+            sockets: Where to listen instead of the ports of the settings.
 
         Raises:
             PluginError: One is missing or broken.
             ConfigurationError: The options of the storage do not fit it.
         """
         self._settings = settings
+        self._share = share
+        self._sockets = sockets
         self._gateway_id = f"g{secrets.token_hex(6)}"
-        self._storage = _storage(settings)
-        self._authenticator = plugins.load("sana_gateway.auth", settings.auth)()
+        self._storage = chosen.storage(settings)()
+        self._authenticator = chosen.authenticator(settings)
         self._wires = {
             name: plugins.load("sana_gateway.ingress", name) for name in settings.ingress
         }
-        self._hub_task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._ingresses: dict[str, Any] = {}
 
     @property
@@ -60,6 +85,16 @@ class GatewayProcess:
         grpc = self._ingresses.get("grpc")
         return "" if grpc is None else str(grpc.address)
 
+    @property
+    def session_count(self) -> int:
+        """Sessions that this process takes part in."""
+        return self._hub.session_count
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether there is a model to ask for."""
+        return self._placement.serving.is_set()
+
     async def start(self, placement_address: str = "") -> None:
         """Serves; what was started has ended again when this fails.
 
@@ -67,10 +102,11 @@ class GatewayProcess:
             placement_address: Address of the scheduler, where the settings do not know it.
 
         Raises:
-            ConfigurationError: An address cannot be listened on.
+            ConfigurationError: An address cannot be listened on, or WebRTC cannot be served so.
         """
         settings = self._settings
-        ingress_settings = settings.ingress_settings()
+        ingress_settings = self._ingress_settings()
+        self._peers = AiortcPeers(self._peer_settings())
         self._placement = PlacementClient(
             placement_address or settings.placement_address, self._gateway_id
         )
@@ -85,12 +121,7 @@ class GatewayProcess:
             self._links,
             max_connections=settings.limits.max_connections,
             on_ended=self._uploads.forget,
-        )
-        self._peers = AiortcPeers(
-            PeerSettings(
-                ice_servers=tuple(IceServer((url,)) for url in settings.ice_servers),
-                max_peers=settings.limits.max_peers,
-            )
+            new_session_id=self._share.new_session_id,
         )
         services = IngressServices(
             hub=self._hub,
@@ -105,24 +136,20 @@ class GatewayProcess:
             ingress = self._ingresses[name] = wire(services)
             if hasattr(ingress, "routes"):
                 self._http.add_routes(ingress.routes())
-        self._hub_task = asyncio.create_task(self._hub.run(), name="hub")
+        self._collector = PeerCollector(self._peers.statistics)
+        REGISTRY.register(self._collector)
+        self._tasks = [
+            asyncio.create_task(self._hub.run(), name="hub"),
+            asyncio.create_task(watch_lag(), name="loop lag"),
+        ]
         try:
-            await self._listen(ingress_settings.http_address)
+            for ingress in self._ingresses.values():
+                await ingress.start()
+            await self._http.start()
         except BaseException:
             await self.stop()
             raise
         log.info("gateway.serving", http=self.http_url, grpc=self.grpc_address)
-
-    async def _listen(self, http_address: str) -> None:
-        for ingress in self._ingresses.values():
-            await ingress.start()
-        try:
-            await self._http.start()
-        except OSError as error:
-            # asyncio words it with the address once more; a resolver has numbers of its own.
-            known = error.errno in errno.errorcode
-            reason = os.strerror(error.errno or 0) if known else error.strerror
-            raise ConfigurationError(f"HTTP cannot listen on {http_address}: {reason}") from error
 
     async def wait_serving(self) -> None:
         """Returns once there is a model to ask for."""
@@ -130,34 +157,40 @@ class GatewayProcess:
 
     async def run(self) -> None:
         """Returns never, unless the hub breaks; then raises what broke it."""
-        assert self._hub_task is not None  # noqa: S101 - started before
-        await self._hub_task
+        await asyncio.gather(*self._tasks)
 
     async def stop(self) -> None:
         """Drains and ends everything it started."""
+        REGISTRY.unregister(self._collector)
         await self._hub.stop("the gateway is shutting down")
         for ingress in self._ingresses.values():
             await ingress.stop(DRAIN_S)
         await self._http.stop()
         await self._peers.close()
-        if self._hub_task is not None:
-            self._hub_task.cancel()
-            await asyncio.gather(self._hub_task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._uploads.close()
         await self._links.close()
         await self._placement.close()
         await self._storage.close()
         log.info("gateway.stopped")
 
+    def _peer_settings(self) -> PeerSettings:
+        settings = self._settings
+        return PeerSettings(
+            ice_servers=tuple(
+                IceServer((each.url,), each.username, each.credential) for each in settings.ice()
+            ),
+            udp_ports=settings.udp_port_range(self._share),
+            max_peers=settings.limits.max_peers,
+        )
 
-def _storage(settings: GatewaySettings) -> Storage:
-    plugin = plugins.load("sana_gateway.storage", settings.storage)
-    try:
-        inspect.signature(plugin).bind(**settings.storage_options)
-    except TypeError as error:
-        raise ConfigurationError(
-            f"storage_options do not fit the storage {settings.storage!r}: {error}; the folder "
-            "for uploads, shared with the model actors, is --storage-root"
-        ) from None
-    storage: Storage = plugin(**settings.storage_options)
-    return storage
+    def _ingress_settings(self) -> IngressSettings:
+        settings = self._settings.ingress_settings()
+        settings = dataclasses.replace(settings, path_prefix=self._share.path_prefix)
+        if self._sockets is None:
+            return settings
+        return dataclasses.replace(
+            settings, http_address=self._sockets.http, grpc_address=self._sockets.grpc
+        )

@@ -2,14 +2,69 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+import re
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from gateway.front_door.routing import Share
 from gateway.ingress import IngressSettings
 from scheduler.core.errors import ConfigurationError
 from scheduler.options import MOST_PORT, split_address
 from scheduler.process.config import ProcessSettings, Section
 from scheduler.process.logging import Level
+
+MOST_WORKERS = 64
+_ICE_URL = re.compile(
+    r"(?P<scheme>stuns?|turns?):(?:(?P<user>[^:@/?]+):(?P<password>[^:@/?]+)@)?"
+    r"(?P<rest>(?:\[[0-9a-fA-F:.]+\]|[^\s:/@\[\]?]+)(?::[0-9]{1,5})?(?:\?transport=(?:udp|tcp))?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IceLogin:
+    """A STUN or TURN server (RFC 7064, 7065) and how to log in there."""
+
+    url: str
+    """Without the login."""
+    username: str | None = None
+    credential: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> IceLogin | None:
+        """Reads `turn:user:password@host:port`, percent-encoded where need be; None if it is
+        none.
+        """
+        found = _ICE_URL.fullmatch(text)
+        if found is None:
+            return None
+        url = f"{found['scheme']}:{found['rest']}"
+        if found["user"] is None:
+            return cls(url)
+        return cls(url, unquote(found["user"]), unquote(found["password"]))
+
+
+def port_range(text: str, index: int, parts: int) -> tuple[int, int] | None:
+    """Returns the lowest and highest port of one part of a range.
+
+    Args:
+        text: `LOW-HIGH`, both included.
+        index: Which part, from 0.
+        parts: How many of equal size it is split into; what is left over stays unused.
+
+    Returns:
+        None when it is no range, or has fewer ports than parts.
+    """
+    low, _, high = text.partition("-")
+    if not (low.isdecimal() and high.isdecimal() and len(text) <= 11):
+        return None
+    first, last = int(low), int(high)
+    each = (last - first + 1) // parts
+    if not (first > 0 and last <= MOST_PORT and each > 0):
+        return None
+    return first + index * each, first + (index + 1) * each - 1
 
 
 class Limits(Section):
@@ -22,7 +77,7 @@ class Limits(Section):
     max_connections: int = 16
     """Connections of one session at once."""
     max_peers: int = 40
-    """WebRTC peers of this gateway at once; one core carries some forty."""
+    """WebRTC peers of one process at once; one core carries some forty."""
 
 
 class GatewaySettings(ProcessSettings):
@@ -42,8 +97,12 @@ class GatewaySettings(ProcessSettings):
     """Wires to answer, by plugin name."""
     auth: str = "none"
     """Who may call: the auth plugin. `none` is for one's own machine."""
+    media_workers: int = Field(0, ge=0, le=MOST_WORKERS)
+    """Processes for media behind a front door with the public ports. 0: all in one process."""
     ice_servers: tuple[str, ...] = ()
-    """STUN and TURN servers for WebRTC. Empty: host candidates alone."""
+    """STUN and TURN servers, `turn:user:password@host:port`. Empty: host candidates alone."""
+    udp_ports: str = ""
+    """UDP ports for WebRTC, LOW-HIGH, shared out among the media workers. Empty: free ones."""
     storage: str = "filesystem"
     """Storage plugin for uploads."""
     storage_options: dict[str, str] = Field(default_factory=dict)
@@ -66,6 +125,32 @@ class GatewaySettings(ProcessSettings):
                     "address", "the form is host:port or unix:/path"
                 ) from None
         return address
+
+    @field_validator("ice_servers")
+    @classmethod
+    def _are_ice_servers(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if IceLogin.parse(url) is None:
+                raise PydanticCustomError(
+                    "ice", "the form is stun:host:port or turn:user:password@host:port"
+                )
+        return urls
+
+    @model_validator(mode="after")
+    def _has_ports_for_all(self) -> GatewaySettings:
+        if self.udp_ports and port_range(self.udp_ports, 0, max(1, self.media_workers)) is None:
+            raise PydanticCustomError(
+                "ports", "udp_ports: the form is LOW-HIGH, with a port for each media worker"
+            )
+        return self
+
+    def ice(self) -> tuple[IceLogin, ...]:
+        """Returns the STUN and TURN servers."""
+        return tuple(server for url in self.ice_servers if (server := IceLogin.parse(url)))
+
+    def udp_port_range(self, share: Share) -> tuple[int, int] | None:
+        """Returns the lowest and highest UDP port of one process; None: any free ones."""
+        return port_range(self.udp_ports, share.index, share.workers) if self.udp_ports else None
 
     def ingress_settings(self) -> IngressSettings:
         """Returns what the wires need to know."""

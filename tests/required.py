@@ -27,7 +27,7 @@ def require(path: str | Path, hint: str = SETUP) -> Path:
     """
     found = ROOT / path
     if not found.exists():
-        _missing(str(path), hint)
+        missing(str(path), hint)
     return found
 
 
@@ -35,11 +35,12 @@ def require_command(name: str, hint: str = SETUP) -> Path:
     """Returns the program of this name on the search path."""
     found = shutil.which(name)
     if found is None:
-        _missing(name, hint)
+        missing(name, hint)
     return Path(found)
 
 
-def _missing(what: str, hint: str) -> NoReturn:
+def missing(what: str, hint: str) -> NoReturn:
+    """Skips the test, or fails it in CI, for want of something."""
     reason = f"{what} is missing: {hint}"
     if os.environ.get("CI") == "true":
         pytest.fail(reason)

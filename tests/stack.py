@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,7 +127,10 @@ class Announced:
 
 @contextlib.contextmanager
 def role(
-    *words: str, python: Path | str = sys.executable, env: Mapping[str, str] | None = None
+    *words: str,
+    python: Path | str = sys.executable,
+    env: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
 ) -> Iterator[Stack]:
     """Runs `sana-gateway` with these words; ends it with SIGTERM.
 
@@ -135,6 +138,7 @@ def role(
         words: Subcommand and options, without `--ready-file`.
         python: Whose environment to run it in.
         env: Variables to add.
+        prefix: Words before the command, for example to run it in a namespace.
 
     Raises:
         RuntimeError: It did not start, did not end in order, or left something running.
@@ -146,7 +150,11 @@ def role(
         log = folder / "log"
         with log.open("wb") as sink:
             process = subprocess.Popen(
-                [str(python), "-m", "gateway.cli", *words, "--ready-file", str(announced.path)],
+                [
+                    *prefix,
+                    str(python),
+                    *("-m", "gateway.cli", *words, "--ready-file", str(announced.path)),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
@@ -165,11 +173,14 @@ def role(
 
 
 @contextlib.contextmanager
-def serving(*options: str, env: Mapping[str, str] | None = None) -> Iterator[Stack]:
+def serving(
+    *options: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+) -> Iterator[Stack]:
     """Runs `sana-gateway serve` with free ports; ends it with SIGTERM.
 
     Raises:
         RuntimeError: It did not start, did not end in order, or left something running.
     """
-    with role("serve", "--http-port", "0", "--grpc-port", "0", *options, env=env) as running:
+    ports = ("--http-port", "0", "--grpc-port", "0")
+    with role("serve", *ports, *options, env=env, prefix=prefix) as running:
         yield running

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from gateway.webrtc.ice import IceServer
 from sana_gateway.v1 import session_pb2
 from scheduler.core.errors import LimitError, NoCapacityError
-from sdk_adapters.reactor import sessions
+from sdk_adapters.reactor import polls, sessions
 from tests.fakes.hub import FakeDataChannel, FakeHub, FakePeer, FakePeers
 from tests.unit.sdk_adapters.reactor_site import JS, OFFER, KeyAuth, Site, SlowPeers
 
@@ -81,8 +82,9 @@ async def test_a_session_is_created_slim_and_shown_in_full(site: Site) -> None:
 
 
 async def test_a_waiting_session_shows_no_capabilities_until_it_has_its_place(
-    serve: Callable[..., Any],
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(polls, "PLACE_HOLD_S", 0.01)
     site = await serve(hub=FakeHub(ready=False))
     path = await site.session()
     _, waiting = await site.ask("GET", path)
@@ -94,6 +96,22 @@ async def test_a_waiting_session_shows_no_capabilities_until_it_has_its_place(
     site.hub.session.place()
     _, ready = await site.ask("GET", path)
     assert "capabilities" in ready
+
+
+async def test_clients_are_given_the_ice_servers_that_answer(site: Site) -> None:
+    path = await site.session() + "/transport/webrtc/ice_servers"
+    site.peers.servers = [
+        IceServer(("stun:stun.example.org:3478",)),
+        IceServer(("turn:a.example.org", "turns:a.example.org"), "somebody", "secret"),
+    ]
+    _, given = await site.ask("GET", path)
+    assert given["ice_servers"] == [
+        {"uris": ["stun:stun.example.org:3478"]},
+        {
+            "uris": ["turn:a.example.org", "turns:a.example.org"],
+            "credentials": {"username": "somebody", "password": "secret"},
+        },
+    ]
 
 
 async def test_info_is_short(site: Site) -> None:
@@ -215,7 +233,7 @@ async def test_an_offer_is_accepted_at_once_and_answered_later(
 async def test_a_poll_returns_after_a_while_without_an_answer(
     serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "ANSWER_HOLD_S", 0.01)
+    monkeypatch.setattr(polls, "ANSWER_HOLD_S", 0.01)
     site = await serve(peers=SlowPeers())
     path = await site.connection()
     await site.ask("POST", path + "/sdp_params", OFFER)
@@ -225,7 +243,7 @@ async def test_a_poll_returns_after_a_while_without_an_answer(
 async def test_a_new_offer_replaces_the_old_and_its_answer(
     serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "ANSWER_HOLD_S", 0.05)
+    monkeypatch.setattr(polls, "ANSWER_HOLD_S", 0.05)
     peers = SlowPeers()
     peers.go.set()
     site = await serve(peers=peers)

@@ -35,9 +35,14 @@ class Watch:
         room = await self.sessions.create(CALLER, "painter")
         link = room.link(room.register())
         self.sessions.offer(room, link, "offer", {"0": "main_video"}, JS)
-        assert await self.sessions.answer(link) == "answer to offer"
+        assert await self.sessions.answer(link, _stays) == "answer to offer"
         assert link.call is not None
         return room, link, link.call
+
+
+def _stays() -> bool:
+    """A client that does not hang up."""
+    return False
 
 
 @pytest.fixture
@@ -55,7 +60,7 @@ async def test_a_call_that_never_connects_is_ended(watch: Watch) -> None:
     assert call.over
     assert watch.hub.session.open_connections == []
     with pytest.raises(UnknownSessionError):
-        await watch.sessions.answer(link)
+        await watch.sessions.answer(link, _stays)
 
 
 async def test_a_silent_client_loses_its_connection_and_keeps_its_session(watch: Watch) -> None:

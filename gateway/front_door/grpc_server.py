@@ -1,0 +1,103 @@
+"""The public gRPC server: forwarded calls, and health and reflection of its own."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from gateway.front_door.grpc_forwarding import Choose, Forwarding
+from gateway.front_door.routing import METHODS
+from gateway.grpc_api.interceptors import CallInterceptor
+from gateway.grpc_api.server import MESSAGE_BYTES
+from gateway.ingress import Authenticator
+from scheduler.core.errors import ConfigurationError
+
+MAX_CONNECTIONS: Final = 4096
+"""Connections at once; further ones are closed unheard."""
+HANDSHAKE_MS: Final = 5_000
+"""How long a connection may take to speak HTTP/2."""
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+    # A client that vanished without a word is noticed within half a minute.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    # Two servers on one port by mistake must fail, not share it.
+    ("grpc.so_reuseport", 0),
+)
+_SERVICES: Final = tuple(dict.fromkeys(path.split("/")[1] for path in METHODS))
+_log = structlog.get_logger(__name__)
+
+
+class FrontDoorGrpc:
+    """Serves the public contract by forwarding it."""
+
+    def __init__(
+        self, address: str, auth: Authenticator, choose: Choose, *, max_streams: int
+    ) -> None:
+        """Prepares the server.
+
+        Args:
+            address: Where to listen, `host:port`; port 0 takes a free one.
+            auth: Who calls: nothing is forwarded of a caller that it refuses.
+            choose: Returns the worker for a route.
+            max_streams: Calls in progress at once; further ones are refused.
+        """
+        self.address = address
+        """Where it listens; with the real port once started."""
+        self._auth = auth
+        self._choose = choose
+        self._max_streams = max_streams
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        """Listens; not healthy yet.
+
+        Raises:
+            ConfigurationError: The address cannot be listened on.
+        """
+        server = grpc.aio.server(
+            interceptors=(CallInterceptor(self._auth),),
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=self._max_streams,
+        )
+        server.add_generic_rpc_handlers((Forwarding(self._choose),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflected = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(reflected, server)
+        try:
+            port = server.add_insecure_port(self.address)
+        except RuntimeError as error:
+            raise ConfigurationError(f"gRPC cannot listen on {self.address}") from error
+        await server.start()
+        self._server = server
+        self.address = f"{self.address.rpartition(':')[0]}:{port}"
+        await self.tell(healthy=False)
+        _log.info("grpc listens", address=self.address)
+
+    async def tell(self, *, healthy: bool) -> None:
+        """Says how it is to whoever asks for its health."""
+        status = health_pb2.HealthCheckResponse
+        now = status.SERVING if healthy else status.NOT_SERVING
+        for service in ("", *_SERVICES):
+            await self._health.set(service, now)
+
+    async def begin_stop(self) -> None:
+        """Is not healthy any more; calls go on."""
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace: float) -> None:
+        """Stops; calls under way get `grace` seconds. Repeating it is no error."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(grace)

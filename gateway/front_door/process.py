@@ -1,0 +1,136 @@
+"""The front door: its plugins, its servers, its media workers."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from gateway import chosen
+from gateway.front_door.grpc_server import FrontDoorGrpc
+from gateway.front_door.http_server import FrontDoorHttp
+from gateway.front_door.workers import MediaWorkers
+from gateway.loop_lag import watch_lag
+from gateway.open_files import allow_many_files
+from gateway.settings import GatewaySettings
+from scheduler.core.errors import ConfigurationError
+
+DRAIN_S: Final = 1.0
+"""How long calls may take to end after their workers have."""
+LONGEST_PATH: Final = 70
+"""Most characters of the folder for temporary files: a socket's path has at most 107."""
+
+_log = structlog.get_logger(__name__)
+
+
+class FrontDoor:
+    """Terminates clients for its media workers until it is stopped."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        """Finds the plugins.
+
+        Raises:
+            PluginError: One is missing or broken.
+            ConfigurationError: The options of the storage do not fit it.
+        """
+        authenticator = chosen.authenticator(settings)
+        # The workers' own affair, but one sentence from here is better than one from each.
+        chosen.storage(settings)
+        addresses = settings.ingress_settings()
+        self._changed = asyncio.Event()
+        self._workers = MediaWorkers(settings, self._changed.set)
+        self._http = FrontDoorHttp(addresses.http_address, authenticator, self._workers)
+        self._grpc: FrontDoorGrpc | None = None
+        if "grpc" in settings.ingress:
+            self._grpc = FrontDoorGrpc(
+                addresses.grpc_address,
+                authenticator,
+                self._workers.choose,
+                max_streams=addresses.max_streams,
+            )
+        self._serving = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._folder: Path | None = None
+
+    @property
+    def http_url(self) -> str:
+        """Where HTTP listens."""
+        return self._http.url
+
+    @property
+    def grpc_address(self) -> str:
+        """Where gRPC listens; empty without that wire."""
+        return self._grpc.address if self._grpc is not None else ""
+
+    async def start(self, placement_address: str = "") -> None:
+        """Serves; what was started has ended again when this fails.
+
+        Args:
+            placement_address: Address of the scheduler, where the settings do not know it.
+
+        Raises:
+            ConfigurationError: An address cannot be listened on.
+            ChildError: A media worker did not come up.
+        """
+        allow_many_files()
+        self._folder = _private_folder()
+        try:
+            # Ports first: one that is taken is known before anything has to end again.
+            if self._grpc is not None:
+                await self._grpc.start()
+            await self._http.start()
+            self._tasks = [
+                asyncio.create_task(self._follow(), name="follow"),
+                asyncio.create_task(watch_lag(), name="loop lag"),
+            ]
+            await self._workers.start(self._folder, placement_address)
+        except BaseException:
+            await self.stop()
+            raise
+        _log.info("gateway.serving", http=self.http_url, grpc=self.grpc_address)
+
+    async def wait_serving(self) -> None:
+        """Returns once all workers run and there is a model to ask for."""
+        await self._serving.wait()
+
+    async def run(self) -> None:
+        """Returns never, unless something breaks; then raises what broke."""
+        await asyncio.gather(self._workers.run(), *self._tasks)
+
+    async def stop(self) -> None:
+        """Drains and ends everything it started: the workers tell their clients first."""
+        if self._grpc is not None:
+            await self._grpc.begin_stop()
+        await self._workers.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._grpc is not None:
+            await self._grpc.stop(DRAIN_S)
+        await self._http.stop()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        _log.info("gateway.stopped")
+
+    async def _follow(self) -> None:
+        """Tells the world how the workers are."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if self._workers.are_serving:
+                self._serving.set()
+            else:
+                self._serving.clear()
+            if self._grpc is not None:
+                await self._grpc.tell(healthy=bool(self._workers.running))
+
+
+def _private_folder() -> Path:
+    """Makes a folder that only this user can look into."""
+    if len(tempfile.gettempdir()) > LONGEST_PATH:
+        raise ConfigurationError("the folder for temporary files is too deep for sockets")
+    return Path(tempfile.mkdtemp(prefix="sana-workers-"))

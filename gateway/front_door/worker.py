@@ -1,0 +1,129 @@
+"""A media worker: the whole gateway on unix sockets. Started by the front door alone.
+
+    python -m gateway.front_door.worker --announce-fd N
+
+The first line on standard input is JSON: its index, its sockets, its settings. It ends in
+order with SIGTERM or the end of standard input. On the descriptor it writes one JSON
+line when it listens, and one whenever its answer to "how are you" changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.front_door.routing import Share
+from gateway.open_files import allow_many_files
+from gateway.process import GatewayProcess, Sockets
+from gateway.settings import GatewaySettings
+from scheduler.core.errors import SanaGatewayError
+from scheduler.process.config import load_settings
+from scheduler.process.logging import configure_logging
+from scheduler.process.telemetry import configure_tracing, shutdown
+
+REPORT_S: Final = 0.1
+"""How often it looks whether there is something to report."""
+
+
+def main() -> None:
+    """Runs until told to stop; our own errors end it with their text and status 2."""
+    try:
+        asyncio.run(_run(int(sys.argv[2]), _read_line()))
+    except SanaGatewayError as error:
+        sys.stderr.write(f"sana-gateway: {error}\n")
+        sys.exit(2)
+
+
+async def _run(descriptor: int, told: dict[str, Any]) -> None:
+    settings = load_settings(GatewaySettings, overrides=told["settings"])
+    share = Share(int(told["index"]), settings.media_workers)
+    sockets = Sockets(**told["sockets"])
+    configure_logging(settings.log_level, service=f"gateway/{share.index}")
+    instance = f"gateway-{os.getpid()}"
+    configure_tracing("sana-gateway", settings.otlp_endpoint or None, instance=instance)
+    allow_many_files()
+    stopping = _told_to_stop()
+    process = GatewayProcess(settings, share=share, sockets=sockets)
+    await process.start()
+    try:
+        watched = [
+            asyncio.create_task(stopping.wait(), name="stop"),
+            asyncio.create_task(process.run(), name="gateway"),
+            asyncio.create_task(_report(process, descriptor), name="report"),
+        ]
+        try:
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in watched:
+                task.cancel()
+            await asyncio.gather(*watched, return_exceptions=True)
+    finally:
+        await process.stop()
+        shutdown()
+        _clear(sockets)
+
+
+async def _report(process: GatewayProcess, descriptor: int) -> None:
+    os.set_blocking(descriptor, False)
+    reported: dict[str, int] = {}
+    while True:
+        report = {"serving": process.is_serving, "sessions": process.session_count}
+        if report != reported:
+            # A front door that does not read just now is told later.
+            with suppress(BlockingIOError):
+                os.write(descriptor, json.dumps(report).encode() + b"\n")
+                reported = report
+        await asyncio.sleep(REPORT_S)
+
+
+def _told_to_stop() -> asyncio.Event:
+    """Returns what SIGTERM, SIGINT and the end of standard input set from now on."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+
+    def drain() -> None:
+        # Not through sys.stdin, whose lock this thread would hold when the interpreter ends.
+        while os.read(0, 4096):
+            pass
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(stopping.set)
+
+    threading.Thread(target=drain, daemon=True).start()
+    return stopping
+
+
+def _read_line() -> dict[str, Any]:
+    line = b""
+    while not line.endswith(b"\n"):
+        block = os.read(0, 65_536)
+        if not block:
+            # The front door is gone already.
+            sys.exit(0)
+        line += block
+    told: dict[str, Any] = json.loads(line)
+    return told
+
+
+def _clear(sockets: Sockets) -> None:
+    """Removes what a front door that was killed cannot."""
+    for address in (sockets.http, sockets.grpc):
+        path = Path(address.removeprefix("unix:"))
+        with suppress(OSError):
+            path.unlink()
+    with suppress(OSError):
+        path.parent.rmdir()
+
+
+if __name__ == "__main__":
+    main()
