@@ -5,7 +5,8 @@ Usage: python3.11 tools/setup.py {demo,install,proto,test} [...]
 Packages come through uv, which pip installs below `.tools/`; where uv cannot be had or fails,
 through pip itself (`SETUP_INSTALLER=pip` chooses it). Each environment keeps a stamp of what it
 was made from: a second run installs nothing, a changed requirement does. Nothing is installed
-outside this folder, but for Debian's `venv` package where Python lacks it and the user is root.
+outside this folder, but for Debian's packages `venv`, where Python lacks it, and `chromium`, for
+the tests, where the user is root.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Layer:
     """Arguments of `pip install`."""
     inputs: tuple[str, ...]
     """Files whose change calls for a new install."""
+    python: Path = Path(sys.executable)
+    """Which Python it is for."""
 
 
 class SetupError(Exception):
@@ -65,10 +68,39 @@ def project(name: str, folder: str, *packages: str, pins: tuple[str, ...] = ()) 
     )
 
 
-def foreign(name: str) -> Layer:
+NEWER: dict[str, tuple[int, int]] = {"reactor-runtime": (3, 12)}
+"""What is set up only where a newer Python than ours is present, and the oldest that will do."""
+
+
+def foreign(name: str, python: Path = Path(sys.executable)) -> Layer:
     """Packages that are not ours, pinned in a file, for tests that drive them from outside."""
     pins = f"tests/venvs/{name}.txt"
-    return Layer(f".venvs/{name}", name, ("-r", pins), (pins,))
+    return Layer(f".venvs/{name}", name, ("-r", pins), (pins,), python)
+
+
+def available(name: str) -> tuple[Layer, ...]:
+    """Returns the layer of foreign packages; nothing where no Python for them is present."""
+    if name not in NEWER:
+        return (foreign(name),)
+    if python := find_python(NEWER[name]):
+        return (foreign(name, python),)
+    wanted = ".".join(map(str, NEWER[name]))
+    print(f"setup: .venvs/{name} left out: it needs Python {wanted}, which is not here", flush=True)
+    return ()
+
+
+def find_python(oldest: tuple[int, int]) -> Path | None:
+    """Returns the oldest Python that will do, from the search path or from pyenv."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for minor in range(oldest[1], oldest[1] + 4):
+        name = f"python{oldest[0]}.{minor}"
+        on_path = shutil.which(name)
+        for found in [*([Path(on_path)] if on_path else []), *pyenv.glob(f"versions/*/bin/{name}")]:
+            # One of pyenv's shims is on the search path whether or not it works.
+            probe = subprocess.run([found, "-c", ""], capture_output=True, check=False)
+            if probe.returncode == 0:
+                return found
+    return None
 
 
 BASE = project("base", ".venv", "-e", ".[ray,painter]")
@@ -96,8 +128,10 @@ def everything() -> None:
 def tests() -> None:
     """Sets up what `make test` needs."""
     names = sorted(path.stem for path in (ROOT / "tests/venvs").glob("*.txt"))
-    install(BASE, DEVELOPMENT, GATEWAY, *map(foreign, names))
+    foreigners = [layer for name in names for layer in available(name)]
+    install(BASE, DEVELOPMENT, GATEWAY, *foreigners)
     install_node_tools()
+    install_browser()
 
 
 TARGETS: dict[str, Callable[[], None]] = {
@@ -112,28 +146,37 @@ def install(*layers: Layer) -> None:
     """Brings virtual environments up to date."""
     for layer in layers:
         folder = ROOT / layer.folder
-        wanted = digest([sys.version, *layer.packages], layer.inputs)
+        wanted = digest([version_of(layer.python), *layer.packages], layer.inputs)
         stamp = folder / ".setup" / layer.name
         if not is_stamped(stamp, wanted) or not (folder / "bin/python").exists():
             with step(f"{layer.folder}: {layer.name}"):
-                pip_install(folder, layer.packages)
+                pip_install(folder, layer.packages, layer.python)
                 write_stamp(stamp, wanted)
 
 
-def pip_install(folder: Path, packages: tuple[str, ...]) -> None:
+def version_of(python: Path) -> str:
+    """Returns the version of a Python, its build included."""
+    if python == Path(sys.executable):
+        return sys.version
+    code = "import sys; print(sys.version)"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def pip_install(folder: Path, packages: tuple[str, ...], base: Path) -> None:
     """Installs packages into a virtual environment, which is made where there is none."""
     python = folder / "bin/python"
     if uv := find_uv():
         try:
             if not python.exists():
-                run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder)
+                run(uv, "venv", "--quiet", "--clear", "--python", base, folder)
             run(uv, "pip", "install", "--quiet", "--python", python, *packages)
         except subprocess.CalledProcessError:
             print("setup: uv failed, trying pip", flush=True)
         else:
             return
     if not python.exists():
-        make_venv(folder)
+        make_venv(folder, base)
     if subprocess.run(
         [python, "-c", "import pip"], stderr=subprocess.DEVNULL, check=False
     ).returncode:
@@ -159,15 +202,35 @@ def find_uv() -> Path | None:
     return uv
 
 
-def make_venv(folder: Path) -> None:
+def make_venv(folder: Path, base: Path = Path(sys.executable)) -> None:
     """Makes an empty virtual environment that has pip."""
-    if importlib.util.find_spec("ensurepip") is None:
+    ours = base == Path(sys.executable)
+    if ours and importlib.util.find_spec("ensurepip") is None:
         package = f"python3.{sys.version_info.minor}-venv"
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
             raise SetupError(f"this Python makes no virtual environments: install {package}")
-        run("apt-get", "update", "-qq")
-        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", package)
-    run(sys.executable, "-m", "venv", "--clear", folder)
+        apt_install(package)
+    run(base, "-m", "venv", "--clear", folder)
+
+
+def install_browser() -> None:
+    """Installs Chromium where it is missing and may be; tests say what they lack without it."""
+    if shutil.which("chromium"):
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        print("setup: the tests in a browser need the program chromium: install it", flush=True)
+        return
+    with step("chromium"):
+        try:
+            apt_install("chromium")
+        except subprocess.CalledProcessError:
+            print("setup: chromium cannot be had here", flush=True)
+
+
+def apt_install(*packages: str) -> None:
+    """Installs packages of Debian."""
+    run("apt-get", "update", "-qq")
+    run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages)
 
 
 def install_node_tools() -> None:
@@ -221,6 +284,7 @@ def run(*command: str | Path, cwd: Path = ROOT) -> None:
     if links := environment.get("PIP_FIND_LINKS"):
         environment.setdefault("UV_FIND_LINKS", links)
     environment.pop("VIRTUAL_ENV", None)
+    environment["DEBIAN_FRONTEND"] = "noninteractive"
     subprocess.run([str(part) for part in command], cwd=cwd, env=environment, check=True)
 
 

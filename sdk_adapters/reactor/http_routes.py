@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
-from typing import Final, Protocol, runtime_checkable
+from functools import partial
+from typing import Any, Final, Protocol, runtime_checkable
 
 from aiohttp import web
 
 from gateway import auth, http
-from gateway.ingress import IngressServices
+from gateway.ingress import IceServer, IngressServices
 from sana_gateway.v1 import session_pb2
 from scheduler.core.errors import (
     BadArgumentError,
@@ -125,7 +126,9 @@ class Routes:
         )
 
     async def _show(self, request: web.Request) -> web.Response:
-        return web.json_response(schema.full((await self._room(request)).session.describe()))
+        room = await self._room(request)
+        await self._sessions.settled(room, partial(_has_hung_up, request))
+        return web.json_response(schema.full(room.session.describe()))
 
     async def _info(self, request: web.Request) -> web.Response:
         shown = schema.slim((await self._room(request)).session.describe())
@@ -145,7 +148,8 @@ class Routes:
 
     async def _ice_servers(self, request: web.Request) -> web.Response:
         await self._room(request)
-        return web.json_response({"ice_servers": []})
+        servers = [_ice_server(each) for each in self._services.peers.ice_servers()]
+        return web.json_response({"ice_servers": servers})
 
     async def _register(self, request: web.Request) -> web.Response:
         room = await self._live_room(request)
@@ -164,7 +168,7 @@ class Routes:
 
     async def _answer(self, request: web.Request) -> web.Response:
         number, link = _link(request, await self._room(request))
-        answer = await self._sessions.answer(link)
+        answer = await self._sessions.answer(link, partial(_has_hung_up, request))
         if answer is None:
             return web.json_response({"connection_id": number}, status=202)
         return web.json_response({"sdp_answer": answer, "connection_id": number})
@@ -209,6 +213,17 @@ def check_version(request: web.Request) -> None:
         raise web.HTTPNotImplemented(reason="this server speaks version 1 of the API")
     if int(said) < _API_VERSION:
         raise web.HTTPUpgradeRequired
+
+
+def _ice_server(server: IceServer) -> dict[str, Any]:
+    shown: dict[str, Any] = {"uris": list(server.urls)}
+    if server.username is not None and server.credential is not None:
+        shown["credentials"] = {"username": server.username, "password": server.credential}
+    return shown
+
+
+def _has_hung_up(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 def _link(request: web.Request, room: Room) -> tuple[int, Link]:

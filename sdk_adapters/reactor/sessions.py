@@ -27,6 +27,7 @@ from scheduler.core.errors import (
     UnknownSessionError,
 )
 from scheduler.core.ids import Principal
+from sdk_adapters.reactor import polls
 from sdk_adapters.reactor.channels import Conversation, wire_of
 
 _log = structlog.get_logger(__name__)
@@ -41,8 +42,6 @@ MAX_LINKS: Final = 64
 MAX_EARLY_CANDIDATES: Final = 64
 """Candidates kept for a peer that is not made yet; further ones are dropped."""
 
-ANSWER_HOLD_S: Final = 1.0
-"""How long a request for an answer waits for it."""
 HALF_OPEN_S: Final = 30.0
 """How long a call may take from its offer to its open data channel."""
 SILENCE_S: Final = 20.0
@@ -176,6 +175,7 @@ class Sessions:
         self._services = services
         self._now = now
         self._rooms: dict[str, Room] = {}
+        self._polls = polls.Polls()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -218,6 +218,16 @@ class Sessions:
         session = await self._services.hub.find(principal, session_id)
         return self._rooms.setdefault(session_id, Room(session))
 
+    async def settled(self, room: Room, is_gone: Callable[[], bool]) -> None:
+        """Returns once a session is placed or has ended, or after a while.
+
+        Args:
+            room: The session.
+            is_gone: Tells whether the client that asks has hung up.
+        """
+        if room.session.describe().status == session_pb2.SESSION_STATUS_WAITING:
+            await self._polls.hold(room.session.wait_ready, polls.PLACE_HOLD_S, is_gone)
+
     async def close(self, principal: Principal, session_id: str, reason: str) -> None:
         """Ends a session; ending an ended one is no error.
 
@@ -255,10 +265,14 @@ class Sessions:
         _CALLS.inc()
         self._own(self._negotiate(call, link, sdp, tracks))
 
-    async def answer(self, link: Link) -> str | None:
+    async def answer(self, link: Link, is_gone: Callable[[], bool]) -> str | None:
         """Returns the answer to the latest offer of a link, or None while there is none.
 
         Waits up to a second for it.
+
+        Args:
+            link: The connection.
+            is_gone: Tells whether the client that asks has hung up.
 
         Raises:
             RequestError: The offer was refused, or the call is over.
@@ -266,12 +280,9 @@ class Sessions:
         call = link.call
         if call is None:
             return None
-        try:
-            async with asyncio.timeout(ANSWER_HOLD_S):
-                await call.settled.wait()
-        except TimeoutError:
-            return None
-        if link.call is not call:
+        if not call.settled.is_set():
+            await self._polls.hold(call.settled.wait, polls.ANSWER_HOLD_S, is_gone)
+        if link.call is not call or not call.settled.is_set():
             return None
         if call.failure is not None:
             raise call.failure

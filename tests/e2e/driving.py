@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import av
 
-from sana_gateway import CameraFrame, Client, Codec, Message, Session, VideoFrame
+from sana_gateway import CameraFrame, Client, Codec, Message, Session, VideoFrame, ViewerStats
 from sana_gateway.v1 import media_pb2
 from tests.media.clips import Recipe, numbered, picture
 
@@ -93,7 +93,25 @@ class Told(Seen[Message]):
 
 
 class Screen(Seen[VideoFrame]):
-    """The frames that a viewer over gRPC got."""
+    """The frames that a viewer over gRPC got; a picture that is sent again is none of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stream: list[VideoFrame] = []
+        """All that came, in order: to decode."""
+        self.stats: list[ViewerStats] = []
+        """What was told of each chunk."""
+
+    def take(self, response: media_pb2.MediaResponse) -> None:
+        """Notes a response of the service."""
+        match response.WhichOneof("response"):
+            case "video":
+                self.stream.append(response.video)
+                if not response.video.held:
+                    self.add(response.video)
+            case "stats":
+                self.stats.append(response.stats)
+                self._more.set()
 
     @property
     def run(self) -> int:
@@ -126,8 +144,7 @@ async def watching(
 
     async def read() -> None:
         async for response in responses:
-            if response.WhichOneof("response") == "video":
-                screen.add(response.video)
+            screen.take(response)
 
     reading = asyncio.create_task(read())
     try:

@@ -52,7 +52,9 @@ async def test_a_viewer_that_does_not_read_stops_nobody_and_goes_on_at_a_keyfram
 
 
 async def read_frame(call: Any) -> VideoFrame:
-    while (response := await call.read()).WhichOneof("response") != "video":
-        pass
-    frame: VideoFrame = response.video
-    return frame
+    """Returns the next picture: what only mends one that holds is none."""
+    while True:
+        response = await call.read()
+        frame: VideoFrame = response.video
+        if response.WhichOneof("response") == "video" and (frame.keyframe or not frame.held):
+            return frame

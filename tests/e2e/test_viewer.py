@@ -1,4 +1,4 @@
-"""The viewer of the load harness reads the number of every picture, over WebRTC and gRPC."""
+"""What a viewer sees: the number of every picture, and what the picture has been through."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sana_gateway import Client, ViewerStats
 from sdk_adapters.harness.viewer import parse, view
+from tests.e2e.driving import PROMPT, RATE, Camera, Told, publishing, stage, watching
 from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
@@ -29,3 +31,68 @@ async def test_a_viewer_reads_the_number_of_every_picture(
     assert run.received == run.last_frame - run.first_frame + 1
     assert run.last_frame >= (38 if transport == "webrtc" else 39)
     assert transport == "webrtc" or report.missing == 0
+    delays = report.delays
+    assert delays.chunks >= (2 if transport == "webrtc" else 3)
+    assert delays.frames_dropped == 0
+    # `start` is what the first chunk answers; over WebRTC that may play before it is seen.
+    if transport == "grpc":
+        assert 0 < delays.command_to_emit_ms["max"] <= delays.prompt_to_pixels_ms["max"]
+
+
+def chunks_of(stats: list[ViewerStats]) -> list[tuple[int, int]]:
+    return [(each.chunk, each.frame) for each in stats]
+
+
+async def test_a_clips_chunks_tell_once_each_what_the_picture_has_been_through(
+    client: Client, long_clip: Path
+) -> None:
+    async with await client.create_session("simulated") as session:
+        told = Told(session)
+        await stage(session, long_clip)
+        async with watching(client, session) as screen:
+            await session.start()
+            await screen.until(lambda: 12 in screen.numbers())
+            await session.set_prompt("an engraving")
+            await told.until_told("generation_complete")
+            await screen.until(lambda: 80 in screen.numbers())
+        assert chunks_of(screen.stats) == [(0, 0), (1, 9), (2, 33), (3, 57)]
+        prompts = [each.active_prompt for each in told.of("chunk_complete")]
+    frames = {frame.frame: frame for frame in screen.items}
+    for stats in screen.stats:
+        frame = frames[stats.frame]
+        assert (stats.run, stats.timestamp_us) == (frame.run, frame.timestamp_us)
+        assert stats.source_us == frame.source_us
+        assert stats.source_to_emit_us == 0, "a clip has no camera"
+        assert stats.bitrate > 0
+        assert stats.rung == 0
+    # The presentation time in the clip: 24 frames a second, stamped in whole milliseconds.
+    for number, frame in frames.items():
+        assert frame.source_us == pytest.approx(number * 1e6 / RATE, abs=1_000)
+    answers = [stats.chunk for stats in screen.stats if stats.command_to_emit_us]
+    assert answers == [0, prompts.index("an engraving")]
+
+
+@pytest.mark.parametrize("codec", ["h264", "vp8"])
+async def test_a_cameras_chunks_tell_the_services_share_of_glass_to_glass(
+    client: Client, codec: str
+) -> None:
+    async with await client.create_session("simulated") as session:
+        told, camera = Told(session), Camera(codec)
+        async with watching(client, session) as screen, publishing(session, camera, codec):
+            await session.set_prompt(PROMPT)
+            await session.start()
+            await told.until_told("chunk_complete")
+            await session.set_prompt("an engraving")
+            await told.until(lambda: told.of("chunk_complete")[-1].active_prompt == "an engraving")
+            await screen.until(lambda: len(screen.stats) >= 4)
+        seen = list(screen.stats)
+        prompts = [each.active_prompt for each in told.of("chunk_complete")]
+    assert [stats.chunk for stats in seen] == list(range(len(seen)))
+    # The last frame of a window waits for nothing but the model; the first for the others too.
+    assert all(0 < stats.source_to_emit_us < 20_000_000 for stats in seen)
+    answers = [stats.chunk for stats in seen if stats.command_to_emit_us]
+    landed = prompts.index("an engraving")
+    assert answers == [0, landed]
+    assert seen[landed].command_to_emit_us < 20_000_000
+    clock_us = [frame.source_us for frame in screen.items]
+    assert clock_us == sorted(clock_us), "the publisher's clock"

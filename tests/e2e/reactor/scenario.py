@@ -220,10 +220,17 @@ async def reconnecting(client: Client, seen: Seen, _: str) -> None:
     await seen.until("24 frames after the reconnect", lambda: seen.frames >= frames + 24)
 
 
+async def staying(*_: object) -> None:
+    """Says so once it is connected, and stays until it is killed."""
+    print("connected", flush=True)
+    await asyncio.Event().wait()
+
+
 FLOWS: dict[str, Callable[[Client, Seen, str], Awaitable[None]]] = {
     "live": live,
     "file": file,
     "reconnect": reconnecting,
+    "stay": staying,
 }
 
 

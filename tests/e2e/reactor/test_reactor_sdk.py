@@ -9,19 +9,27 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import av
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e.driving import polled
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 LIMIT_S = 120
+NOTICED_S = 4.0
+"""A client that was killed is missed by then; half of it where nothing else runs."""
+CONNECTIONS = "sana_gateway_reactor_connections"
 
 
 def _python(name: str, variable: str) -> Path:
@@ -151,3 +159,40 @@ async def test_the_native_client_knows_each_frame_by_its_number(drive: Drive) ->
     indices = {(each & 0xFFFFFFFF) - 1 for each in ids}
     assert min(indices) >= 0
     assert max(indices) < int(report["video_accepted"]["num_frames"])
+
+
+async def connections(http: aiohttp.ClientSession) -> float:
+    """Returns how many Reactor connections the service counts."""
+    async with http.get("/metrics") as response:
+        families = text_string_to_metric_families(await response.text())
+    return sum(
+        each.value for family in families for each in family.samples if each.name == CONNECTIONS
+    )
+
+
+@pytest.mark.parametrize("client", sorted(CLIENTS))
+async def test_a_client_that_was_killed_is_missed_soon(stack: Any, client: str) -> None:
+    script, python = CLIENTS[client]
+    async with aiohttp.ClientSession(stack.http_url) as http:
+        before = await connections(http)
+        process = await asyncio.create_subprocess_exec(
+            *(str(python), str(script), stack.http_url, "cloud", "stay"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            assert process.stdout is not None
+            async with asyncio.timeout(LIMIT_S):
+                assert await process.stdout.readline() == b"connected\n"
+            assert await connections(http) == before + 1
+        finally:
+            process.kill()
+            await process.wait()
+        killed_at = time.monotonic()
+
+        async def is_missed() -> bool:
+            return await connections(http) == before
+
+        await polled(is_missed)
+    missed_s = time.monotonic() - killed_at
+    print(f"{client}: missed after {missed_s:.2f} s")
+    assert missed_s < NOTICED_S
