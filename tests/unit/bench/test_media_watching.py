@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from tests.bench.media import marker, processes
-from tests.bench.media.clients.driver import Picture
-from tests.bench.media.packets import Frame
+from tests.bench.media.clients.driver import Picture, Seen
+from tests.bench.media.packets import Frame, Stream
+from tests.bench.media.rows import clean
 from tests.bench.media.rows.latency import delays_ms
 from tests.bench.media.systems import ours, stun
 from tests.bench.media.systems.service import Ready
-from tests.bench.media.watching import chunks_of, completions_ms, numbered
+from tests.bench.media.watching import Watched, chunks_of, completions_ms, numbered
 
 pytestmark = pytest.mark.unit
 
@@ -95,6 +96,23 @@ def test_processes_are_known_by_their_command_lines() -> None:
     assert ours.role_of(head, [serve]) == ours.ACTOR
     assert ours.role_of(["ray::ModelActor"], [head, serve]) == ours.ACTOR
     assert ours.role_of(decoder, [head, serve]) == ours.DECODE
+
+
+def watched(*steady: int) -> list[Watched]:
+    """Windows of one session: at full rate (1), or at half of it (0)."""
+    found = []
+    for each in steady:
+        frames, _ = arrived(48)
+        stream = Stream(tuple(frames if each else frames[::2]), 0, 1)
+        seen = Seen("s", stream, (), 0)
+        found.append(Watched(processes.Spent(1.0, {}, {}, 0.0), 0.0, (seen,)))
+    return found
+
+
+def test_the_number_of_sessions_held_ends_before_the_first_that_mostly_failed() -> None:
+    looks = {1: watched(1), 2: watched(0, 1, 1), 3: watched(0, 1, 0)}
+    assert clean.held({**looks, 4: watched(1)}, clean.TESTS[clean.CLEAN]) == 2
+    assert clean.held({1: watched(0)}, clean.TESTS[clean.STEADY]) == 0
 
 
 def test_what_was_spent_is_counted_by_role() -> None:
