@@ -21,12 +21,20 @@ log = structlog.get_logger(__name__)
 
 CONTROL_QUEUE = 8192
 """Requests that may wait for an actor; past it the link counts as dead."""
+CONTROL_BATCH_BYTES = 256 * 1024
+"""Most bytes of requests in one message, but for a single longer one."""
+PATIENCE_S = 0.02
+"""How long a request that is not urgent waits for others to go with: each message wakes both
+processes, which costs more than all that it says."""
 CAMERA_QUEUE = 256
 """Camera frames that may wait for an actor; past it a session's frames are dropped up to
 its next keyframe."""
 CAMERA_BATCH_BYTES = 256 * 1024
 """Most bytes of camera frames in one message, so that (de)serialising stays well under a
 millisecond."""
+CAMERA_FRAME_BYTES = 1024 * 1024
+"""Longest camera frame. With what shares its message it stays far below what an actor reads: a
+message above that would end the link, and with it the streams of all sessions."""
 HELLO_TIMEOUT_S = 5.0
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
@@ -67,6 +75,7 @@ class ActorLink:
         self._sessions: dict[str, LinkedSession] = {}
         self._control: deque[stream_pb2.ControlRequest] = deque()
         self._control_ready = asyncio.Event()
+        self._patience: asyncio.TimerHandle | None = None
         self._camera: deque[stream_pb2.CameraPacket] = deque()
         self._camera_ready = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -125,19 +134,34 @@ class ActorLink:
             leave = stream_pb2.Leave(session_id=session_id)
             self.send(stream_pb2.ControlRequest(leave=leave))
 
-    def send(self, request: stream_pb2.ControlRequest) -> None:
-        """Sends on the control stream."""
+    def send(self, request: stream_pb2.ControlRequest, *, urgent: bool = True) -> None:
+        """Sends on the control stream, in order.
+
+        Args:
+            request: What is told.
+            urgent: Whether it leaves at once, with all that waits; else within `PATIENCE_S`.
+        """
         if self.dead:
             return
         if len(self._control) >= CONTROL_QUEUE:
             self._die("control_queue_full")
             return
         self._control.append(request)
+        if urgent:
+            self._leave_now()
+        elif self._patience is None:
+            loop = asyncio.get_running_loop()
+            self._patience = loop.call_later(PATIENCE_S, self._leave_now)
+
+    def _leave_now(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         self._control_ready.set()
 
     def camera(self, packet: stream_pb2.CameraPacket) -> bool:
-        """Sends a camera frame; False when there was no room for it."""
-        if self.dead or len(self._camera) >= CAMERA_QUEUE:
+        """Sends a camera frame; False when there was no room for it, or it is too long."""
+        if self.dead or len(self._camera) >= CAMERA_QUEUE or len(packet.data) > CAMERA_FRAME_BYTES:
             return False
         self._camera.append(packet)
         self._camera_ready.set()
@@ -146,15 +170,17 @@ class ActorLink:
     async def _read_control(self) -> None:
         async for response in self._stub.Control(self._controls()):
             self._heard.set()
-            kind = response.WhichOneof("response")
-            if kind is None:
-                continue
-            session = self._sessions.get(getattr(response, kind).session_id)
-            if session is not None:
-                try:
-                    session.control(response)
-                except Exception as error:  # one session's affair must not end all others'
-                    log.error("control.failed", kind=kind, error=type(error).__name__)
+            for each in response.more or (response,):
+                self._told(each)
+
+    def _told(self, response: stream_pb2.ControlResponse) -> None:
+        kind = response.WhichOneof("response")
+        session = kind and self._sessions.get(getattr(response, kind).session_id)
+        if session:
+            try:
+                session.control(response)
+            except Exception as error:  # one session's affair must not end all others'
+                log.error("control.failed", kind=kind, error=type(error).__name__)
 
     async def _read_media(self) -> None:
         # The actor takes media only of gateways whose hello it has read.
@@ -173,9 +199,19 @@ class ActorLink:
         # Ends with the link: gRPC would leave it waiting for ever.
         while not self.dead:
             while self._control:
-                yield self._control.popleft()
+                yield self._next_controls()
             await self._control_ready.wait()
             self._control_ready.clear()
+
+    def _next_controls(self) -> stream_pb2.ControlRequest:
+        """Takes what waits, as one message."""
+        first = self._control.popleft()
+        if not self._control:
+            return first
+        together, size = [first], first.ByteSize()
+        while self._control and (size := size + self._control[0].ByteSize()) < CONTROL_BATCH_BYTES:
+            together.append(self._control.popleft())
+        return stream_pb2.ControlRequest(more=together)
 
     async def _cameras(self) -> AsyncIterator[stream_pb2.MediaRequest]:
         while not self.dead:
@@ -209,7 +245,7 @@ class ActorLink:
 
     def _mark_dead(self) -> None:
         self.dead = True
-        self._control_ready.set()
+        self._leave_now()
         self._camera_ready.set()
 
 

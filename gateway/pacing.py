@@ -18,7 +18,7 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-INTERVAL_S = 0.002
+INTERVAL_S = 0.003
 """Least time between two wake-ups."""
 RETRY_S = 0.5
 """After a failure, which is ours, a session goes on with what is due this much later."""

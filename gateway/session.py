@@ -168,12 +168,12 @@ class GatewaySession:
         """Whether commands are answered."""
         return self.status == session_pb2.SESSION_STATUS_READY
 
-    def send(self, request: stream_pb2.ControlRequest) -> None:
+    def send(self, request: stream_pb2.ControlRequest, *, urgent: bool = True) -> None:
         """Sends to the actor; lost while it is being found anew (commands are kept by
         their connections and sent again).
         """
         if self._link is not None:
-            self._link.send(request)
+            self._link.send(request, urgent=urgent)
 
     def output(self, codec: media_pb2.Codec.ValueType) -> OutputFanout:
         """Returns the output of a codec."""

@@ -7,6 +7,7 @@ that is due: fields of protocol messages are read once, and nothing is made per 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 
@@ -27,6 +28,13 @@ STAMPS = 128
 """Timestamps of frames kept for packets that come late."""
 
 
+class Send(Protocol):
+    """Sends to the actor."""
+
+    def __call__(self, request: stream_pb2.ControlRequest, *, urgent: bool = True) -> None:
+        """What is not urgent may wait some milliseconds for others to go with."""
+
+
 class Showing:
     """The media of one session on their way to its viewers; see `gateway.fanout.OutputOwner`
     and `gateway.pacing.Paced` for who calls what.
@@ -35,7 +43,7 @@ class Showing:
     def __init__(
         self,
         session_id: str,
-        send: Callable[[stream_pb2.ControlRequest], None],
+        send: Send,
         pacing: Pacing,
         times: ViewerClock,
         clock: Callable[[], float],
@@ -175,7 +183,6 @@ class Showing:
             output.due(at)
         if due.last_of_chunk:
             self._commit(due.run, due.chunk)
-            self._report(self._clock())
 
     # -- what the outputs ask -------------------------------------------------------------------
 
@@ -233,7 +240,7 @@ class Showing:
 
     def _commit(self, run: int, chunk: int) -> None:
         commit = stream_pb2.Commit(session_id=self._session_id, run=run, chunk=chunk)
-        self._send(stream_pb2.ControlRequest(commit=commit))
+        self._send(stream_pb2.ControlRequest(commit=commit), urgent=False)
 
     def _report(self, now: float) -> tuple[int, int]:
         """Tells the actor where the clock stands; returns the (run, frame) that is next."""

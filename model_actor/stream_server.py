@@ -64,7 +64,9 @@ class Link:
         return self._gateway_id
 
     def control(self, response: stream_pb2.ControlResponse) -> None:
-        """Queues a response."""
+        """Queues a response; does nothing once the link has ended."""
+        if self._ended:
+            return
         if len(self._control) >= CONTROL_QUEUE:
             log.warning("gateway.too_slow", gateway_id=self._gateway_id)
             self.end()
@@ -109,7 +111,17 @@ class Link:
             await self._control_ready.wait()
             self._control_ready.clear()
             while self._control:
-                yield self._control.popleft()
+                yield self._next_controls()
+
+    def _next_controls(self) -> stream_pb2.ControlResponse:
+        """Takes what waits, as one message: each wakes both processes."""
+        first = self._control.popleft()
+        if not self._control:
+            return first
+        together, size = [first], first.ByteSize()
+        while self._control and (size := size + self._control[0].ByteSize()) < BATCH_BYTES:
+            together.append(self._control.popleft())
+        return stream_pb2.ControlResponse(more=together)
 
     async def packets(self) -> AsyncIterator[stream_pb2.MediaResponse]:
         """Yields the queued packets when they are to leave, all that wait in one message."""
@@ -173,13 +185,17 @@ class StreamServicer(stream_pb2_grpc.StreamServicer):
 
     async def _read(self, link: Link, requests: AsyncIterator[stream_pb2.ControlRequest]) -> None:
         async for request in requests:
-            kind = request.WhichOneof("request")
-            handler = self._HANDLERS.get(kind or "")
-            if handler is not None:
-                try:
-                    handler(self, link, request)
-                except Exception as error:  # one session's affair must not end all others'
-                    log.error("request.failed", kind=kind, error=type(error).__name__)
+            for each in request.more or (request,):
+                self._handle(link, each)
+
+    def _handle(self, link: Link, request: stream_pb2.ControlRequest) -> None:
+        kind = request.WhichOneof("request")
+        handler = self._HANDLERS.get(kind or "")
+        if handler is not None:
+            try:
+                handler(self, link, request)
+            except Exception as error:  # one session's affair must not end all others'
+                log.error("request.failed", kind=kind, error=type(error).__name__)
 
     async def _read_media(
         self, link: Link, requests: AsyncIterator[stream_pb2.MediaRequest]

@@ -81,7 +81,7 @@ class FakeLink:
         self.joined.pop(session_id, None)
         self.changes.happened()
 
-    def send(self, request: stream_pb2.ControlRequest) -> None:
+    def send(self, request: stream_pb2.ControlRequest, *, urgent: bool = True) -> None:
         self.sent.append(request)
         self.changes.happened()
 

@@ -175,3 +175,49 @@ async def test_who_leaves_hears_nothing_more(bench: Bench) -> None:
             == ["s1"]
         )
     )
+
+
+def told(asked: list[stream_pb2.ControlRequest]) -> list[tuple[str, ...]]:
+    """Returns what each message that came told of: (what, session)."""
+    return [
+        tuple(
+            f"{kind} {getattr(each, kind).session_id}"
+            for each in request.more or (request,)
+            if (kind := each.WhichOneof("request") or "") != "hello"
+        )
+        for request in asked
+    ]
+
+
+async def test_what_is_told_together_goes_in_one_message_in_its_order(bench: Bench) -> None:
+    link, _ = await bench.opened("s1")
+    bench.actor.asked.clear()
+    for number in range(3):
+        commit = stream_pb2.Commit(session_id=f"s{number}")
+        link.send(stream_pb2.ControlRequest(commit=commit), urgent=False)
+    link.send(stream_pb2.ControlRequest(playout=stream_pb2.Playout(session_id="s3")))
+    await bench.actor.changes.until(lambda: bench.actor.asked)
+    assert told(bench.actor.asked) == [("commit s0", "commit s1", "commit s2", "playout s3")]
+
+
+async def test_what_is_not_urgent_leaves_by_itself_all_the_same(bench: Bench) -> None:
+    link, _ = await bench.opened("s1")
+    bench.actor.asked.clear()
+    commit = stream_pb2.Commit(session_id="s1")
+    link.send(stream_pb2.ControlRequest(commit=commit), urgent=False)
+    await bench.actor.changes.until(lambda: bench.actor.asked)
+    assert told(bench.actor.asked) == [("commit s1",)]
+
+
+async def test_several_responses_in_one_message_reach_their_sessions_in_order(bench: Bench) -> None:
+    _, (first, second) = await bench.opened("s1", "s2")
+    responses = [
+        stream_pb2.ControlResponse(
+            ack=stream_pb2.SessionAck(session_id=session_id, command_id=word)
+        )
+        for session_id, word in (("s1", "a"), ("s2", "b"), ("s1", "c"))
+    ]
+    bench.actor.control.put_nowait(stream_pb2.ControlResponse(more=responses))
+    await first.changes.until(lambda: len(first.told) == 3)
+    assert [each.ack.command_id for each in first.told[1:]] == ["a", "c"]
+    assert [each.ack.command_id for each in second.told[1:]] == ["b"]

@@ -351,6 +351,7 @@ class ControlRequest(_message.Message):
     COMMIT_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     CAMERA_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """First: who it is."""
@@ -383,6 +384,10 @@ class ControlRequest(_message.Message):
     def camera(self) -> Global___CameraStatus:
         """The camera came or went."""
 
+    @_builtins.property
+    def more(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlRequest]:
+        """Instead of one: several, in order. They have no `more` of their own."""
+
     def __init__(
         self,
         *,
@@ -394,10 +399,11 @@ class ControlRequest(_message.Message):
         commit: Global___Commit | None = ...,
         output: Global___OutputDemand | None = ...,
         camera: Global___CameraStatus | None = ...,
+        more: _abc.Iterable[Global___ControlRequest] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "command", b"command", "commit", b"commit", "hello", b"hello", "leave", b"leave", "open", b"open", "output", b"output", "playout", b"playout", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "command", b"command", "commit", b"commit", "hello", b"hello", "leave", b"leave", "open", b"open", "output", b"output", "playout", b"playout", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "command", b"command", "commit", b"commit", "hello", b"hello", "leave", b"leave", "more", b"more", "open", b"open", "output", b"output", "playout", b"playout", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["hello", "open", "leave", "command", "playout", "commit", "output", "camera"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
@@ -677,6 +683,7 @@ class ControlResponse(_message.Message):
     ABANDONED_FIELD_NUMBER: _builtins.int
     CAMERA_KEYFRAME_FIELD_NUMBER: _builtins.int
     CLOSED_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def opened(self) -> Global___Opened:
         """The gateway takes part."""
@@ -709,6 +716,10 @@ class ControlResponse(_message.Message):
     def closed(self) -> Global___Closed:
         """The session is gone."""
 
+    @_builtins.property
+    def more(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlResponse]:
+        """Instead of one: several, in order. They have no `more` of their own."""
+
     def __init__(
         self,
         *,
@@ -720,10 +731,11 @@ class ControlResponse(_message.Message):
         abandoned: Global___RunAbandoned | None = ...,
         camera_keyframe: Global___CameraKeyframe | None = ...,
         closed: Global___Closed | None = ...,
+        more: _abc.Iterable[Global___ControlResponse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "ack", b"ack", "camera_keyframe", b"camera_keyframe", "chunk", b"chunk", "closed", b"closed", "message", b"message", "opened", b"opened", "refused", b"refused", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "ack", b"ack", "camera_keyframe", b"camera_keyframe", "chunk", b"chunk", "closed", b"closed", "message", b"message", "opened", b"opened", "refused", b"refused", "response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "ack", b"ack", "camera_keyframe", b"camera_keyframe", "chunk", b"chunk", "closed", b"closed", "message", b"message", "more", b"more", "opened", b"opened", "refused", b"refused", "response", b"response"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["opened", "refused", "message", "ack", "chunk", "abandoned", "camera_keyframe", "closed"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015

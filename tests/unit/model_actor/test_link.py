@@ -122,3 +122,18 @@ async def test_the_streams_end_with_the_link_though_packets_wait() -> None:
     link.media(packet(2), now() + LATER_S)
     await reader.end()
     assert reader.batches[0][1] == [1]
+
+
+@virtual
+async def test_responses_that_wait_leave_as_one_message_of_bounded_length() -> None:
+    link = Link("g1")
+    reason = "x" * (BATCH_BYTES // 4)
+    for number in range(6):
+        closed = stream_pb2.Closed(session_id=f"s{number}", reason=reason)
+        link.control(stream_pb2.ControlResponse(closed=closed))
+    messages = []
+    async for message in link.controls():
+        messages.append([each.closed.session_id for each in message.more or (message,)])
+        if "s5" in messages[-1]:
+            link.end()
+    assert messages == [["s0", "s1", "s2"], ["s3", "s4", "s5"]]
