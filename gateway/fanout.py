@@ -13,10 +13,14 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, Protocol
 
+import structlog
+
 from gateway.playout import STEP_US
 from gateway.ports import EncodedFrame, Viewer
 from gateway.rungs import LOW, MAIN, NOMINAL_BITRATE, Rungs
 from sana_gateway.v1 import media_pb2
+
+log = structlog.get_logger(__name__)
 
 CODECS: Final = (media_pb2.CODEC_H264, media_pb2.CODEC_VP8)
 """What outputs are made in."""
@@ -274,7 +278,11 @@ class OutputFanout:
             else:
                 rung.cache = []
         for viewer in rung.watching:
-            viewer.frame(frame)
+            try:
+                viewer.frame(frame)
+            except Exception as error:  # one viewer's affair must not cost others their picture
+                log.error("viewer.failed", error=type(error).__name__)
+                self.leave(viewer)
         if not held and rung.begun != (at[0], packet.chunk):
             rung.begun = (at[0], packet.chunk)
             self._tell(rung, frame)

@@ -2,16 +2,16 @@
 
 Pure. An output has two rungs: `MAIN`, whose rate is what the best viewer's network
 carries, and `LOW`, made only while somebody needs it. A viewer goes down when its network
-has carried too little for `MAIN` for a while, and up again when it has carried enough for
-longer. What a network is seen to carry is bounded by what is sent over it (a receiver
-reports at most about 1.5 times what it gets), so on `LOW` an estimate clearly above its
-highest rate counts as enough; if `MAIN` turns out to be too much after all, the next try
-comes later and later.
+has carried too little for `MAIN` for a while, the sooner the less it carries, and up again
+when it has carried enough for longer. What a network is seen to carry is bounded by what is
+sent over it (a receiver reports at most about 1.5 times what it gets), so on `LOW` an
+estimate clearly above its highest rate counts as enough; if `MAIN` turns out to be too much
+after all, the next try comes later and later.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 MAIN: Final = 0
@@ -29,10 +29,21 @@ POOR_SHARE: Final = 0.6
 """Below this share of the rate of `MAIN` a viewer is to go down, ..."""
 POOR_FOR_S: Final = 3.0
 """... once it has been there for this long."""
+TIGHT_SHARE: Final = 0.9
+"""Below this share of the least rate of `MAIN`, which goes no lower for it, ..."""
+TIGHT_FOR_S: Final = 1.5
+"""... it goes down after this long."""
+HOPELESS_SHARE: Final = 0.4
+"""Below this share of the rate of `MAIN`, or `POOR_SHARE` of its least rate, ..."""
+HOPELESS_FOR_S: Final = 0.7
+"""... it goes down after this long."""
 GOOD_SHARE: Final = 0.8
-"""From this share of the rate of `MAIN` a viewer is to go up again, ..."""
+"""From this share of the rate of `MAIN`, and clearly more than its least rate, a viewer is
+to go up again, ..."""
 GOOD_FOR_S: Final = 5.0
 """... once it has been there for this long."""
+LEAST_GOOD_BITRATE: Final = round(1.1 * BITRATES[MAIN][0])
+"""No estimate below this is enough for `MAIN`."""
 GOOD_BITRATE: Final = round(1.4 * BITRATES[LOW][1])
 """An estimate of a viewer on `LOW` that is enough to try `MAIN`, whatever its rate."""
 TRIAL_S: Final = 30.0
@@ -40,6 +51,8 @@ TRIAL_S: Final = 30.0
 it tries anew."""
 LONGEST_WAIT_S: Final = 80.0
 """Most that a viewer has to show a good network before it goes up."""
+
+_NEVER: Final = float("inf")
 
 Viewer = TypeVar("Viewer")
 """Whatever tells viewers apart."""
@@ -52,8 +65,8 @@ class _Network:
     estimate: int = 0
     """Bits per second; 0: not known."""
     rung: int = MAIN
-    unfit_since: float | None = None
-    """Since when the estimate has asked for the other rung."""
+    unfit_since: dict[float, float] = field(default_factory=dict)
+    """Since when each reason to change has held, by the time for which it must."""
     went_up_at: float = float("-inf")
     wait_s: float = GOOD_FOR_S
 
@@ -63,7 +76,7 @@ class Rungs(Generic[Viewer]):
 
     def __init__(self) -> None:
         """Begins without viewers."""
-        self.review_at = float("inf")
+        self.review_at = _NEVER
         """When `review` has something to decide, if nothing is estimated before."""
         self._networks: dict[Viewer, _Network] = {}
 
@@ -108,17 +121,10 @@ class Rungs(Generic[Viewer]):
             The viewers that are to change, each with its new rung.
         """
         main = self.bitrate(MAIN)
-        self.review_at = float("inf")
+        self.review_at = _NEVER
         changed: dict[Viewer, int] = {}
         for viewer, network in self._networks.items():
-            if not network.estimate or not _is_unfit(network, main):
-                network.unfit_since = None
-                continue
-            if network.unfit_since is None:
-                network.unfit_since = now
-            decide_at = network.unfit_since + (
-                POOR_FOR_S if network.rung == MAIN else network.wait_s
-            )
+            decide_at = _decide_at(network, main, now)
             if decide_at <= now:
                 _change(network, now)
                 changed[viewer] = network.rung
@@ -127,14 +133,33 @@ class Rungs(Generic[Viewer]):
         return changed
 
 
-def _is_unfit(network: _Network, main: int) -> bool:
-    if network.rung == MAIN:
-        return network.estimate < POOR_SHARE * main
-    return network.estimate >= min(GOOD_SHARE * main, GOOD_BITRATE)
+def _decide_at(network: _Network, main: int, now: float) -> float:
+    """Notes since when a viewer is unfit for its rung; returns when it is to change."""
+    network.unfit_since = {
+        after_s: network.unfit_since.get(after_s, now)
+        for after_s, unfit in _unfit(network, main)
+        if unfit
+    }
+    return min((since + after_s for after_s, since in network.unfit_since.items()), default=_NEVER)
+
+
+def _unfit(network: _Network, main: int) -> list[tuple[float, bool]]:
+    """Returns the reasons to change, each with the time for which it must hold."""
+    estimate, least = network.estimate, BITRATES[MAIN][0]
+    if not estimate:
+        return []
+    if network.rung == LOW:
+        enough = min(max(GOOD_SHARE * main, LEAST_GOOD_BITRATE), GOOD_BITRATE)
+        return [(network.wait_s, estimate >= enough)]
+    return [
+        (POOR_FOR_S, estimate < POOR_SHARE * main),
+        (TIGHT_FOR_S, estimate < TIGHT_SHARE * least),
+        (HOPELESS_FOR_S, estimate < max(HOPELESS_SHARE * main, POOR_SHARE * least)),
+    ]
 
 
 def _change(network: _Network, now: float) -> None:
-    network.unfit_since = None
+    network.unfit_since = {}
     if network.rung == LOW:
         network.rung = MAIN
         network.went_up_at = now

@@ -30,6 +30,8 @@ class SentPackets:
         self._ring: list[bytes] = [b""] * CAPACITY
         self._again_at: dict[int, tuple[int, float]] = {}
         self._allowance = float(BURST)
+        self._oldest: int | None = None
+        self._next = 0
         self.repeated = 0
         """Packets handed out to be sent again."""
         self.refused = 0
@@ -43,7 +45,13 @@ class SentPackets:
         for packet in packets:
             ring[sequence % CAPACITY] = packet
             sequence += 1
+        self._next = sequence & 0xFFFF
         self._allowance = min(BURST, self._allowance + SHARE * sum(map(len, packets)))
+
+    def forget(self) -> None:
+        """What was sent so far is of no use any more: it is not sent again."""
+        self._ring = [b""] * CAPACITY
+        self._oldest = self._next
 
     def again(self, lost: Iterable[int], now: float, round_trip_s: float) -> list[bytes]:
         """Returns what may be sent again of the packets that the far end misses.
@@ -60,7 +68,10 @@ class SentPackets:
             slot = sequence % CAPACITY
             packet = self._ring[slot]
             if not packet or sequence_of(packet) != sequence:
-                self.unknown += 1
+                if self._oldest is not None and 0 < self._oldest - sequence & 0xFFFF <= CAPACITY:
+                    self.refused += 1
+                else:
+                    self.unknown += 1
                 continue
             before = self._again_at.get(slot)
             recent = before is not None and before[0] == sequence and now - before[1] < interval

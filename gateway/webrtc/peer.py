@@ -18,6 +18,7 @@ from aiortc import (
     RTCDataChannel,
     RTCRtpCodecCapability,
     RTCRtpSender,
+    RTCRtpTransceiver,
     RTCSessionDescription,
 )
 
@@ -239,6 +240,7 @@ class AiortcPeer:
         self._channels: list[AiortcChannel] = []
         self._peer: aiortc_adapter.PeerConnection | None = None
         self._viewer: PeerViewer | None = None
+        self._viewer_transceiver: RTCRtpTransceiver | None = None
         self._camera: PeerCamera | None = None
         self._half_open = True
         self._expiry: asyncio.TimerHandle | None = None
@@ -266,6 +268,8 @@ class AiortcPeer:
         except Exception as error:
             # Whatever aiortc trips over in a text from outside is the text's fault.
             raise BadOfferError("the offer cannot be answered") from error
+        if self._viewer_transceiver is not None:
+            peer.accept_transport_feedback(self._viewer_transceiver)
         loop = asyncio.get_running_loop()
         self._expiry = loop.call_later(self._settings.connect_timeout_s, self._expire)
         await peer.setLocalDescription(await peer.createAnswer())
@@ -311,6 +315,7 @@ class AiortcPeer:
             transceiver = peer.addTransceiver("video", direction="sendonly")
             transceiver.setCodecPreferences(_preferences([self._viewer.codec]))
             self._viewer.attach(transceiver.sender, frame_metadata=offer.frame_metadata)
+            self._viewer_transceiver = transceiver
         elif section.kind == "video" and track == CAMERA and self._camera is None:
             if not section.codecs:
                 raise BadOfferError("the offer sends the camera in no codec that we speak")
@@ -366,8 +371,10 @@ class AiortcPeer:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 if self._peer is not None:
                     await self._peer.close()
-        except TimeoutError:
-            _log.warning("peer did not close in time")
+        except Exception as error:
+            _log.warning("peer did not close", error=type(error).__name__)
+            if self._peer is not None:
+                aiortc_adapter.release_sockets(self._peer)
         for channel in self._channels:
             channel.lost()
         self.on_closed(self)

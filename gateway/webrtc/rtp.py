@@ -8,6 +8,7 @@ of them: its bytes are prepared once a stream, those that change are filled in.
 
 from __future__ import annotations
 
+from itertools import accumulate
 from struct import Struct
 from typing import Final
 
@@ -96,8 +97,9 @@ class PacketHeader:
     """The header of the packets of one stream: RFC 3550 with extensions of RFC 8285.
 
     Written are the extensions that were negotiated: which section of the SDP the stream
-    belongs to (`mid`, RFC 8843), and when the packet left (`abs-send-time`), which the
-    far end needs to estimate its network.
+    belongs to (`mid`, RFC 8843), when the packet left (`abs-send-time`), from which the far
+    end estimates its network, and the packet's number among all of the transport, by which
+    it tells how each of them arrived (`gateway.webrtc.feedback`).
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class PacketHeader:
         *,
         mid: tuple[int, str] | None = None,
         abs_send_time: int | None = None,
+        transport_number: int | None = None,
     ) -> None:
         """Prepares the bytes that stay.
 
@@ -115,21 +118,28 @@ class PacketHeader:
             ssrc: The stream.
             mid: Id of the extension and its value.
             abs_send_time: Id of the extension.
+            transport_number: Id of the extension.
         """
         self._payload_type = payload_type
         self._ssrc = ssrc
         extensions = [] if mid is None else [(mid[0], mid[1].encode())]
         if abs_send_time is not None:
             extensions.append((abs_send_time, bytes(3)))
-        self._first, self._before, padding = _extension_block(
+        if transport_number is not None:
+            extensions.append((transport_number, bytes(2)))
+        self._first, block, ends = _extension_block(
             [each for each in extensions if len(each[1]) <= _MAX_EXTENSION]
         )
-        self._after = bytes(padding)
-        self._timed = abs_send_time is not None
-        if self._timed:
-            self._before = self._before[:-3]
-        self.size = _FIXED.size + len(self._extensions(0.0))
+        self.size = _FIXED.size + len(block)
         """Bytes of a header."""
+        numbered = transport_number is not None
+        self._number = Struct(f"!H{len(block) - ends[-1]}x").pack if numbered else None
+        if numbered:
+            block = block[: ends[-1] - 2]
+        timed_to = len(block) if abs_send_time is None else ends[-2 if numbered else -1]
+        self._timed = abs_send_time is not None
+        self._before = block[: timed_to - 3] if self._timed else block
+        self._after = block[timed_to:]
 
     def packets(
         self,
@@ -139,6 +149,7 @@ class PacketHeader:
         now: float,
         *,
         ends: bool = True,
+        number: int = 0,
     ) -> list[bytes]:
         """Returns the packets of a frame, or of a part of it.
 
@@ -148,23 +159,25 @@ class PacketHeader:
             timestamp: RTP timestamp of the frame.
             now: Wall time at which they leave, in seconds.
             ends: Whether the last of them is the last of the frame.
+            number: Number of the first among all packets of the transport.
         """
         first, kind, ssrc = self._first, self._payload_type, self._ssrc
         extensions = self._extensions(now)
-        fixed = _FIXED.pack
-        packets = [
-            fixed(first, kind, (sequence + index) & 0xFFFF, timestamp, ssrc) + extensions + payload
-            for index, payload in enumerate(payloads)
-        ]
-        if ends:
-            last = (sequence + len(payloads) - 1) & 0xFFFF
-            packets[-1] = (
-                fixed(first, kind | _MARKER, last, timestamp, ssrc) + extensions + payloads[-1]
-            )
+        fixed, numbered = _FIXED.pack, self._number
+        packets: list[bytes] = []
+        for payload in payloads:
+            last = ends and len(packets) == len(payloads) - 1
+            head = fixed(first, kind | _MARKER if last else kind, sequence, timestamp, ssrc)
+            sequence = sequence + 1 & 0xFFFF
+            if numbered is None:
+                packets.append(head + extensions + payload)
+            else:
+                packets.append(head + extensions + numbered(number & 0xFFFF) + payload)
+                number += 1
         return packets
 
     def retransmission(
-        self, packet: bytes, original: PacketHeader, sequence: int, now: float
+        self, packet: bytes, original: PacketHeader, sequence: int, now: float, number: int = 0
     ) -> bytes:
         """Wraps a packet of another stream into one of this stream (RFC 4588).
 
@@ -173,13 +186,19 @@ class PacketHeader:
             original: The header it was made with.
             sequence: Sequence number in this stream.
             now: Wall time at which it leaves, in seconds.
+            number: Its number among all packets of the transport.
         """
         kind = self._payload_type | packet[1] & _MARKER
         timestamp = int.from_bytes(packet[4:8], "big")
         head = _FIXED.pack(self._first, kind, sequence, timestamp, self._ssrc)
-        return head + self._extensions(now) + packet[2:4] + packet[original.size :]
+        if self._number is not None:
+            head += self._extensions(now) + self._number(number & 0xFFFF)
+        else:
+            head += self._extensions(now)
+        return head + packet[2:4] + packet[original.size :]
 
     def _extensions(self, now: float) -> bytes:
+        """Returns the extensions, but for the number, which is the last of them."""
         if not self._timed:
             return self._before + self._after
         sent = int(now * _ABS_SEND_TIME_HZ) & 0xFFFFFF
@@ -191,10 +210,10 @@ def sequence_of(packet: bytes) -> int:
     return packet[2] << 8 | packet[3]
 
 
-def _extension_block(extensions: list[tuple[int, bytes]]) -> tuple[int, bytes, int]:
-    """Returns the first byte of the header, the extensions, and how much padding follows."""
+def _extension_block(extensions: list[tuple[int, bytes]]) -> tuple[int, bytes, list[int]]:
+    """Returns the first byte of the header, the extensions, and where each of them ends."""
     if not extensions:
-        return _PLAIN, b"", 0
+        return _PLAIN, b"", []
     short = all(
         number <= _ONE_BYTE_IDS and 1 <= len(value) <= _ONE_BYTE_LENGTH
         for number, value in extensions
@@ -204,10 +223,10 @@ def _extension_block(extensions: list[tuple[int, bytes]]) -> tuple[int, bytes, i
     else:
         parts = [bytes([number, len(value)]) + value for number, value in extensions]
     block = b"".join(parts)
-    padding = -len(block) % 4
+    block += bytes(-len(block) % 4)
     profile = b"\xbe\xde" if short else b"\x10\x00"
-    words = (len(block) + padding) // 4
-    return _EXTENDED, profile + words.to_bytes(2, "big") + block, padding
+    ends = list(accumulate(map(len, parts), initial=4))[1:]
+    return _EXTENDED, profile + (len(block) // 4).to_bytes(2, "big") + block, ends
 
 
 def _even_share(length: int, room: int) -> int:

@@ -119,8 +119,13 @@ class PeerViewer:
     def reported(self, reception: aiortc_adapter.Reception) -> None:
         """The client tells how the frames arrive."""
         self._reception = reception
-        self._tell(self._network.lost(reception.fraction_lost, self._now()))
+
+    def observed(self, seen: aiortc_adapter.Evidence) -> None:
+        """The client's reports show what its network carries."""
+        self._tell(self._network.observed(seen, self._now()))
 
     def _tell(self, estimate: int | None) -> None:
+        if self._sender is not None:
+            self._sender.limit(self._network.value, self._network.congested_until)
         if estimate is not None:
             self._subscription.estimate(estimate)

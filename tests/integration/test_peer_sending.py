@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
-from aiortc.rtp import RTCP_PSFB_APP, RTCP_PSFB_FIR, RtcpSrPacket, RtpPacket, pack_remb_fci
+from aiortc.rtcrtpparameters import RTCRtpHeaderExtensionParameters, RTCRtpParameters
+from aiortc.rtp import (
+    RTCP_PSFB_APP,
+    RTCP_PSFB_FIR,
+    HeaderExtensionsMap,
+    RtcpSrPacket,
+    RtpPacket,
+    pack_remb_fci,
+)
 
 from gateway import ports
+from gateway.fanout import OutputFanout
+from gateway.rungs import BITRATES, MAIN
 from gateway.webrtc import datagrams
+from gateway.webrtc.feedback import EXTENSION_URI
 from gateway.webrtc.history import CAPACITY
 from gateway.webrtc.peer import AiortcPeers, PeerSettings
 from gateway.webrtc.rates import NOMINAL_BPS
 from sana_gateway.v1 import media_pb2
 from tests.fakes.hub import FakeHub
+from tests.fakes.transport_feedback import feedback_content, feedback_packet
 from tests.fakes.webrtc_client import (
     H264,
     PERIOD_US,
@@ -240,6 +254,108 @@ async def test_a_viewer_that_loses_many_packets_is_taken_to_have_a_narrow_networ
     assert told[0].fraction_lost > 0.1
     assert told[0].round_trip_us > 0
     assert told[0].estimated_bitrate == call.subscription.estimates[-1]
+
+
+NUMBER_ID = 7
+
+
+def offering_feedback(sdp: str) -> str:
+    """The offer of a client that numbers and tells of every packet, as browsers do."""
+    extension = f"\\1\r\na=extmap:{NUMBER_ID} {EXTENSION_URI}"
+    numbered = re.sub(r"(m=video .*?(?=\r\n))", extension, sdp)
+    told = "\\g<0>\r\na=rtcp-fb:\\1 transport-cc"
+    return re.sub(r"a=rtpmap:(\d+) (?:H264|VP8)/90000", told, numbered)
+
+
+async def test_transport_wide_feedback_is_accepted_for_what_we_send_only(
+    hub: FakeHub, peers: AiortcPeers
+) -> None:
+    async with joined(hub, peers, codec=H264, edit=offering_feedback) as call:
+        camera, video = call.answer.split("m=video")[1:]
+    for line in (f"a=extmap:{NUMBER_ID} {EXTENSION_URI}", "transport-cc"):
+        assert line in video
+        assert line not in camera
+
+
+async def test_without_an_offer_no_packet_is_numbered(hub: FakeHub, peers: AiortcPeers) -> None:
+    async with joined(hub, peers, codec=H264) as call:
+        assert "transport-cc" not in call.answer
+        assert EXTENSION_URI not in call.answer
+        assert sender_of(call)._stream.flight is None
+
+
+async def test_all_packets_of_a_viewer_are_numbered_in_a_row(
+    hub: FakeHub, peers: AiortcPeers
+) -> None:
+    async with joined(hub, peers, codec=H264, edit=offering_feedback) as call:
+        ear = Ear(call, lambda count: count == 5)
+        known = HeaderExtensionsMap()
+        known.configure(
+            RTCRtpParameters(
+                headerExtensions=[RTCRtpHeaderExtensionParameters(id=NUMBER_ID, uri=EXTENSION_URI)]
+            )
+        )
+        ear._parse = lambda data: RtpPacket.parse(data, known)
+        await call.show(big(encode(H264, 1)[0], 40))
+        await call.until(lambda: ear.repeated and ear.packets[-1].marker)
+    numbers = [each.extensions.transport_sequence_number for each in ear.packets + ear.repeated]
+    assert sorted(numbers) == list(range(len(numbers)))
+
+
+class Owner:
+    """A session that notes what its output asks of the actor."""
+
+    def __init__(self, hub: FakeHub) -> None:
+        self.demands: list[tuple[int, int]] = []
+        self._happened = hub.changes.happened
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def position_us(self) -> int:
+        return 0
+
+    def demand(self, codec: int, rung: int, *, wanted: bool, **said: int) -> None:
+        self.demands.append((rung, said.get("bitrate", 0)))
+        self._happened()
+
+
+BROKEN = b"\x8f\xcd\x00\x02" + bytes(8)
+
+
+@pytest.mark.parametrize("broken", [b"", BROKEN], ids=["alone", "after a broken one"])
+async def test_one_message_of_a_full_network_reaches_the_actor_with_no_frame_between(
+    hub: FakeHub, peers: AiortcPeers, broken: bytes
+) -> None:
+    async with joined(hub, peers, codec=H264, edit=offering_feedback) as call:
+        ear, owner = Ear(call), Owner(hub)
+        viewer: Any = call.peer._viewer
+        output: Any = OutputFanout(H264, owner)  # type: ignore[arg-type]
+        output.join(viewer)
+        call.subscription.estimate = partial(output.estimate, viewer)
+        frame, arrivals = big(encode(H264, 1)[0], 12), []
+        for index in range(4):
+            # Packets that leave together are 10 ms apart when they arrive, and frames wait
+            # for those before them: the network carries about 1 Mbit/s.
+            before = len(ear.packets)
+            await call.show(replace(frame, timestamp_us=index * PERIOD_US))
+            await call.until(lambda before=before: marked(ear.packets[before:]))
+            arrivals += [index * 130_000 + at * 10_000 for at in range(len(ear.packets) - before)]
+            await asyncio.sleep(0.03)
+        owner.demands.clear()
+        if broken:
+            await call.client.transport._send_rtp(broken)
+        asked = owner.now()
+        await call.client.transport._send_rtp(feedback_packet(feedback_content(0, arrivals)))
+        await call.until(lambda: owner.demands)
+        print(f"in effect after {1e3 * (owner.now() - asked):.1f} ms")
+    assert owner.demands == [(MAIN, BITRATES[MAIN][0])]
+    assert 500_000 < viewer._network.value < 1_000_000
+
+
+def marked(packets: list[RtpPacket]) -> bool:
+    """Whether a frame has come to its end."""
+    return bool(packets) and packets[-1].marker == 1
 
 
 async def show_for_ever(call: Joined, frames: list[ports.EncodedFrame]) -> None:

@@ -13,7 +13,8 @@ What is changed, and why (aiortc 1.16):
 * receiver: all of it (a packet is decrypted and assembled where it is read; frames are
   released by marker bit; nothing is decoded);
 * transports: the sockets of the ICE connection (ports of a range, large buffers, a lost
-  client is noticed), what may wait for the DTLS transport, the streams it keeps;
+  client is noticed, strangers are not heard), what may wait for the DTLS transport, the
+  streams it keeps, how much feedback is read, what data channels keep unfinished;
 * peer connection: the certificate (one for many peers) and which of these parts it takes.
 """
 
@@ -21,15 +22,18 @@ from gateway.webrtc.aiortc_adapter.connection import Certificates, PeerConnectio
 from gateway.webrtc.aiortc_adapter.guard import require_supported
 from gateway.webrtc.aiortc_adapter.receiving import FrameReceiver
 from gateway.webrtc.aiortc_adapter.sending import FrameSender, Reception, ViewerFeedback
-from gateway.webrtc.aiortc_adapter.transport import add_candidates
+from gateway.webrtc.aiortc_adapter.transport import add_candidates, release_sockets
+from gateway.webrtc.evidence import Evidence
 
 __all__ = [
     "Certificates",
+    "Evidence",
     "FrameReceiver",
     "FrameSender",
     "PeerConnection",
     "Reception",
     "ViewerFeedback",
     "add_candidates",
+    "release_sockets",
     "require_supported",
 ]

@@ -4,6 +4,8 @@ aiortc names the classes it is made of in its modules. They are ours while a par
 constructed, which no other code can see: construction does not await.
 """
 
+# ruff: noqa: SLF001 - private parts are what this package is about
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,13 +27,16 @@ from aiortc import (
     rtcpeerconnection,
 )
 from aiortc.rtcdtlstransport import SRTP_PROFILES, SRTPProtectionProfile
+from aiortc.rtcrtpparameters import RTCRtcpFeedback
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
 from gateway.webrtc.aiortc_adapter.guard import private, replace, uses
+from gateway.webrtc.aiortc_adapter.messages import SctpTransport
 from gateway.webrtc.aiortc_adapter.receiving import FrameReceiver
 from gateway.webrtc.aiortc_adapter.transport import DtlsTransport, IceConnection
+from gateway.webrtc.feedback import EXTENSION_URI
 from gateway.webrtc.ice import IceServer
 from gateway.webrtc.statistics import PeerStatistics
 from gateway.webrtc.udp import UdpPorts
@@ -40,13 +45,18 @@ from scheduler.core.errors import ConfigurationError
 CERTIFICATE_LIFE_S: Final = 24 * 3600.0
 """How long new peers are given the same certificate; it is valid for a month."""
 
+_EXTENSION_IDS: Final = 256
+
 uses(
     RTCPeerConnection,
     _RTCPeerConnection__connect="self",
     _RTCPeerConnection__createDtlsTransport="self",
+    _RTCPeerConnection__createSctpTransport="self",
+    _RTCPeerConnection__remoteDescription="self",
     _RTCPeerConnection__createTransceiver="self direction kind sender_track",
 )
-uses(rtcpeerconnection, "RTCCertificate", "RTCDtlsTransport", "RTCRtpReceiver")
+uses(RTCRtpTransceiver, "_codecs", "_headerExtensions")
+uses(rtcpeerconnection, "RTCCertificate", "RTCDtlsTransport", "RTCRtpReceiver", "RTCSctpTransport")
 uses(rtcicetransport, "Connection")
 uses(RTCCertificate, "_key", "_cert", _create_ssl_context="self srtp_profiles")
 
@@ -123,6 +133,31 @@ class PeerConnection(RTCPeerConnection):
             raise ConfigurationError("this aiortc did not take our receiver")
         return receiver
 
+    def accept_transport_feedback(self, transceiver: RTCRtpTransceiver) -> None:
+        """Accepts transport-wide feedback on what a transceiver sends, if it was offered.
+
+        Not on the camera: its publisher would expect such feedback of us, instead of REMB.
+        To be called between the remote description and the answer.
+        """
+        remote = private(self, "_RTCPeerConnection__remoteDescription")()
+        offered = next(each.rtp for each in remote.media if each.rtp.muxId == transceiver.mid)
+        extensions = [
+            each
+            for each in offered.headerExtensions
+            if each.uri == EXTENSION_URI and 0 < each.id < _EXTENSION_IDS
+        ]
+        feedback = RTCRtcpFeedback(type="transport-cc")
+        able = {each.payloadType for each in offered.codecs if feedback in each.rtcpFeedback}
+        codecs = [
+            each
+            for each in transceiver._codecs
+            if each.payloadType in able and feedback not in each.rtcpFeedback
+        ]
+        if extensions and codecs:
+            transceiver._headerExtensions = [*transceiver._headerExtensions, extensions[0]]
+            for codec in codecs:
+                codec.rtcpFeedback.append(feedback)
+
     async def _RTCPeerConnection__connect(self) -> None:  # noqa: N802 - aiortc's name
         # Nobody waits for this task: a peer that is closed before it has run is no error.
         with suppress(InvalidStateError):
@@ -138,6 +173,13 @@ class PeerConnection(RTCPeerConnection):
         if not isinstance(transport, DtlsTransport) or not isinstance(transport.ice, IceConnection):
             raise ConfigurationError("this aiortc did not take our transports")
         return transport
+
+    def _RTCPeerConnection__createSctpTransport(self) -> None:  # noqa: N802 - aiortc's name
+        make = private(super(), "_RTCPeerConnection__createSctpTransport")
+        with _instead(rtcpeerconnection, RTCSctpTransport=SctpTransport):
+            make()
+        if not isinstance(self.sctp, SctpTransport):
+            raise ConfigurationError("this aiortc did not take our transport of data channels")
 
     def _RTCPeerConnection__createTransceiver(self, **options: Any) -> Any:  # noqa: ANN401, N802 - aiortc's name
         make = private(super(), "_RTCPeerConnection__createTransceiver")

@@ -22,6 +22,7 @@ from aioice.ice import StunProtocol, server_reflexive_candidate
 from aiortc import RTCDtlsTransport, RTCIceCandidate, RTCIceTransport, RTCPeerConnection
 
 from gateway.webrtc.aiortc_adapter.guard import private, replace, uses
+from gateway.webrtc.feedback import Feedback, parse_feedback, split
 from gateway.webrtc.ice import Liveness
 from gateway.webrtc.sdp import MAX_CANDIDATES, Candidate
 from gateway.webrtc.statistics import PeerStatistics
@@ -34,6 +35,11 @@ MAX_EARLY: Final = 64
 """RTP packets kept until the transport is connected: the first keyframe; further ones drop."""
 MAX_STREAMS: Final = 32
 """Streams that one client may send under, RTCP included: libsrtp never forgets one."""
+RTCP_RATE: Final = 32 * 1024
+"""Bytes of RTCP that one client may send in a second; what comes on top is dropped. A client
+has use for a tenth of it, and a report of a thousand lost packets costs a millisecond."""
+RTCP_BURST: Final = 16 * 1024
+"""Bytes of it that may come at once."""
 REFLEXIVE_TIMEOUT_S: Final = 0.3
 """Longest wait for a STUN server that answered lately."""
 RELAY_TIMEOUT_S: Final = 1
@@ -57,6 +63,7 @@ uses(
     datagram_received="self data addr",
     request="self request addr integrity_key retransmissions",
 )
+uses(LocalCandidate, "_network_host")
 uses(RTCDtlsTransport, "_rx_srtp", _setup_srtp="self", _handle_rtcp_data="self data")
 uses(RTCIceTransport, "_connection")
 uses(RTCPeerConnection, "_RTCPeerConnection__iceTransports")
@@ -72,7 +79,10 @@ class _Protocol(StunProtocol):
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:  # type: ignore[override]
         # RFC 7983: what begins with 0 to 3 is STUN.
         if data and data[0] > 3:
-            self.receiver.data_received(data, 1)
+            if self.receiver.is_client(addr[:2]):
+                self.receiver.data_received(data, 1)
+            else:
+                self.receiver.statistics.datagrams_dropped += 1
             return
         try:
             super().datagram_received(data, addr)
@@ -100,6 +110,7 @@ class IceConnection(Connection):
         self._ports = ports
         self._rtp: Callable[[bytes], None] | None = None
         self._early: list[bytes] = []
+        self._client_addresses: set[tuple[Any, ...]] = set()
         self._refused = asyncio.Event()
 
     # -- what comes in -------------------------------------------------------------------------
@@ -111,6 +122,16 @@ class IceConnection(Connection):
         if handler is not None:
             for data in early:
                 handler(data)
+
+    def is_client(self, addr: tuple[Any, ...]) -> bool:
+        """Tells whether an address is one of the client's: told by it, or proved by a check.
+
+        From others nothing is taken: one forged alert would end a handshake.
+        """
+        addresses = self._client_addresses
+        if addr not in addresses and len(addresses) < len(self._remote_candidates):
+            addresses.update((each._network_host, each.port) for each in self._remote_candidates)
+        return addr in addresses
 
     def data_received(self, data: bytes, component: int) -> None:
         """Takes a datagram that is no STUN message."""
@@ -266,7 +287,13 @@ class _InboundSession:
 
 
 class DtlsTransport(RTCDtlsTransport):
-    """aiortc's transport, whose streams are bounded and which no RTCP packet ends."""
+    """aiortc's transport, whose streams and feedback are bounded and which no RTCP packet ends."""
+
+    _rtcp_room = float(RTCP_BURST)
+    _rtcp_at = float("-inf")
+
+    on_feedback: Callable[[Feedback], None] | None = None
+    """Who takes transport-wide feedback, which aiortc's parser would take for NACKs."""
 
     @property
     def ice(self) -> IceConnection:
@@ -280,10 +307,20 @@ class DtlsTransport(RTCDtlsTransport):
             replace(self, "_rx_srtp", _InboundSession(self._rx_srtp))
 
     async def _handle_rtcp_data(self, data: bytes) -> None:
-        connection = self.ice
-        connection.liveness.heard(asyncio.get_running_loop().time())
+        connection, now = self.ice, asyncio.get_running_loop().time()
+        connection.liveness.heard(now)
+        room = min(RTCP_BURST, self._rtcp_room + (now - self._rtcp_at) * RTCP_RATE) - len(data)
+        if room < 0:
+            connection.statistics.datagrams_dropped += 1
+            return
+        self._rtcp_room, self._rtcp_at = room, now
         try:
-            await super()._handle_rtcp_data(data)
+            data, messages = split(data)
+            for message in messages:
+                if self.on_feedback is not None:
+                    self.on_feedback(parse_feedback(message))
+            if data:
+                await super()._handle_rtcp_data(data)
         except Exception as error:
             if not connection.statistics.packets_malformed:
                 _log.warning("an RTCP packet could not be handled", error=type(error).__name__)
@@ -298,6 +335,13 @@ async def add_candidates(peer: RTCPeerConnection, candidates: Sequence[Candidate
                 return
             with suppress(ValueError, ConnectionError):
                 await transport.addRemoteCandidate(_ice_candidate(candidate))
+
+
+def release_sockets(peer: RTCPeerConnection) -> None:
+    """Closes what sockets are left of a peer that did not close; one that did has none."""
+    for transport in private(peer, "_RTCPeerConnection__iceTransports"):
+        for protocol in private(private(transport, "_connection"), "_protocols"):
+            protocol.transport.close()
 
 
 def _ice_candidate(candidate: Candidate) -> RTCIceCandidate:

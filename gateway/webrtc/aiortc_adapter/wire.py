@@ -30,6 +30,8 @@ MAX_BUFFERED: Final = 1 << 18
 
 _SLOT: Final = 1536
 """Room for one packet and what SRTP may append."""
+_LONGEST: Final = _SLOT - 144
+"""Longest packet: libsrtp may append up to `SRTP_MAX_TRAILER_LEN` (144) bytes to it."""
 _COMPONENT: Final = 1
 """RTP and RTCP share the one component of the ICE connection."""
 
@@ -120,12 +122,14 @@ class _Memory:
     def encrypt(self, session: object, packets: list[bytes]) -> list[memoryview]:
         """Returns the packets encrypted, in memory that the next call uses again.
 
-        What libsrtp refuses is left out.
+        What libsrtp refuses is left out, and what is too long for its slot.
         """
         view, length, protect = self._view, self._length, self._protect
         encrypted = []
         for packet, (start, slot) in zip(packets, self._slots, strict=False):
             size = len(packet)
+            if size > _LONGEST:
+                continue
             view[start : start + size] = packet
             length[0] = size
             if protect(session, slot, length) == 0:

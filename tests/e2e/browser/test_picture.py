@@ -94,7 +94,8 @@ def test_a_picture_that_was_lost_comes_back(open_viewer: Open, steady_clip: str)
         print(f"{codec}: keyframe {asked[codec]:.0f} ms after it was asked for")
         print(f"{codec}: {summary(viewer, after)}")
         report = viewer.inbound()
-        assert (report["pliCount"], report["keyFramesDecoded"]) == (2, 3)
+        assert report["pliCount"] >= 2, "it asked each time; a client may ask twice for one"
+        assert report["keyFramesDecoded"] >= 3
         assert max(gaps_ms(after)) < RECOVERED_MS
 
 

@@ -1,4 +1,4 @@
-"""Watches a session over WebRTC, on the clients' host: `python -m ... --help`.
+"""Watches a session over WebRTC as aiortc does: `python -m tests.e2e.network.far --help`.
 
 Prints one JSON object a line: `connected`, then `pictures` and `stats` when standard input
 ends. Times are those of the machine's monotonic clock.

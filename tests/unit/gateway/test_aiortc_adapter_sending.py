@@ -35,7 +35,7 @@ from aiortc.rtp import (
 )
 
 from gateway.ports import EncodedFrame
-from gateway.webrtc.aiortc_adapter import FrameSender, Reception
+from gateway.webrtc.aiortc_adapter import Evidence, FrameSender, Reception
 from gateway.webrtc.aiortc_adapter.sending import ASK_INTERVAL_S, ntp_time
 from gateway.webrtc.bursts import CAPACITY, FIRST_BURST
 from gateway.webrtc.frame_metadata import trailer
@@ -85,6 +85,24 @@ class Feedback:
 
     def reported(self, reception: Reception) -> None:
         self.heard.append(reception)
+
+    def observed(self, seen: Evidence) -> None:
+        self.heard.append(seen)
+
+
+class Clock:
+    """A loop whose time stands still until it is moved."""
+
+    def __init__(self, call: Call) -> None:
+        self._loop = call.sender._loop
+        self.now = self._loop.time()
+        call.sender._loop = self  # type: ignore[assignment]
+
+    def time(self) -> float:
+        return self.now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
 
 
 class Wire:
@@ -355,7 +373,22 @@ async def test_a_receiver_report_tells_of_loss_and_jitter(make: Any) -> None:
     call = await make()
     other = replace(report(call), ssrc=call.rtc._ssrc ^ 1)
     await call.hear(RtcpRrPacket(ssrc=1, reports=[other, report(call)]))
-    assert call.feedback.heard == ["started", Reception(0.25, 0.01, None)]
+    assert call.feedback.heard == ["started", Reception(0.0, 0.01, None)]
+
+
+async def test_reports_are_compared_and_what_they_show_is_told(make: Any) -> None:
+    call = await make()
+    clock = Clock(call)
+    call.sender.frame(large(30))
+    first = call.wire.packets[0].sequence_number
+    before = replace(report(call), highest_sequence=first, packets_lost=2)
+    await call.hear(RtcpRrPacket(ssrc=1, reports=[before]))
+    clock.now += 1.0
+    last = replace(before, highest_sequence=first + 20, packets_lost=7)
+    await call.hear(RtcpRrPacket(ssrc=1, reports=[last]))
+    reception, seen = call.feedback.heard[-2:]
+    assert (reception.fraction_lost, seen.loss) == (0.25, 0.25)
+    assert seen.delivered_bps > 0
 
 
 async def test_the_round_trip_is_measured_from_our_last_report(make: Any) -> None:
@@ -437,6 +470,81 @@ async def test_garbage_in_the_shape_of_rtcp_hurts_nobody(make: Any, seed: int) -
     call.wire.taken()
     call.sender.frame(DELTA)
     assert len(call.wire.packets) == 1
+
+
+# -- a congested network -------------------------------------------------------------------
+
+
+async def congested(make: Any, bits_per_second: int = 400_000) -> tuple[Call, Clock]:
+    call = await make(RTX)
+    clock = Clock(call)
+    call.sender.frame(FRAME)
+    call.sender.limit(bits_per_second, congested_until=float("inf"))
+    return call, clock
+
+
+async def test_what_a_congested_network_cannot_carry_is_left_out_up_to_a_keyframe(
+    make: Any,
+) -> None:
+    call, clock = await congested(make)
+    call.sender.frame(replace(large(25), keyframe=False))
+    call.wire.taken()
+    call.sender.frame(DELTA)
+    assert call.wire.packets == []
+    assert (call.sender.skips, call.sender.dropped) == (1, 1)
+    clock.now += 0.45
+    call.sender.frame(DELTA)
+    assert "keyframe" not in call.feedback.heard, "first the network has to drain"
+    clock.now += 0.3
+    call.sender.frame(DELTA)
+    assert call.feedback.heard.count("keyframe") == 1
+    call.sender.frame(FRAME)
+    call.sender.frame(DELTA)
+    assert {packet.timestamp for packet in call.wire.packets} != set()
+    assert sum(packet.marker for packet in call.wire.packets) == 2
+
+
+async def test_the_keyframe_of_another_rung_always_leaves(make: Any) -> None:
+    call, clock = await congested(make)
+    call.sender.frame(replace(large(25), keyframe=False))
+    clock.now += 0.01
+    call.wire.taken()
+    call.sender.frame(FRAME)
+    assert call.wire.packets == []
+    call.sender.frame(replace(FRAME, rung=1))
+    assert call.wire.packets[-1].marker
+
+
+async def test_a_network_that_is_not_congested_is_given_all(make: Any) -> None:
+    call, clock = await congested(make, 150_000)
+    call.sender.limit(150_000, congested_until=clock.now)
+    for _ in range(10):
+        call.sender.frame(replace(large(30), keyframe=False))
+        clock.now += 0.04
+    assert (call.sender.skips, call.sender.dropped) == (0, 0)
+
+
+async def test_a_congested_network_is_given_no_repetitions(make: Any) -> None:
+    call, clock = await congested(make)
+    call.sender.frame(replace(large(30), keyframe=False))
+    sent = call.wire.taken()
+    await call.nack(sent[0].sequence_number)
+    assert call.wire.packets == []
+    assert call.sender.history.refused == 1
+    clock.now += 0.4
+    await call.nack(sent[0].sequence_number)
+    assert len(call.wire.packets) == 1
+
+
+async def test_what_was_left_behind_at_a_skip_is_not_sent_again(make: Any) -> None:
+    call, clock = await congested(make)
+    call.sender.frame(replace(large(25), keyframe=False))
+    sent = call.wire.taken()
+    call.sender.frame(DELTA)
+    clock.now += 10.0
+    await call.nack(sent[0].sequence_number)
+    assert call.wire.packets == []
+    assert "keyframe" not in call.feedback.heard
 
 
 # -- sender reports ------------------------------------------------------------------------

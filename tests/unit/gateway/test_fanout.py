@@ -416,10 +416,10 @@ def test_a_rung_that_a_lone_viewer_has_left_is_wanted_no_more_and_wanted_again()
     bench.demands.clear()
     bench.show(76, key=76, rung=LOW)
     assert bench.demands == [Demand(MAIN, wanted=False)]
-    bench.output.estimate(watcher, 1_500_000)
+    bench.output.estimate(watcher, 1_700_000)
     bench.us += round(GOOD_FOR_S * 1e6) + 1
     bench.output.review(bench.now())
-    assert Demand(MAIN, wanted=True, keyframe=True, bitrate=1_500_000) in bench.demands
+    assert Demand(MAIN, wanted=True, keyframe=True, bitrate=1_700_000) in bench.demands
     bench.show(250, rung=LOW)
     bench.show(251, key=251)
     assert bench.demands[-1] == Demand(LOW, wanted=False)

@@ -79,6 +79,15 @@ def test_a_whole_keyframe_can_be_sent_again_at_once() -> None:
     assert numbers(sent.again(range(40), 1.0, 0.1)) == list(range(40))
 
 
+def test_what_was_given_up_is_neither_sent_again_nor_unknown() -> None:
+    sent = SentPackets()
+    send(sent, 65_530, 12)
+    sent.forget()
+    kept = send(sent, 6, 4)
+    assert sent.again([65_530, 2, 5, 6], 1.0, 0.1) == [kept[0]]
+    assert (sent.unknown, sent.refused) == (0, 3)
+
+
 @given(st.lists(st.lists(st.integers(0, 70_000), max_size=200), max_size=30))
 def test_whatever_is_asked_the_repetitions_stay_a_share_of_what_was_sent(
     asked: list[list[int]],

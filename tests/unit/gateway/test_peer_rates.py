@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.webrtc.evidence import Evidence
 from gateway.webrtc.rates import (
+    CONGESTED_S,
+    FAST_GROWTH,
     FLOOR_BPS,
     LEAST_BPS,
     LIMIT_BPS,
@@ -14,6 +19,7 @@ from gateway.webrtc.rates import (
     REPORT_GROWTH,
     USEFUL_BPS,
     DownlinkEstimate,
+    Outflow,
     UplinkRate,
 )
 
@@ -64,14 +70,120 @@ def busy(network: DownlinkEstimate, octets: int = 12_500) -> None:
         network.sent(octets, frame / 24)
 
 
-def test_a_quiet_picture_is_not_taken_for_a_narrow_network() -> None:
+def seen(
+    delivered_bps: float = 2_000_000,
+    *,
+    queue_s: float = 0.0,
+    grows: bool = False,
+    loss: float = 0.0,
+    full_bps: float | None = None,
+    width_bps: float | None = None,
+) -> Evidence:
+    return Evidence(delivered_bps, queue_s, grows, loss, full_bps, width_bps)
+
+
+QUEUE = seen(1_000_000, queue_s=0.1, grows=True, full_bps=900_000)
+
+
+def test_a_growing_queue_lowers_it_at_once_below_what_the_network_carries() -> None:
     network = DownlinkEstimate()
-    busy(network, octets=80)
-    assert network.estimated(27_000, 2.0) is None
+    assert network.observed(QUEUE, 1.0) == round(0.85 * 900_000)
+    assert network.congested_until == 1.0 + CONGESTED_S
+
+
+def test_what_an_idle_network_delivers_is_not_taken_for_all_that_it_carries() -> None:
+    network = DownlinkEstimate()
+    told = network.observed(seen(10_000, queue_s=0.1, grows=True), 1.0)
+    assert told == round(0.85 * NOMINAL_BPS)
+
+
+def test_a_way_that_became_longer_is_no_queue() -> None:
+    network = DownlinkEstimate()
+    values = [network.observed(seen(queue_s=0.1), float(second)) for second in range(10)]
+    assert values == [None] * 10
+
+
+def test_falls_are_some_time_apart() -> None:
+    network = DownlinkEstimate()
+    falling = seen(queue_s=0.1, grows=True)
+    told = [network.observed(falling, index / 50) for index in range(20)]
+    assert sum(each is not None for each in told) == 2
+
+
+def test_no_network_is_taken_for_narrower_than_the_least() -> None:
+    network = DownlinkEstimate()
+    assert network.observed(replace(QUEUE, full_bps=1.0), 1.0) == LEAST_BPS
+
+
+def test_it_grows_fast_up_to_what_frames_show_and_slowly_near_it() -> None:
+    network = DownlinkEstimate()
+    network.observed(QUEUE, 0.0)
+    values = []
+    for step in range(1, 100):
+        network.observed(seen(width_bps=2_000_000), step / 10)
+        values.append(network.value)
+    assert values == sorted(values)
+    assert values[9] == pytest.approx(765_000 * FAST_GROWTH, rel=0.01)
+    assert values[-1] == 2_000_000
+
+
+def test_where_frames_show_nothing_it_grows_up_to_the_nominal_rate() -> None:
+    network = DownlinkEstimate()
+    network.observed(QUEUE, 0.0)
+    for second in range(1, 30):
+        network.observed(seen(), float(second))
     assert network.value == NOMINAL_BPS
 
 
-def test_an_estimate_below_what_was_sent_binds() -> None:
+def test_light_loss_does_not_keep_it_from_growing() -> None:
+    network = DownlinkEstimate()
+    for second in range(20):
+        network.observed(seen(loss=0.02, width_bps=50e6), float(second))
+    assert network.value == USEFUL_BPS
+
+
+def test_heavy_loss_lowers_it() -> None:
+    network = DownlinkEstimate()
+    assert network.observed(seen(1_000_000, loss=0.4), 1.0) == round(NOMINAL_BPS * 0.8)
+
+
+def test_where_delays_are_unknown_heavy_loss_is_taken_for_a_full_network() -> None:
+    network = DownlinkEstimate()
+    lossy = replace(seen(900_000, loss=0.64), timed=False)
+    assert network.observed(lossy, 1.0) == round(0.85 * 900_000)
+    assert network.congested_until == 1.0 + CONGESTED_S
+
+
+def test_where_delays_are_known_loss_without_a_queue_congests_nothing() -> None:
+    network = DownlinkEstimate()
+    network.observed(seen(900_000, loss=0.64), 1.0)
+    assert network.congested_until < 1.0
+
+
+def test_where_delays_are_unknown_too_a_quiet_picture_is_no_narrow_network() -> None:
+    network = DownlinkEstimate()
+    told = network.observed(replace(seen(100_000, loss=0.2), timed=False), 1.0)
+    assert told == round(0.9 * NOMINAL_BPS)
+
+
+def test_loss_that_stays_when_less_is_sent_is_the_networks_own() -> None:
+    network = DownlinkEstimate()
+    values = []
+    for step in range(100):
+        # What is sent follows the estimate; a fifth of it is lost whatever it is.
+        network.observed(seen(0.8 * network.value, loss=0.2), step / 10)
+        values.append(network.value)
+    assert min(values) > NOMINAL_BPS / 2
+    assert values[-1] > NOMINAL_BPS * 0.9
+
+
+def test_what_a_queue_lost_is_not_held_against_the_network_again() -> None:
+    network = DownlinkEstimate()
+    network.observed(QUEUE, 1.0)
+    assert network.observed(seen(100_000, loss=0.6), 1.3) is None
+
+
+def test_an_estimate_of_the_viewers_below_what_was_sent_binds() -> None:
     network = DownlinkEstimate()
     busy(network)
     assert network.estimated(900_000, 2.0) == 900_000
@@ -79,17 +191,11 @@ def test_an_estimate_below_what_was_sent_binds() -> None:
     assert network.estimated(700_000, 2.02) is None
 
 
-def test_no_network_is_taken_for_narrower_than_the_least() -> None:
+def test_a_quiet_picture_is_not_taken_for_a_narrow_network() -> None:
     network = DownlinkEstimate()
-    busy(network)
-    assert network.estimated(1, 2.0) == LEAST_BPS
-
-
-def test_the_estimate_climbs_again_after_a_narrow_spell() -> None:
-    network = DownlinkEstimate()
-    busy(network)
-    assert network.estimated(500_000, 2.0) == 500_000
-    assert network.estimated(700_000, 9.0) == 700_000
+    busy(network, octets=80)
+    assert network.estimated(27_000, 2.0) is None
+    assert network.value == NOMINAL_BPS
 
 
 def test_it_climbs_even_where_the_viewers_own_estimate_follows_a_small_stream() -> None:
@@ -108,80 +214,47 @@ def test_what_was_sent_is_forgotten() -> None:
     assert (network.estimated(900_000, 10.0) or 0) > 1_000_000
 
 
-def test_heavy_loss_lowers_the_estimate_by_half_its_share() -> None:
-    network = DownlinkEstimate()
-    assert network.lost(0.4, 1.0) == round(NOMINAL_BPS * 0.8)
-    assert network.lost(0.4, 2.0) == round(NOMINAL_BPS * 0.64)
-
-
-def test_some_loss_moves_nothing() -> None:
-    network = DownlinkEstimate()
-    assert network.lost(0.05, 1.0) is None
-
-
-def test_without_loss_it_grows_report_by_report_up_to_what_is_useful() -> None:
-    network = DownlinkEstimate()
-    told = [network.lost(0.0, float(second)) for second in range(12)]
-    assert told[0] == round(NOMINAL_BPS * REPORT_GROWTH)
-    assert network.value == USEFUL_BPS
-    assert told[-1] is None
-
-
-def test_reports_in_a_burst_count_once() -> None:
-    network = DownlinkEstimate()
-    told = [network.lost(0.5, 1.0 + index / 100) for index in range(20)]
-    assert told.count(None) == 19
-
-
-def test_the_lower_of_both_bounds_counts() -> None:
-    network = DownlinkEstimate()
-    busy(network)
-    network.estimated(1_000_000, 2.0)
-    assert network.lost(0.2, 2.0) is None
-    assert network.value == 1_000_000
-    for second in range(3, 20):
-        network.lost(0.2, float(second))
-    assert network.value < 1_000_000
-
-
-reports = st.lists(
-    st.tuples(
-        st.sampled_from(["sent", "estimated", "lost"]),
-        st.floats(0, 1),
-        st.floats(0, 3, allow_nan=False),
-    ),
-    max_size=100,
+some = st.floats(0, 5e6)
+rarely = st.none() | some
+evidence = st.builds(
+    Evidence, some, st.floats(0, 2), st.booleans(), st.floats(0, 1), rarely, rarely
 )
 
 
-@given(reports)
+@given(
+    st.lists(
+        st.tuples(evidence | st.integers(0, 60_000) | st.floats(0, 1e7), st.floats(0, 3)),
+        max_size=100,
+    )
+)
 def test_whatever_is_reported_the_estimate_stays_in_bounds_and_is_told_when_it_moves(
-    steps: list[tuple[str, float, float]],
+    steps: list[tuple[Evidence | int | float, float]],
 ) -> None:
     network = DownlinkEstimate()
     now, known = 0.0, network.value
-    for kind, amount, pause in steps:
+    for what, pause in steps:
         now += pause
-        if kind == "sent":
-            network.sent(round(amount * 60_000), now)
+        if isinstance(what, int):
+            network.sent(what, now)
             continue
-        if kind == "estimated":
-            told = network.estimated(round(amount * 10_000_000), now)
+        if isinstance(what, Evidence):
+            told = network.observed(what, now)
         else:
-            told = network.lost(amount, now)
+            told = network.estimated(round(what), now)
         assert (told is None) == (network.value == known)
         known = network.value
         assert LEAST_BPS <= known <= USEFUL_BPS
 
 
-@given(st.floats(0.11, 1.0), st.integers(1, 30))
-def test_steady_heavy_loss_only_ever_lowers_it(fraction: float, count: int) -> None:
-    network = DownlinkEstimate()
-    values = [network.value]
-    for second in range(count):
-        network.lost(fraction, float(second))
-        values.append(network.value)
-    assert values == sorted(values, reverse=True)
-    assert values[-1] == pytest.approx(
-        max(LEAST_BPS, NOMINAL_BPS * (1 - fraction / 2) ** count), rel=1e-5
-    )
+# -- outflow -------------------------------------------------------------------------------
+
+
+def test_what_was_sent_drains_at_the_rate_of_the_network() -> None:
+    outflow = Outflow()
+    outflow.limit(1_000_000, 0.0)
+    outflow.sent(62_500, 0.0)
+    assert outflow.waits_s(0.0) == pytest.approx(0.5)
+    assert outflow.waits_s(0.2) == pytest.approx(0.3)
+    outflow.limit(500_000, 0.3)
+    assert outflow.waits_s(0.3) == pytest.approx(0.4)
+    assert outflow.waits_s(9.0) == 0.0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from gateway.webrtc.aiortc_adapter import Reception
-from gateway.webrtc.rates import NOMINAL_BPS, REPORT_GROWTH
+from gateway.webrtc.aiortc_adapter import Evidence, Reception
+from gateway.webrtc.rates import NOMINAL_BPS
 from gateway.webrtc.sdp import Section
 from gateway.webrtc.statistics import PeerStatistics
 from gateway.webrtc.viewer import PeerViewer
@@ -74,7 +75,6 @@ async def test_the_picture_is_told_of_with_what_only_the_peer_knows(
     assert [each.round_trip_us for each in told] == [0, 40_000]
     assert [each.fraction_lost for each in told] == [0, 0.25]
     assert told[0].estimated_bitrate == NOMINAL_BPS
-    assert told[1].estimated_bitrate == round(NOMINAL_BPS * 0.875)
     assert given.estimated_bitrate == 0, "the caller's message is nobody else's"
 
 
@@ -83,10 +83,11 @@ async def test_the_session_hears_an_estimate_only_when_it_moves(
 ) -> None:
     viewer = PeerViewer(connection, section(H264))
     estimates = connection.subscriptions[0].estimates
-    viewer.reported(Reception(0.05, 0.0, None))
+    full = Evidence(900_000, 0.1, grows=False, loss=0.0, full_bps=900_000)
+    viewer.observed(full)
     assert estimates == []
-    viewer.reported(Reception(0.0, 0.0, None))
-    assert estimates == [round(NOMINAL_BPS * REPORT_GROWTH)]
+    viewer.observed(replace(full, grows=True))
+    assert estimates == [765_000]
     viewer.sent(1_000_000)
     viewer.estimated(400_000)
     assert estimates[1:] == [400_000]

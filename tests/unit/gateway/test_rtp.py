@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from aiortc import rtp as aiortc_rtp
@@ -10,11 +11,21 @@ from aiortc.codecs import h264_depayload, vp8_depayload
 from aiortc.codecs.h264 import H264Encoder, H264PayloadDescriptor
 from aiortc.codecs.vpx import VpxPayloadDescriptor
 from aiortc.rtcrtpparameters import RTCRtpHeaderExtensionParameters, RTCRtpParameters
-from aiortc.rtp import HeaderExtensions, HeaderExtensionsMap, RtpPacket
+from aiortc.rtp import (
+    HeaderExtensions,
+    HeaderExtensionsMap,
+    RtpPacket,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.webrtc.rtp import MAX_PACKET, PacketHeader, cut_h264, cut_vp8, sequence_of
+from gateway.webrtc.rtp import (
+    MAX_PACKET,
+    PacketHeader,
+    cut_h264,
+    cut_vp8,
+    sequence_of,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -22,6 +33,7 @@ ROOM = 1176
 START = b"\x00\x00\x00\x01"
 MID_URI = "urn:ietf:params:rtp-hdrext:sdes:mid"
 TIME_URI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
+NUMBER_URI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 NOW = 1_764_000_000.123
 
 
@@ -166,6 +178,34 @@ def test_packets_are_to_the_last_byte_what_aiortc_would_send(
         assert ours[index] == theirs.serialize(known(extensions))
         assert header.size == len(ours[index]) - len(payload)
         assert sequence_of(ours[index]) == theirs.sequence_number
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        {NUMBER_URI: 3},
+        {MID_URI: 1, TIME_URI: 2, NUMBER_URI: 3},
+        {MID_URI: 1, NUMBER_URI: 3},
+        {TIME_URI: 14, NUMBER_URI: 15},
+    ],
+)
+def test_every_packet_has_its_number_among_all_of_the_transport(extensions: dict[str, int]) -> None:
+    of_them: dict[str, Any] = {
+        "mid": (extensions[MID_URI], "1") if MID_URI in extensions else None,
+        "abs_send_time": extensions.get(TIME_URI),
+        "transport_number": extensions[NUMBER_URI],
+    }
+    header = PacketHeader(102, 7, **of_them)
+    again = PacketHeader(103, 8, **of_them)
+    packets = header.packets([b"first", b"last"], 9, 99, NOW, number=65_535)
+    packets.append(again.retransmission(packets[0], header, 17, NOW, number=65_537))
+    parsed = [RtpPacket.parse(packet, known(extensions)) for packet in packets]
+    assert [each.extensions.transport_sequence_number for each in parsed] == [65_535, 0, 1]
+    assert {each.extensions.mid for each in parsed} == {"1" if MID_URI in extensions else None}
+    timed = [each.extensions.abs_send_time is not None for each in parsed]
+    assert timed == [TIME_URI in extensions] * 3
+    assert [each.payload for each in parsed] == [b"first", b"last", b"\x00\x09first"]
+    assert header.size == len(packets[0]) - len(b"first")
 
 
 def test_a_part_of_a_frame_has_no_marker() -> None:

@@ -8,11 +8,14 @@ from gateway.rungs import (
     BITRATES,
     GOOD_BITRATE,
     GOOD_FOR_S,
+    HOPELESS_FOR_S,
+    LEAST_GOOD_BITRATE,
     LONGEST_WAIT_S,
     LOW,
     MAIN,
     NOMINAL_BITRATE,
     POOR_FOR_S,
+    TIGHT_FOR_S,
     TRIAL_S,
     Rungs,
 )
@@ -60,19 +63,50 @@ def test_the_best_viewer_sets_the_main_rate_within_its_bounds(
 
 
 def test_a_viewer_goes_down_when_it_has_been_poor_for_three_seconds() -> None:
-    rungs = with_viewers(poor=500_000, rich=3_000_000)
+    rungs = with_viewers(poor=1_700_000, rich=3_000_000)
     assert rungs.review_at == POOR_FOR_S
     assert rungs.review(POOR_FOR_S - 0.1) == {}
     assert rungs.review(POOR_FOR_S) == {"poor": LOW}
     assert rungs.review_at == float("inf")
-    assert rungs.bitrate(LOW) == 500_000
+    assert rungs.bitrate(LOW) == BITRATES[LOW][1]
     assert rungs.bitrate(MAIN) == 3_000_000
 
 
+@pytest.mark.parametrize(
+    ("estimate", "rich", "seconds"),
+    [
+        (1_190_000, 3_000_000, HOPELESS_FOR_S),
+        (890_000, 0, HOPELESS_FOR_S),
+        (1_340_000, 3_000_000, TIGHT_FOR_S),
+        (1_340_000, 0, TIGHT_FOR_S),
+    ],
+    ids=["far below others", "far below the least", "below the least", "alone below it"],
+)
+def test_the_less_a_network_carries_the_sooner_its_viewer_goes_down(
+    estimate: int, rich: int, seconds: float
+) -> None:
+    rungs = with_viewers(poor=estimate, **({"rich": rich} if rich else {}))
+    assert rungs.review_at == seconds
+    assert rungs.review(seconds - 0.01) == {}
+    assert rungs.review(seconds) == {"poor": LOW}
+
+
+def test_a_lone_viewer_whose_network_carries_the_least_main_rate_stays() -> None:
+    assert with_viewers(one=1_400_000).review_at == float("inf")
+
+
+def test_each_reason_to_go_down_has_its_own_time() -> None:
+    rungs = with_viewers(poor=1_700_000, rich=3_000_000)
+    assert rungs.estimate("poor", 500_000, 2.0) == {}
+    assert rungs.review_at == 2.0 + HOPELESS_FOR_S
+    assert rungs.estimate("poor", 1_700_000, 2.5) == {}
+    assert rungs.review_at == POOR_FOR_S
+
+
 def test_a_moment_of_poverty_changes_nothing() -> None:
-    rungs = with_viewers(one=500_000, rich=3_000_000)
+    rungs = with_viewers(one=1_700_000, rich=3_000_000)
     assert rungs.estimate("one", 2_000_000, 2.0) == {}
-    assert rungs.estimate("one", 500_000, 2.5) == {}
+    assert rungs.estimate("one", 1_700_000, 2.5) == {}
     assert rungs.review(POOR_FOR_S) == {}
     assert rungs.review_at == 2.5 + POOR_FOR_S
 
@@ -93,9 +127,9 @@ def test_the_best_of_the_low_viewers_sets_the_low_rate_within_its_bounds(
 
 def test_a_viewer_goes_up_when_it_has_been_good_for_five_seconds() -> None:
     rungs = went_down(rich=2_000_000)
-    assert rungs.estimate("poor", 1_599_000, 10.0) == {}
+    assert rungs.estimate("poor", LEAST_GOOD_BITRATE - 1, 10.0) == {}
     assert rungs.review_at == float("inf"), "between poor and good it stays"
-    assert rungs.estimate("poor", 1_600_000, 11.0) == {}
+    assert rungs.estimate("poor", LEAST_GOOD_BITRATE, 11.0) == {}
     assert rungs.review(11.0 + GOOD_FOR_S - 0.1) == {}
     assert rungs.review(11.0 + GOOD_FOR_S) == {"poor": MAIN}
 
