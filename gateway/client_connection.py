@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanKind
 from gateway.connection import Event, Status, after
 from gateway.fanout import CODECS, OutputFanout
 from gateway.ports import CameraFrame, CommandLike, Sink, Viewer
-from sana_gateway.v1 import media_pb2
+from sana_gateway.v1 import media_pb2, message_pb2
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core.errors import (
     BadOfferError,
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 MAX_UNANSWERED = 256
 """Commands of a connection that may wait for their ack."""
+MAX_COMMAND_BYTES = 64 * 1024
+"""A longer command is answered as one that makes no sense: a message that is too long for an
+actor would end the link of all sessions, and again each time that it is repeated."""
+MAX_NAME = 64
+"""Characters of names that are kept of a command that is too long."""
 
 
 class ClientConnection:
@@ -60,6 +65,8 @@ class ClientConnection:
             raise NotReadyError("the session still waits for its place")
         if len(self._unanswered) >= MAX_UNANSWERED:
             raise LimitError(f"at most {MAX_UNANSWERED} commands may wait for their answer")
+        if command.ByteSize() > MAX_COMMAND_BYTES:
+            command = _too_long(command)
         request = stream_pb2.SessionCommand(
             session_id=self._session.session_id, connection_id=self._connection_id
         )
@@ -149,6 +156,19 @@ class ClientConnection:
             raise SessionClosedError("the connection has ended")
 
 
+def _too_long(command: CommandLike) -> stream_pb2.InvalidCommand:
+    if isinstance(command, stream_pb2.InvalidCommand):
+        name = command.name
+    else:
+        name = command.WhichOneof("command") or ""
+    return stream_pb2.InvalidCommand(
+        command_id=command.command_id[:MAX_NAME],
+        name=name[:MAX_NAME],
+        reason=f"the command has more than {MAX_COMMAND_BYTES:,} bytes",
+        code=message_pb2.REJECT_REASON_BAD_ARGUMENT,
+    )
+
+
 class OutputSubscription:
     """See `gateway.ports.Subscription`."""
 
@@ -157,6 +177,7 @@ class OutputSubscription:
         self._connection = connection
         self._output = output
         self._viewer = viewer
+        self._closed = False
         output.join(viewer)
 
     @property
@@ -177,10 +198,12 @@ class OutputSubscription:
         self._output.leave(self._viewer)
 
     def resume(self) -> None:
-        """Starts them again."""
-        self._output.join(self._viewer)
+        """Starts them again, unless the subscription has ended: a wire may learn of that late."""
+        if not self._closed:
+            self._output.join(self._viewer)
 
     def close(self) -> None:
         """Ends the subscription."""
+        self._closed = True
         self._output.leave(self._viewer)
         self._connection.forget(self)

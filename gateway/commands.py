@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from gateway.collecting import spare_what_is_loaded
 from gateway.head_process import HeadOptions, HeadProcess
 from gateway.settings import MOST_WORKERS, GatewaySettings
 from scheduler import options
@@ -317,6 +318,7 @@ async def _serve_gateway(
     head: HeadProcess | None,
 ) -> None:
     await process.start("" if head is None else head.placement_address)
+    spare_what_is_loaded()
     try:
         watched: list[asyncio.Task[Any]] = [
             asyncio.create_task(stopping.wait(), name="stop"),

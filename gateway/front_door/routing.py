@@ -12,6 +12,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import DecodeError
 
+from gateway.grpc_api.commands import ID_LENGTH
 from sana_gateway.v1 import pool_pb2, session_pb2
 from scheduler.core.errors import BadArgumentError
 
@@ -156,7 +157,8 @@ def _reader(method: MethodDescriptor) -> Callable[[Any], Route]:
     if start is not None and start.message_type is not None and _has_session(start.message_type):
         return lambda request: Route("session", request.start.session_id)
     if "request_id" in kind.fields_by_name:
-        return lambda request: Route("create", request.request_id)
+        # One that is longer is refused by whoever gets it, and not kept until then.
+        return lambda request: Route("create", request.request_id[: ID_LENGTH + 1])
     return lambda _: Route("any")
 
 

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.collecting import spare_what_is_loaded
 from gateway.front_door.routing import Share
 from gateway.open_files import allow_many_files
 from gateway.process import GatewayProcess, Sockets
@@ -52,6 +53,7 @@ async def _run(descriptor: int, told: dict[str, Any]) -> None:
     stopping = _told_to_stop()
     process = GatewayProcess(settings, share=share, sockets=sockets)
     await process.start()
+    spare_what_is_loaded()
     try:
         watched = [
             asyncio.create_task(stopping.wait(), name="stop"),

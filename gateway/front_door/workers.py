@@ -204,6 +204,9 @@ class MediaWorkers:
                 await self._follow(worker)
             except ChildError as error:
                 reason = str(error)
+            except OSError as error:
+                # No descriptor or no process is to be had just now: the others serve on.
+                reason = f"no process could be started ({type(error).__name__})"
             await self._end(worker)
             if time.monotonic() - worker.began > STEADY_S:
                 pause = FIRST_PAUSE_S

@@ -14,7 +14,7 @@ from sana_gateway.v1 import command_pb2, message_pb2
 from sana_gateway_internal.v1 import stream_pb2
 
 ID_LENGTH: Final = 64
-"""Most characters of a command id."""
+"""Most characters of an id that a client makes."""
 
 
 def checked(command: command_pb2.Command) -> CommandLike:

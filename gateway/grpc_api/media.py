@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway import ports
 from gateway.grpc_api.queues import MediaOutbox
+from gateway.links import CAMERA_FRAME_BYTES
 from sana_gateway.v1 import media_pb2
 from scheduler.core.errors import BadArgumentError
 
@@ -89,6 +90,8 @@ class MediaCall:
             raise BadArgumentError("start did not ask to publish")
         if not frame.data:
             raise BadArgumentError("a camera frame is empty")
+        if len(frame.data) > CAMERA_FRAME_BYTES:
+            raise BadArgumentError(f"a camera frame has more than {CAMERA_FRAME_BYTES:,} bytes")
         if frame.timestamp_us < self._last_us:
             raise BadArgumentError("timestamp_us fell")
         self._last_us = frame.timestamp_us

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gateway.grpc_api.attach import AttachSink, read_commands
+from gateway.grpc_api.commands import ID_LENGTH
 from gateway.grpc_api.errors import StreamError
 from gateway.grpc_api.execute import ANSWER_S, execute
 from gateway.grpc_api.interceptors import caller, carrier
@@ -54,6 +55,8 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         context: Context,  # noqa: ARG002
     ) -> session_pb2.CreateSessionResponse:
         """Creates a session."""
+        if len(request.request_id) > ID_LENGTH:
+            raise BadArgumentError(f"request_id has more than {ID_LENGTH} characters")
         session = await self._hub.create(caller(), request.model, request.request_id)
         _LOG.info("session created", session_id=session.session_id)
         return session_pb2.CreateSessionResponse(session=session.describe())
