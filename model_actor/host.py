@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import structlog
@@ -85,10 +84,8 @@ class ModelHost:
         ends.push_async_callback(workers.close)
         await workers.start()
         libraries = await asyncio.to_thread(choose, settings.encoder)
-        threads = ThreadPoolExecutor(
-            settings.encoder_threads or os.cpu_count() or 1, thread_name_prefix="encode"
-        )
-        ends.push_async_callback(asyncio.to_thread, threads.shutdown, cancel_futures=True)
+        encoders = EncoderPool(settings.encoder_threads or os.cpu_count() or 1, libraries)
+        ends.push_async_callback(asyncio.to_thread, encoders.close)
         enrolment = Enrolment(
             settings.placement_address,
             self._register,
@@ -101,7 +98,7 @@ class ModelHost:
             info=self._model.info,
             workers=workers,
             storage=self._storage,
-            encoders=EncoderPool(threads, libraries),
+            encoders=encoders,
             ledger=enrolment,
             wake_compute=self._compute.wake,
             bitrate=settings.bitrate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -14,18 +15,21 @@ from model_actor.plugin import PacketSource
 WHENEVER = float("inf")
 """Due time of work that anything else goes before."""
 
+Done = Callable[[Encoded | Exception], None]
+"""Told on the event loop, in a later turn of it, what became of a frame."""
+
 
 class Encoding(Protocol):
-    """How frames become packets. Calls of one output never overlap."""
+    """How frames become packets. `renew`, `prepare` and the next `encode` come after `done`."""
 
     @property
     def builds_up(self) -> bool:
         """Whether a frame can mend what the one before it left coarse."""
 
-    async def encode(
-        self, frame: FinishedFrame, bitrate: int, *, due_at: float, keyframe: bool
-    ) -> Encoded:
-        """Returns the packet of a frame; a keyframe where that is asked for."""
+    def encode(
+        self, frame: FinishedFrame, bitrate: int, *, due_at: float, keyframe: bool, done: Done
+    ) -> None:
+        """Makes the packet of a frame; a keyframe where that is asked for."""
 
     def renew(self) -> None:
         """The next frame begins a new stream."""
@@ -34,7 +38,7 @@ class Encoding(Protocol):
         """There is time: makes ready what the next new stream needs."""
 
     def close(self) -> None:
-        """Releases what is held."""
+        """Nothing more is wanted: gives up what no thread is at."""
 
 
 class Encoder:
@@ -53,14 +57,18 @@ class Encoder:
         self._encoder: VideoEncoder | None = None
         self._spare: Future[VideoEncoder] | None = None
 
-    async def encode(
-        self, frame: FinishedFrame, bitrate: int, *, due_at: float, keyframe: bool
-    ) -> Encoded:
-        """Returns the packet of a frame; a keyframe where that is asked for."""
-        if self._encoder is None:
-            self._encoder = await asyncio.wrap_future(self._opened(due_at))
-        encoding = self._pool.submit(due_at, _encode, self._encoder, frame, bitrate, keyframe)
-        return await asyncio.wrap_future(encoding)
+    def encode(
+        self, frame: FinishedFrame, bitrate: int, *, due_at: float, keyframe: bool, done: Done
+    ) -> None:
+        """Makes the packet of a frame; a keyframe where that is asked for."""
+
+        def encode() -> Encoded:
+            encoder = self._opened()
+            encoder.set_bitrate(bitrate)
+            return encoder.encode(frame.image, keyframe=keyframe)
+
+        loop = asyncio.get_running_loop()
+        self._pool.submit(due_at, encode, lambda made: loop.call_soon_threadsafe(done, made))
 
     def renew(self) -> None:
         """The next frame begins a new stream."""
@@ -69,29 +77,34 @@ class Encoder:
     def prepare(self) -> None:
         """Opens the next stream's encoder, unless it is or its opening failed."""
         if self._spare is None:
-            self._spare = self._open(WHENEVER)
+            spare = self._spare = Future()
+
+            def open_spare() -> None:
+                if spare.set_running_or_notify_cancel():
+                    try:
+                        spare.set_result(self._open())
+                    except Exception as error:
+                        spare.set_exception(error)
+
+            self._pool.submit(WHENEVER, open_spare, lambda _: None)
 
     def close(self) -> None:
-        """Releases both encoders; what a thread is at ends first."""
-        self._encoder = None
+        """Gives up the spare that is not open yet."""
         if self._spare is not None:
             self._spare.cancel()
-            self._spare = None
 
-    def _opened(self, due_at: float) -> Future[VideoEncoder]:
-        """Returns the spare; a new one where it has not even been begun."""
-        spare, self._spare = self._spare, None
-        if spare is None or spare.cancel() or (spare.done() and spare.exception() is not None):
-            return self._open(due_at)
-        return spare
+    def _opened(self) -> VideoEncoder:
+        """Returns the stream's encoder, on a thread: the spare when the stream is new, or a
+        new one where the spare's opening has not even begun.
+        """
+        if self._encoder is None:
+            spare, self._spare = self._spare, None
+            usable = spare is not None and not spare.cancel() and spare.exception() is None
+            self._encoder = spare.result() if spare is not None and usable else self._open()
+        return self._encoder
 
-    def _open(self, due_at: float) -> Future[VideoEncoder]:
-        return self._pool.submit(due_at, VideoEncoder, self._settings, self._pool.libraries)
-
-
-def _encode(encoder: VideoEncoder, frame: FinishedFrame, bitrate: int, keyframe: bool) -> Encoded:
-    encoder.set_bitrate(bitrate)
-    return encoder.encode(frame.image, keyframe=keyframe)
+    def _open(self) -> VideoEncoder:
+        return VideoEncoder(self._settings, self._pool.libraries)
 
 
 class Fetcher:
@@ -104,14 +117,18 @@ class Fetcher:
         self._settings = settings
         self._source = source
 
-    async def encode(
-        self, frame: FinishedFrame, bitrate: int, *, due_at: float, keyframe: bool
-    ) -> Encoded:
-        """Returns the packet of a frame, which is a keyframe always."""
+    def encode(
+        self, frame: FinishedFrame, bitrate: int, *, due_at: float, keyframe: bool, done: Done
+    ) -> None:
+        """Fetches the packet of a frame, which is a keyframe always."""
         del due_at, keyframe
         size = round(bitrate / 8 / self._settings.frame_rate)
-        data = self._source.packet(self._settings.codec, frame.frame, size)
-        return Encoded(data, keyframe=True)
+        try:
+            data = self._source.packet(self._settings.codec, frame.frame, size)
+            made: Encoded | Exception = Encoded(data, keyframe=True)
+        except Exception as error:
+            made = error
+        asyncio.get_running_loop().call_soon(done, made)
 
     def renew(self) -> None:
         """Packets do not build on each other."""

@@ -259,7 +259,7 @@ class LiveSession:
         if self._timer is not None:
             self._timer.cancel()
         self._showing.close()
-        await self._outputs.close()
+        self._outputs.close()
         await self._bookings.close()
         await self._sources.close()
 

@@ -6,11 +6,15 @@ viewers it is at most one frame period, until the next frame begins, and the lea
 
 A session that is a `PacketSource` has its frames encoded already: they are fetched at the
 same moments, and everything else is as with an encoder.
+
+An output is no task: a timer, a thread that is done, or a change make its next step. A task
+that waits for events and futures would take more of the event loop's time than all else does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -82,7 +86,7 @@ class Output:
         pool: EncoderPool,
         emit: Callable[[Output, EncodedOutput], None],
     ) -> None:
-        """Prepares the output; `run` makes its frames.
+        """Prepares the output; it begins when it is woken or something is asked of it.
 
         Args:
             settings: Codec, size, rate.
@@ -116,7 +120,10 @@ class Output:
         self._refinements = 0
         """Frames that are still to mend it."""
         self._encoded_at = float("-inf")
-        self._changed = asyncio.Event()
+        self._busy = False
+        """Whether a frame is under way."""
+        self._closed = False
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def position(self) -> tuple[int, int]:
@@ -128,50 +135,51 @@ class Output:
         if bitrate:
             self._bitrate = bitrate
         self._keyframe_wanted |= keyframe
-        self._changed.set()
+        self._step()
 
     def wake(self) -> None:
         """Frames, clock or run changed."""
-        self._changed.set()
+        self._step()
 
-    async def run(self) -> None:
-        """Encodes until cancelled; then releases the encoder."""
+    def close(self) -> None:
+        """Encodes no more; the frame that a thread is at is dropped. Repeating it is no error."""
+        self._closed = True
+        self._stop_waiting()
+        self._encoding.close()
+
+    def _step(self) -> None:
+        """Begins with the next frame if it is time, or waits until it is."""
+        if self._busy or self._closed:
+            return
+        self._stop_waiting()
         loop = asyncio.get_running_loop()
-        try:
-            while True:
-                now = loop.time()
-                frame, start = self._next(now)
-                if frame is not None and start <= now:
-                    await self._encode(frame, start + LEAD_S, held=False)
-                    continue
-                held, at = self._next_held(now, start)
-                if held is not None and at <= now:
-                    await self._encode(held, now, held=True)
-                    continue
-                start = min(start, at)
-                if start - now > PREPARE_S:
-                    self._encoding.prepare()
-                await self._wait(start)
-        finally:
-            self._encoding.close()
+        now = loop.time()
+        index, start = self._next(now)
+        if start <= now:
+            frame = self._picture.store.get(*index)
+            assert frame is not None  # noqa: S101 - `_next` has just said so
+            self._begin(frame, now, start + LEAD_S, held=False)
+            return
+        held, at = self._next_held(now, start)
+        if held is not None and at <= now:
+            self._begin(held, now, now, held=True)
+            return
+        start = min(start, at)
+        if start - now > PREPARE_S:
+            self._encoding.prepare()
+        if start != NEVER:
+            self._timer = loop.call_at(start, self._step)
 
-    async def _wait(self, until: float) -> None:
-        """Waits for a time or a change."""
-        if until == NEVER:
-            await self._changed.wait()
-        else:
-            timer = asyncio.get_running_loop().call_at(until, self._changed.set)
-            try:
-                await self._changed.wait()
-            finally:
-                timer.cancel()
-        self._changed.clear()
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _next(self, now: float) -> tuple[FinishedFrame | None, float]:
-        """Returns the next frame to encode and when to begin; (None, inf) when there is none."""
+    def _next(self, now: float) -> tuple[tuple[int, int], float]:
+        """Returns (run, index) of the next frame and when to begin; inf while it is not there."""
         clock = self._picture.clock
         if clock is None:
-            return None, NEVER
+            return self._position, NEVER
         if self._position[0] != clock.run:
             self._position = (clock.run, 0)
         run, index = self._position
@@ -181,10 +189,8 @@ class Output:
         if earliest > index:
             self.skipped += earliest - index
             self._position = (run, index) = (run, earliest)
-        frame = self._picture.store.get(run, index)
-        if frame is None:
-            return None, NEVER
-        return frame, clock.due(index) - LEAD_S
+        there = self._picture.store.holds(run, index)
+        return self._position, clock.due(index) - LEAD_S if there else NEVER
 
     def _next_held(self, now: float, start: float) -> tuple[FinishedFrame | None, float]:
         """Returns the picture that holds and when it is to be encoded once more.
@@ -219,37 +225,54 @@ class Output:
             return True
         return clock.played(now) <= held.frame + 1
 
-    async def _encode(self, frame: FinishedFrame, due_at: float, *, held: bool) -> None:
-        loop = asyncio.get_running_loop()
-        started_at = loop.time()
+    def _begin(self, frame: FinishedFrame, now: float, due_at: float, *, held: bool) -> None:
         which = (frame.run, frame.frame)
         keyframe = self._keyframe_wanted or (held and which != self._settled)
-        keyframe &= started_at - self._keyframe_at >= KEYFRAME_INTERVAL_S
+        keyframe &= now - self._keyframe_at >= KEYFRAME_INTERVAL_S
         if frame.run != self._run:
             # A run owes nothing to the one before: it can be decoded from its start although
             # what was encoded last may not have been sent, and a replay is equal bit by bit.
             self._encoding.renew()
             self._run = frame.run
-        try:
-            encoded = await self._encoding.encode(
-                frame, self._bitrate, due_at=due_at, keyframe=keyframe
-            )
-        except Exception as error:
-            self._begin_anew(error)
+        self._busy = True
+        done = functools.partial(self._done, frame, now, due_at, held)
+        self._encoding.encode(frame, self._bitrate, due_at=due_at, keyframe=keyframe, done=done)
+
+    def _done(
+        self,
+        frame: FinishedFrame,
+        started_at: float,
+        due_at: float,
+        held: bool,
+        made: Encoded | Exception,
+    ) -> None:
+        """A frame became a packet, or could not."""
+        if self._closed:
             return
-        finally:
-            if not held:
-                self._position = (frame.run, frame.frame + 1)
+        if not held:
+            self._position = (frame.run, frame.frame + 1)
+        if isinstance(made, Exception):
+            self._begin_anew(made)
+        else:
+            finished_at = asyncio.get_running_loop().time()
+            self._note(made, (frame.run, frame.frame), finished_at, held=held)
+            self._emit(self, EncodedOutput(frame, made, started_at, finished_at, due_at, held))
+        self._busy = False
+        self._step()
+
+    def _note(
+        self, made: Encoded, which: tuple[int, int], finished_at: float, *, held: bool
+    ) -> None:
+        """Remembers what the viewers now have."""
         self._failing = False
-        self._encoded_at = finished_at = loop.time()
-        if encoded.keyframe:
+        self._encoded_at = finished_at
+        if made.keyframe:
             self._keyframe_at = finished_at
             self._keyframe_wanted = False
             self._refinements = REFINEMENTS if self._encoding.builds_up else 0
         elif held:
             self._refinements -= 1
         self._settled = which if held else None
-        self._emit(self, EncodedOutput(frame, encoded, started_at, finished_at, due_at, held))
 
     def _begin_anew(self, error: Exception) -> None:
         """Gives up a frame, and the encoder with it; a broken one must not end the output."""

@@ -60,7 +60,6 @@ class GatewayLink(Protocol):
 @dataclass(slots=True)
 class _Slot:
     output: Output
-    task: asyncio.Task[None]
     gateways: set[str] = field(default_factory=set)
 
 
@@ -106,7 +105,6 @@ class SessionOutputs:
         self._is_void = is_void
         self._on_encoded = on_encoded
         self._slots: dict[Key, _Slot] = {}
-        self._ending: set[asyncio.Task[None]] = set()
 
     def demand(self, gateway_id: str, demand: stream_pb2.OutputDemand) -> None:
         """Takes in what a gateway wants of an output."""
@@ -138,11 +136,10 @@ class SessionOutputs:
         for slot in self._slots.values():
             slot.output.wake()
 
-    async def close(self) -> None:
-        """Ends all outputs and releases their encoders."""
+    def close(self) -> None:
+        """Ends all outputs."""
         for key in list(self._slots):
             self._end(key)
-        await asyncio.gather(*self._ending, return_exceptions=True)
 
     def _open(self, key: Key, codec: Codec) -> _Slot:
         info, rung = self._info, RUNGS[key[1]]
@@ -150,10 +147,9 @@ class SessionOutputs:
         settings = EncoderSettings(
             codec, info.width, info.height, info.frame_rate, bitrate, rung.shrink
         )
-        output = Output(
-            settings, self._picture, self._encoders, lambda _, made: self._emit(key, made)
+        return _Slot(
+            Output(settings, self._picture, self._encoders, lambda _, made: self._emit(key, made))
         )
-        return _Slot(output, asyncio.create_task(output.run()))
 
     def _release(self, key: Key, gateway_id: str) -> None:
         slot = self._slots.get(key)
@@ -163,10 +159,7 @@ class SessionOutputs:
                 self._end(key)
 
     def _end(self, key: Key) -> None:
-        task = self._slots.pop(key).task
-        task.cancel()
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        self._slots.pop(key).output.close()
 
     def _emit(self, key: Key, made: EncodedOutput) -> None:
         self._on_encoded()

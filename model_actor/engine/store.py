@@ -95,6 +95,10 @@ class FrameStore:
             raise InvariantError(msg)
         self._windows.append(window)
 
+    def holds(self, run: int, frame: int) -> bool:
+        """Tells whether a frame is there."""
+        return self._holding(run, frame) is not None
+
     def get(self, run: int, frame: int) -> FinishedFrame | None:
         """Returns a frame, or None when it is not there (yet, or any more)."""
         window = self._holding(run, frame)

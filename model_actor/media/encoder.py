@@ -72,7 +72,9 @@ class VideoEncoder:
         self._library, context = _opened(settings, libraries)
         self._context: VideoCodecContext | None = context
         self._shape = (settings.height * 3 // 2, settings.width)
-        self._target = self._made_for = settings.bitrate
+        self._target = self._made_for = self._asked = settings.bitrate
+        self._unspent = 0.0
+        """Bits that the library was granted and did not spend."""
         self._clock = 0
         self._filters = _filters(settings)
 
@@ -94,7 +96,10 @@ class VideoEncoder:
         reach = self._library.reach
         if not 1 / reach <= self._target / self._made_for <= reach:
             self._context = self._library.open(replace(self._settings, bitrate=self._target))
-            self._made_for = self._target
+            self._made_for = self._asked = self._target
+            self._unspent = 0.0
+        if self._library.steering is Steering.BIT_RATE:
+            self._steer(self._context)
         picture = av.VideoFrame.from_numpy_buffer(frame, format="yuv420p")
         if self._filters is not None:
             picture.colorspace, picture.color_range = SPC_BT709, ColorRange.MPEG
@@ -108,7 +113,10 @@ class VideoEncoder:
         packets = self._context.encode(picture)
         if len(packets) != 1:
             raise InvariantError("the encoder delays frames")
-        return Encoded(data=bytes(packets[0]), keyframe=packets[0].is_keyframe)
+        data = bytes(packets[0])
+        granted = self._target / self._settings.frame_rate - len(data) * 8
+        self._unspent = max(0.0, self._unspent + granted)
+        return Encoded(data, keyframe=packets[0].is_keyframe)
 
     def set_bitrate(self, bits_per_second: int) -> None:
         """Sets the rate from the next frame on; no keyframe within the library's reach.
@@ -118,14 +126,23 @@ class VideoEncoder:
         """
         if bits_per_second <= 0:
             raise InvariantError("rates are positive")
+        if bits_per_second < self._target:
+            # Asked for less because the network carries less: nothing is made up for.
+            self._unspent = 0.0
         self._target = bits_per_second
-        if self._library.steering is Steering.BIT_RATE and self._context is not None:
-            self._context.bit_rate = bits_per_second
 
     def close(self) -> None:
         """Releases the encoder. Repeating it is no error."""
         self._context = None
         self._filters = None
+
+    def _steer(self, context: VideoCodecContext) -> None:
+        """Asks for the target, and within a second for what was not spent."""
+        self._unspent = min(self._unspent, self._library.makes_up_s * self._target)
+        more = 1 + round(self._unspent / self._target / _STEP) * _STEP
+        asked = round(min(self._target * more, self._made_for * self._library.reach))
+        if asked != self._asked:
+            self._asked = context.bit_rate = asked
 
     def _tick(self) -> int:
         """Returns how long the encoder believes that the next frame lasts."""
@@ -136,6 +153,8 @@ class VideoEncoder:
 
 
 _TIME_BASE = Fraction(1, CLOCK_HZ)
+_STEP = 0.02
+"""Part of the rate below which another one is not worth the encoder's setting itself up."""
 
 
 def _opened(settings: EncoderSettings, libraries: Libraries) -> tuple[Library, VideoCodecContext]:

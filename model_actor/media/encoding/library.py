@@ -69,6 +69,8 @@ class Library:
     made for."""
     headroom: float = 1.0
     """The rate it is opened with, over the one it is made for."""
+    makes_up_s: float = 0.0
+    """Seconds of the rate that are granted later when they were not spent in time."""
 
     def open(self, settings: EncoderSettings) -> VideoCodecContext:
         """Opens an encoder.

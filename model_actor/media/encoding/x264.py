@@ -24,6 +24,11 @@ def _options(settings: EncoderSettings, rate: int) -> dict[str, str]:
     }
 
 
-X264 = Library("libx264", Codec.H264, _options, Steering.BIT_RATE, reach=2.5, headroom=2.5)
+X264 = Library(
+    "libx264", Codec.H264, _options, Steering.BIT_RATE, reach=2.5, headroom=2.5, makes_up_s=0.3
+)
 """It follows a changed rate only while it runs at a constant one, and never above that which
-it was opened with; so it is opened at a ceiling and lowered at once."""
+it was opened with; so it is opened at a ceiling and lowered at once.
+
+With a buffer this small it spends 0.75 to 0.9 of what it is asked for, for fear of running
+out of it, and at a constant rate it never makes up for that; so it is asked for more."""

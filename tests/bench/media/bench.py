@@ -41,8 +41,9 @@ class Bench:
     """Tells people where it is."""
     figures: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    floor_ms: dict[str, list[float]] = field(default_factory=dict)
-    """CPU milliseconds a frame of the bare encoder, by codec, one for each run."""
+    floor_ms: dict[tuple[str, bool], list[float]] = field(default_factory=dict)
+    """CPU milliseconds a frame of the bare encoder, by codec and whether its frames come in
+    time, one for each run."""
 
     @functools.cached_property
     def clip(self) -> Clip:

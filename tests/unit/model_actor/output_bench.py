@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +19,8 @@ from model_actor.engine.outputs import (
 from model_actor.engine.store import FinishedWindow, FrameStore
 from model_actor.media.codec import Codec
 from model_actor.media.encoder import EncoderSettings
+from model_actor.media.encoding.choice import SOFTWARE
+from model_actor.media.encoding.library import Library
 from tests.unit.model_actor.virtual import now
 
 SIZE = 64
@@ -33,26 +33,35 @@ class Inline(EncoderPool):
     """Runs everything at once, on the caller; encoding fails as often as it is told to."""
 
     def __init__(self) -> None:
-        super().__init__(cast(Executor, None))
+        super().__init__(0, {codec: (self._noted(codec),) for codec in CODECS})
         self.jobs: list[str] = []
         self.failures = 0
 
     @property
     def encoded(self) -> int:
         """Frames that were given to an encoder."""
-        return self.jobs.count("_encode")
+        return self.jobs.count("encode")
 
     def submit(
-        self, due_at: float, function: Callable[..., Any], *arguments: object
-    ) -> Future[Any]:
+        self, due_at: float, function: Callable[[], Any], deliver: Callable[[Any], object]
+    ) -> None:
         self.jobs.append(function.__name__)
-        future: Future[Any] = Future()
-        if self.failures and function.__name__ == "_encode":
+        if self.failures and function.__name__ == "encode":
             self.failures -= 1
-            future.set_exception(ValueError("private words"))
+            deliver(ValueError("private words"))
         else:
-            future.set_result(function(*arguments))
-        return future
+            deliver(function())
+
+    def _noted(self, codec: Codec) -> Library:
+        """A library that says when it opens an encoder."""
+        (library,) = SOFTWARE[codec]
+        options = library.options
+
+        def noted(settings: EncoderSettings, rate: int) -> Mapping[str, str]:
+            self.jobs.append("open")
+            return options(settings, rate)
+
+        return replace(library, options=noted)
 
 
 class Packets:
@@ -112,9 +121,8 @@ def running(session: Session, codec: Codec = Codec.VP8, *, rate: float = RATE) -
     threads = Inline()
     settings = EncoderSettings(codec, SIZE, SIZE, rate, BITRATE)
     output = Output(settings, session, threads, lambda _, each: made.append(each))
-    task = asyncio.create_task(output.run())
+    output.wake()
     try:
         yield Bench(session, output, threads, made)
     finally:
-        assert not task.done(), "an output runs until it is cancelled"
-        task.cancel()
+        output.close()

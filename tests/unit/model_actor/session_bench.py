@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
@@ -230,12 +229,12 @@ class Bench:
         self.workers = FakeWorkers()
         self.ledger = FakeLedger()
         self.compute = Compute(cast(Model, self.model))
-        self.encoders = ThreadPoolExecutor(1)
+        self.encoders = EncoderPool(1)
         services = EngineServices(
             info=self.model.info,
             workers=cast(DecodeWorkers, self.workers),
             storage=cast(Any, FakeStorage()),
-            encoders=EncoderPool(self.encoders),
+            encoders=self.encoders,
             ledger=self.ledger,
             wake_compute=self.compute.wake,
             bitrate=300_000,

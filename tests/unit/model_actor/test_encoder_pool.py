@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+import weakref
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import TypeVar
 
 import pytest
 
 from model_actor.engine.encoder_pool import EncoderPool
 
 pytestmark = pytest.mark.unit
+_T = TypeVar("_T")
 
 
 @pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as threads:
-        yield threads
+def pool() -> Iterator[EncoderPool]:
+    pool = EncoderPool(1)
+    yield pool
+    pool.close()
 
 
 class Busy:
@@ -30,16 +35,22 @@ class Busy:
             begun.set()
             assert self.go_on.wait(10)
 
-        pool.submit(0.0, wait)
+        pool.submit(0.0, wait, lambda _: None)
         assert begun.wait(10)
 
 
+def result(pool: EncoderPool, function: Callable[[], _T]) -> _T | Exception:
+    """What is delivered of a job."""
+    delivered: SimpleQueue[_T | Exception] = SimpleQueue()
+    pool.submit(0.0, function, delivered.put)
+    return delivered.get(timeout=10)
+
+
 def test_what_is_due_sooner_goes_first_and_equals_in_the_order_they_came(
-    threads: ThreadPoolExecutor,
+    pool: EncoderPool,
 ) -> None:
-    pool = EncoderPool(threads)
     busy = Busy(pool)
-    done: list[str] = []
+    done: SimpleQueue[str | Exception] = SimpleQueue()
     wanted = [
         (3.0, "late"),
         (1.0, "soon"),
@@ -47,35 +58,54 @@ def test_what_is_due_sooner_goes_first_and_equals_in_the_order_they_came(
         (1.0, "soon too"),
         (-2.0, "overdue"),
     ]
-    jobs = [pool.submit(due_at, done.append, name) for due_at, name in wanted]
+    for due_at, name in wanted:
+        pool.submit(due_at, functools.partial(str, name), done.put)
     busy.go_on.set()
-    for job in jobs:
-        job.result(10)
-    assert done == ["overdue", "soon", "soon too", "late", "whenever"]
+    order = [done.get(timeout=10) for _ in wanted]
+    assert order == ["overdue", "soon", "soon too", "late", "whenever"]
 
 
-def test_a_job_that_is_cancelled_while_it_waits_never_runs(threads: ThreadPoolExecutor) -> None:
-    pool = EncoderPool(threads)
+def test_a_closed_pool_ends_what_runs_and_drops_what_waits(pool: EncoderPool) -> None:
     busy = Busy(pool)
-    done: list[str] = []
-    given_up = pool.submit(1.0, done.append, "given up")
-    kept = pool.submit(2.0, done.append, "kept")
-    assert given_up.cancel()
+    done: list[object] = []
+    dropped = threading.Event()
+    waits = functools.partial(str, "dropped")
+    weakref.finalize(waits, dropped.set)
+    pool.submit(1.0, waits, done.append)
+    del waits
+    closing = threading.Thread(target=pool.close)
+    closing.start()
+    assert dropped.wait(10)
+    assert closing.is_alive(), "it waits for what runs"
     busy.go_on.set()
-    kept.result(10)
-    assert done == ["kept"]
-    with pytest.raises(CancelledError):
-        given_up.result(0)
+    closing.join(10)
+    assert not closing.is_alive()
+    assert done == []
 
 
-def test_a_job_that_fails_is_the_affair_of_who_asked(threads: ThreadPoolExecutor) -> None:
-    pool = EncoderPool(threads)
-
+def test_a_job_that_fails_is_the_affair_of_who_asked(pool: EncoderPool) -> None:
     def fail() -> None:
         raise ValueError("broken")
 
-    failed = pool.submit(1.0, fail)
-    kept = pool.submit(2.0, lambda: 7)
-    with pytest.raises(ValueError, match="broken"):
-        failed.result(10)
-    assert kept.result(10) == 7
+    failed = result(pool, fail)
+    assert isinstance(failed, ValueError)
+    assert result(pool, lambda: 7) == 7
+
+
+def test_a_result_that_nobody_can_be_told_of_ends_no_thread(pool: EncoderPool) -> None:
+    def gone(_: object) -> None:
+        raise RuntimeError("the event loop is closed")
+
+    pool.submit(0.0, lambda: 7, gone)
+    assert result(pool, lambda: 8) == 8
+
+
+def test_a_job_leaves_nothing_behind_while_its_thread_waits(pool: EncoderPool) -> None:
+    class Frame: ...
+
+    frame = Frame()
+    gone = threading.Event()
+    weakref.finalize(frame, gone.set)
+    assert isinstance(result(pool, functools.partial(id, frame)), int)
+    del frame
+    assert gone.wait(10)

@@ -29,7 +29,7 @@ async def bench() -> AsyncIterator[Bench]:
         await computing
     await bench.session.close("test over")
     await bench.compute.close()
-    bench.encoders.shutdown()
+    bench.encoders.close()
 
 
 async def test_a_gateway_that_opens_is_sent_the_journal_and_then_a_state(bench: Bench) -> None:

@@ -28,7 +28,7 @@ async def bench() -> AsyncIterator[Bench]:
         await computing
     await bench.session.close("test over")
     await bench.compute.close()
-    bench.encoders.shutdown()
+    bench.encoders.close()
 
 
 def announced(gateway: Gateway) -> list[tuple[int, int, int]]:
