@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiortc.rtcdtlstransport import State
 from aiortc.rtcsctptransport import SCTP_DATA_FIRST_FRAG, DataChunk
 
 from gateway.child_process import ChildProcess
@@ -121,6 +122,15 @@ async def test_a_client_sends_on_so_many_streams_and_no_more(
 
 
 # -- peers ------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_vanishes_while_it_is_told_something_is_no_error(
+    hub: FakeHub, peers: AiortcPeers
+) -> None:
+    async with joined(hub, peers, prepare=with_channel) as call:
+        sctp = await established(call)
+        ours(call)._set_state(State.CLOSED)
+        await sctp._send_chunk(part(1))
 
 
 @pytest.mark.parametrize("fault", ["hangs", "fails"])

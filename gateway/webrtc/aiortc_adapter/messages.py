@@ -7,10 +7,11 @@ whenever another one comes. Source: RFC 9260 sections 6.2 and 6.9.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from aiortc import RTCSctpTransport, rtcsctptransport
-from aiortc.rtcsctptransport import DataChunk, InboundStream
+from aiortc.rtcsctptransport import Chunk, DataChunk, InboundStream
 
 from gateway.webrtc.aiortc_adapter.guard import uses
 
@@ -30,13 +31,19 @@ uses(
     "_sack_needed",
     _get_inbound_stream="self stream_id",
     _receive_data_chunk="self chunk",
+    _send_chunk="self chunk",
 )
 uses(InboundStream, "reassembly")
-uses(rtcsctptransport, "DataChunk")
+uses(rtcsctptransport, "Chunk", "DataChunk")
 
 
 class SctpTransport(RTCSctpTransport):
     """aiortc's transport; parts without room are not taken, and the client sends them again."""
+
+    async def _send_chunk(self, chunk: Chunk) -> None:
+        # aiortc sends in tasks that nobody waits for; that the client has gone is no error.
+        with suppress(ConnectionError):
+            await super()._send_chunk(chunk)
 
     async def _receive_data_chunk(self, chunk: DataChunk) -> None:
         if self._has_room(chunk):
