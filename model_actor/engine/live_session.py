@@ -307,13 +307,16 @@ class LiveSession:
     ) -> None:
         """Takes in the frames of a window, unless its run was abandoned meanwhile.
 
-        Waits for nobody: the outputs go on with the frames before a gateway has heard of them.
+        Waits for nobody: the outputs go on with the frames whether or not a gateway has heard
+        of them.
         """
         if self._closed or plan.run != self._machine.run:
             return
         chunks = self._showing.finished(plan, frames, source_us, timing, answers, _now())
-        self._outputs.wake()
         self._gateways.announce(chunks)
+        # Once they are written: the encoder's thread may take this one's core for as long as
+        # it encodes, and the gateway sets its clock by the announcement.
+        asyncio.get_running_loop().call_soon(self._outputs.wake)
         self._apply(self._machine.generated(plan.run, plan.index, _now()))
 
     def fail_window(self, plan: WindowPlan) -> None:
