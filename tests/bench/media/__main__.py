@@ -54,8 +54,16 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-async def measure(names: Sequence[str], *, runs: int, quick: bool) -> tuple[Report, bool]:
+async def measure(
+    names: Sequence[str], *, runs: int, quick: bool, out: Path | None = None
+) -> tuple[Report, bool]:
     """Measures some rows.
+
+    Args:
+        names: The rows; at least one.
+        runs: Repetitions of each measurement.
+        quick: One repetition and short windows instead.
+        out: Where to write what was found so far, after every row.
 
     Returns:
         What was found, and whether all rows could be measured.
@@ -75,17 +83,20 @@ async def measure(names: Sequence[str], *, runs: int, quick: bool) -> tuple[Repo
                 bench.note(f"The row {name} failed: {type(error).__name__}.")
                 whole = False
             told(f"{name}: done in {time.monotonic() - row_began:.0f} s")
-    report = Report(
-        commit=results.commit(),
-        began=began,
-        seconds=round(time.monotonic() - start, 1),
-        runs=bench.runs,
-        quick=quick,
-        machine=machine,
-        versions=versions,
-        figures=tuple(bench.figures),
-        notes=tuple(bench.notes),
-    )
+            report = Report(
+                commit=results.commit(),
+                began=began,
+                seconds=round(time.monotonic() - start, 1),
+                runs=bench.runs,
+                quick=quick,
+                machine=machine,
+                versions=versions,
+                figures=tuple(bench.figures),
+                notes=tuple(bench.notes),
+            )
+            if out is not None:
+                # After every row: who stops after ten minutes keeps what was found.
+                write(report, out)
     return report, whole
 
 
@@ -102,9 +113,11 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.render is not None:
         report, whole = report_of(json.loads(options.render.read_text())), True
     else:
-        report, whole = asyncio.run(measure(options.only, runs=options.runs, quick=options.quick))
-    if out := options.json or options.render:
-        write(report, out)
+        report, whole = asyncio.run(
+            measure(options.only, runs=options.runs, quick=options.quick, out=options.json)
+        )
+    if options.render is not None:
+        write(report, options.render)
     sys.stdout.write(markdown(report, TITLES))
     return 0 if whole else 1
 
