@@ -19,10 +19,11 @@ from __future__ import annotations
 
 MAX_LEAD_S = 0.12
 """Transit and margin together never exceed this."""
-FIRST_TRANSIT_S = 0.010
-"""The transit before one was observed."""
-TRANSITS_S = (0.002, 0.030)
-"""Bounds of the transit: past the upper one the first frame of a chunk comes late."""
+FIRST_TRANSIT_S = 0.008
+"""The transit before one was observed: a frame of H.264, on a machine that has time."""
+TRANSITS_S = (0.002, 0.028)
+"""Bounds of the transit: past the upper one the first frame of a chunk comes late. Between it and
+the first transit lies less than the clock tolerates at 24 fps: learning alone is no underrun."""
 TRANSIT_GAINS = (0.3, 0.1)
 """Weight of an observation of the transit that is shorter, or longer, than what was learned:
 it follows about the shortest quarter of them."""

@@ -121,7 +121,7 @@ class Playout:
 
     def chunk(
         self, run: int, chunk: int, first_frame: int, frames: int, frame_rate: float, now: float
-    ) -> None:
+    ) -> float:
         """Takes an announcement: these frames wait at the actor.
 
         A lower run is void and ignored; a higher one begins at once, as by `abandon`. Frames
@@ -138,11 +138,14 @@ class Playout:
             frame_rate: Frames per second of this chunk.
             now: The time.
 
+        Returns:
+            How long it has until its first frame is due; 0 if it is not taken.
+
         Raises:
             InvariantError: The rate is not positive, or `MAX_CHUNKS` wait already.
         """
         if run < self._run:
-            return
+            return 0.0
         if not frame_rate > 0:
             raise InvariantError("a chunk was announced without a frame rate")
         self.abandon(run)
@@ -150,7 +153,7 @@ class Playout:
             self._next_frame = self._announced = first_frame
         begin, end = max(first_frame, self._announced), first_frame + frames
         if begin >= end:
-            return
+            return 0.0
         if len(self._waiting) >= MAX_CHUNKS:
             raise InvariantError("too many chunks were announced ahead of play-out")
         due_at = self._put_in_line(frame_rate, now)
@@ -162,6 +165,7 @@ class Playout:
         self._held = False
         self._waiting.append(_Chunk(chunk, begin, end, frame_rate))
         self._announced = end
+        return due_at - now
 
     def arrived(self, now: float) -> None:
         """The first packet of the frame that is `awaited` is here."""
@@ -192,6 +196,15 @@ class Playout:
         if self._announced is not None:
             self._announced = self._next_frame
 
+    def rewind(self, frame: int) -> None:
+        """Has frames of the present run handed out again that were due and did not come, when
+        the actor that made them is gone. To be followed by `withdraw`.
+
+        Args:
+            frame: The first of them, not after the one that is next.
+        """
+        self._next_frame = min(frame, self._next_frame)
+
     def hold(self) -> None:
         """Says that after the frames already announced none are expected for a while.
 
@@ -218,6 +231,16 @@ class Playout:
     def next_due(self) -> float | None:
         """Returns when `due` has its next frame; None while none waits."""
         return self._deadline() if self._waiting else None
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """(run, frame) of what is handed out next."""
+        return self._run, self._next_frame
+
+    @property
+    def end(self) -> tuple[int, int]:
+        """(run, frame) of what comes after all that was announced."""
+        return self._run, self._next_frame if self._announced is None else self._announced
 
     def position_us(self, now: float) -> int:
         """Returns the timestamp of what is shown at `now` beside the clock: a held picture.

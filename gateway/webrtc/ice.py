@@ -24,7 +24,10 @@ PROBE_TIMEOUT_S: Final = 1.0
 """A server that has not answered by then does not answer."""
 
 QUIET_S: Final = 0.75
-"""A client that has not been heard for so long is asked whether it is there."""
+"""A client that has not been heard for so long is asked whether it is there, ..."""
+SERVED_QUIET_S: Final = 3.0
+"""... or for so long while media go to it: where it is gone, its host refuses those as it would
+refuse a question, and clients report of them every second or two."""
 ASK_INTERVAL_S: Final = 0.5
 """Time between two questions to a silent client."""
 SILENCE_S: Final = 10.0
@@ -242,8 +245,13 @@ class Liveness:
         self._heard_at = now
         self._consent_at = now
         self._asked_at = now
+        self._served_at = float("-inf")
         self._refusals = 0
         self._first_refusal_at = now
+
+    def served(self, now: float) -> None:
+        """Media went to the client."""
+        self._served_at = now
 
     def heard(self, now: float) -> None:
         """The client has sent something."""
@@ -272,13 +280,17 @@ class Liveness:
 
     def next_question(self, now: float) -> float:
         """Returns how long to wait before it is asked, or looked at, again."""
-        silence = now - self._heard_at
-        if silence >= QUIET_S:
+        until_quiet = self._heard_at + self._patience_s(now) - now
+        if until_quiet <= 0:
             return max(0.0, self._asked_at + ASK_INTERVAL_S - now)
         until_consent = self._asked_at + CONSENT_INTERVAL_S - now
-        return max(0.0, min(QUIET_S - silence, until_consent))
+        # Media may end meanwhile, and with them the longer patience.
+        return max(0.0, min(until_quiet, until_consent, QUIET_S))
 
     def must_ask(self, now: float) -> bool:
         """Returns whether it is to be asked now."""
-        due = ASK_INTERVAL_S if now - self._heard_at >= QUIET_S else CONSENT_INTERVAL_S
-        return now - self._asked_at >= due
+        quiet = now - self._heard_at >= self._patience_s(now)
+        return now - self._asked_at >= (ASK_INTERVAL_S if quiet else CONSENT_INTERVAL_S)
+
+    def _patience_s(self, now: float) -> float:
+        return SERVED_QUIET_S if now - self._served_at < QUIET_S else QUIET_S

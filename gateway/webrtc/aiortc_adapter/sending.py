@@ -42,6 +42,7 @@ from gateway.webrtc.evidence import OVERHEAD, Evidence, Flight, Reports
 from gateway.webrtc.feedback import Feedback
 from gateway.webrtc.frame_metadata import trailer
 from gateway.webrtc.history import SentPackets
+from gateway.webrtc.ice import Liveness
 from gateway.webrtc.rates import Outflow
 from gateway.webrtc.rtp import MAX_PACKET, PacketHeader, cut_h264, cut_vp8
 from sana_gateway.v1 import media_pb2
@@ -275,6 +276,7 @@ class FrameSender:
             stream.flight.sent(packets, now)
             stream.number += len(packets)
         self._outflow.sent(sum(map(len, packets)) + OVERHEAD * len(packets), now)
+        stream.liveness.served(now)
         stream.wire.send(packets)
 
     async def _run(self, codec: RTCRtpCodecParameters) -> None:
@@ -400,6 +402,7 @@ class _Stream:
         """Number of the next packet among all of the transport."""
         self.room = MAX_PACKET - self.header.size
         self.wire = Wire(sender.transport)
+        self.liveness: Liveness = sender.transport.ice.liveness
         # In the lower half, so that SRTP does not wrap around while the first are under way.
         self.sequence = random.getrandbits(15)
         self._origin = random.getrandbits(32)

@@ -53,6 +53,13 @@ def test_nothing_is_due_before_a_chunk_was_announced() -> None:
     assert clock.next_due() is None
 
 
+def test_an_announcement_is_answered_with_the_time_that_is_left() -> None:
+    clock = Playout()
+    assert clock.chunk(1, 0, 0, 24, 24.0, now=10.0) == pytest.approx(TRANSIT_S)
+    assert clock.chunk(1, 1, 24, 24, 24.0, now=10.0) == pytest.approx(TRANSIT_S + 1.0)
+    assert clock.chunk(1, 1, 24, 24, 24.0, now=10.0) == 0.0, "nothing of it is new"
+
+
 def test_the_first_frame_is_due_as_soon_as_its_packet_can_be_here() -> None:
     clock = Playout()
     clock.chunk(1, 0, 0, 24, 24.0, now=10.0)
