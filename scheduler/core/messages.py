@@ -80,6 +80,25 @@ class CommandError:
     retry_after_s: float = 0.0
 
 
+class Continuity(enum.Enum):
+    """How a session went on at another worker."""
+
+    EXACT = "exact"
+    """Nothing is missing or different."""
+    LIVE_EDGE = "live_edge"
+    """Live: what was under way is left out."""
+    RESTARTED = "restarted"
+    """The model began anew at the first frame not yet shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionMoved:
+    """The session goes on at another worker."""
+
+    continuity: Continuity
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """Snapshot of the session. The first nine fields are the seed's, in its order."""
@@ -96,6 +115,10 @@ class State:
     mode: Mode
     phase: Phase
     queue_position: int = 0
+    degraded_frame_rate: float = 0.0
+    """Frames per second it runs at while that is less than the model's own; else 0."""
+    awaiting_room: bool = False
+    """Whether its worker is being emptied while there is no room elsewhere."""
 
 
 Payload = (
@@ -106,6 +129,7 @@ Payload = (
     | GenerationComplete
     | GenerationReset
     | CommandError
+    | SessionMoved
     | State
 )
 

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 
 from sana_gateway.v1 import command_pb2, error_pb2, media_pb2, message_pb2, pool_pb2, session_pb2
-from sana_gateway_internal.v1 import placement_pb2, stream_pb2
+from sana_gateway_internal.v1 import placement_pb2, snapshot_pb2, stream_pb2
 from tests.required import ROOT, require
 
 pytestmark = pytest.mark.contract
@@ -25,6 +25,7 @@ FILES: Final = tuple(
         placement_pb2,
         pool_pb2,
         session_pb2,
+        snapshot_pb2,
         stream_pb2,
     )
 )

@@ -113,6 +113,8 @@ class PlaceRequest(_message.Message):
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     GATEWAY_ID_FIELD_NUMBER: _builtins.int
     WAITED_US_FIELD_NUMBER: _builtins.int
+    RESTORE_FIELD_NUMBER: _builtins.int
+    NEAR_HOST_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session; made by the gateway."""
     model: _builtins.str
@@ -121,6 +123,12 @@ class PlaceRequest(_message.Message):
     """The gateway that asks."""
     waited_us: _builtins.int
     """Microseconds already waited: a ticket submitted again keeps its turn."""
+    restore: _builtins.bool
+    """The session existed before: it was lost with its actor, was parked, or is a fork.
+    It goes ahead of new ones and waits on its actor for a snapshot.
+    """
+    near_host: _builtins.str
+    """Host on which its last snapshot lies; preferred, not demanded. Empty: any."""
     @_builtins.property
     def principal(self) -> Global___Principal:
         """Whose session."""
@@ -133,10 +141,12 @@ class PlaceRequest(_message.Message):
         principal: Global___Principal | None = ...,
         gateway_id: _builtins.str = ...,
         waited_us: _builtins.int = ...,
+        restore: _builtins.bool = ...,
+        near_host: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway_id", b"gateway_id", "model", b"model", "principal", b"principal", "session_id", b"session_id", "waited_us", b"waited_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway_id", b"gateway_id", "model", b"model", "near_host", b"near_host", "principal", b"principal", "restore", b"restore", "session_id", b"session_id", "waited_us", b"waited_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -348,7 +358,7 @@ class PresenceRequest(_message.Message):
 Global___PresenceRequest: _TypeAlias = PresenceRequest  # noqa: Y015
 
 @_typing.final
-class PresenceResponse(_message.Message):
+class SessionOver(_message.Message):
     """A session ended."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -371,7 +381,167 @@ class PresenceResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+Global___SessionOver: _TypeAlias = SessionOver  # noqa: Y015
+
+@_typing.final
+class SessionMoves(_message.Message):
+    """A session is to move: the gateway opens it at the new actor, then has the old one hand
+    it over. The old lease stays good until then.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lease(self) -> Global___Lease:
+        """The lease at the new actor."""
+
+    def __init__(
+        self,
+        *,
+        lease: Global___Lease | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionMoves: _TypeAlias = SessionMoves  # noqa: Y015
+
+@_typing.final
+class SessionParked(_message.Message):
+    """A session is on no actor any more: its state is kept. Whoever needs it asks for a place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    RESTORING_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    epoch: _builtins.int
+    """Epoch of the lease that ended."""
+    host: _builtins.str
+    """Host that keeps the state in memory; empty when it lies in the storage."""
+    restoring: _builtins.bool
+    """It already waits for another place, as it was lost or must go on: who is connected to it
+    leaves the old place and asks for the new one at once.
+    """
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        host: _builtins.str = ...,
+        restoring: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "host", b"host", "restoring", b"restoring", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionParked: _TypeAlias = SessionParked  # noqa: Y015
+
+@_typing.final
+class PresenceResponse(_message.Message):
+    """To a gateway."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDED_FIELD_NUMBER: _builtins.int
+    MOVES_FIELD_NUMBER: _builtins.int
+    PARKED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ended(self) -> Global___SessionOver:
+        """A session ended."""
+
+    @_builtins.property
+    def moves(self) -> Global___SessionMoves:
+        """A session is to move."""
+
+    @_builtins.property
+    def parked(self) -> Global___SessionParked:
+        """A session was parked."""
+
+    def __init__(
+        self,
+        *,
+        ended: Global___SessionOver | None = ...,
+        moves: Global___SessionMoves | None = ...,
+        parked: Global___SessionParked | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "moves", b"moves", "parked", b"parked", "response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "moves", b"moves", "parked", b"parked", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["ended", "moves", "parked"]  # noqa: Y015
+    _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
+
 Global___PresenceResponse: _TypeAlias = PresenceResponse  # noqa: Y015
+
+@_typing.final
+class DrainRequest(_message.Message):
+    """Asks to empty an actor."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTOR_ID_FIELD_NUMBER: _builtins.int
+    GRACE_US_FIELD_NUMBER: _builtins.int
+    CANCEL_FIELD_NUMBER: _builtins.int
+    actor_id: _builtins.str
+    """Which."""
+    grace_us: _builtins.int
+    """Microseconds until its process ends come what may; 0: it waits for room for ever."""
+    cancel: _builtins.bool
+    """Ends a drain under way instead: the actor takes sessions again."""
+    def __init__(
+        self,
+        *,
+        actor_id: _builtins.str = ...,
+        grace_us: _builtins.int = ...,
+        cancel: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "cancel", b"cancel", "grace_us", b"grace_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainRequest: _TypeAlias = DrainRequest  # noqa: Y015
+
+@_typing.final
+class DrainResponse(_message.Message):
+    """How far a drain has come. The last one has no session left, or says that it was cancelled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMAINING_FIELD_NUMBER: _builtins.int
+    WITHOUT_ROOM_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    remaining: _builtins.int
+    """Sessions still on the actor."""
+    without_room: _builtins.int
+    """Of these, those for which there is no room elsewhere."""
+    cancelled: _builtins.bool
+    """The drain was cancelled."""
+    def __init__(
+        self,
+        *,
+        remaining: _builtins.int = ...,
+        without_room: _builtins.int = ...,
+        cancelled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "remaining", b"remaining", "without_room", b"without_room"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainResponse: _TypeAlias = DrainResponse  # noqa: Y015
 
 @_typing.final
 class DescribePoolRequest(_message.Message):
@@ -468,6 +638,13 @@ class Register(_message.Message):
     CHUNK_MS_FIELD_NUMBER: _builtins.int
     PERIOD_MS_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    SESSION_BYTES_FIELD_NUMBER: _builtins.int
+    ENCODE_CAPACITY_MS_FIELD_NUMBER: _builtins.int
+    ENCODE_MS_FIELD_NUMBER: _builtins.int
+    DEGRADED_RATES_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
     actor_id: _builtins.str
     """The actor."""
     address: _builtins.str
@@ -478,6 +655,18 @@ class Register(_message.Message):
     """Declared compute of one steady chunk in milliseconds."""
     period_ms: _builtins.float
     """Play-out time of one steady chunk in milliseconds."""
+    host: _builtins.str
+    """Host whose memory keeps its snapshots; actors of one host share them."""
+    resident_bytes: _builtins.int
+    """Memory for sessions in bytes; 0: only the slots count."""
+    session_bytes: _builtins.int
+    """Declared memory of one session in bytes."""
+    encode_capacity_ms: _builtins.float
+    """Encoding threads times a second's milliseconds; 0: not counted."""
+    encode_ms: _builtins.float
+    """Declared encode-milliseconds of one second of one session's main output."""
+    draining: _builtins.bool
+    """It takes no new sessions: its process was told to end."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names it answers to, its own first."""
@@ -490,6 +679,10 @@ class Register(_message.Message):
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldSession]:
         """Sessions it holds already."""
 
+    @_builtins.property
+    def degraded_rates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Shares of its own frame rate, below 1, at which it may run sessions, highest first."""
+
     def __init__(
         self,
         *,
@@ -501,10 +694,17 @@ class Register(_message.Message):
         chunk_ms: _builtins.float = ...,
         period_ms: _builtins.float = ...,
         sessions: _abc.Iterable[Global___HeldSession] | None = ...,
+        host: _builtins.str = ...,
+        resident_bytes: _builtins.int = ...,
+        session_bytes: _builtins.int = ...,
+        encode_capacity_ms: _builtins.float = ...,
+        encode_ms: _builtins.float = ...,
+        degraded_rates: _abc.Iterable[_builtins.float] | None = ...,
+        draining: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "capabilities", b"capabilities", "chunk_ms", b"chunk_ms", "models", b"models", "period_ms", b"period_ms", "resident_slots", b"resident_slots", "sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "capabilities", b"capabilities", "chunk_ms", b"chunk_ms", "degraded_rates", b"degraded_rates", "draining", b"draining", "encode_capacity_ms", b"encode_capacity_ms", "encode_ms", b"encode_ms", "host", b"host", "models", b"models", "period_ms", b"period_ms", "resident_bytes", b"resident_bytes", "resident_slots", b"resident_slots", "session_bytes", b"session_bytes", "sessions", b"sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -517,16 +717,36 @@ class Heartbeat(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CHUNK_MS_FIELD_NUMBER: _builtins.int
+    ENCODE_MS_FIELD_NUMBER: _builtins.int
+    SESSION_BYTES_FIELD_NUMBER: _builtins.int
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    LATE_CHUNKS_FIELD_NUMBER: _builtins.int
+    ENDS_IN_US_FIELD_NUMBER: _builtins.int
     chunk_ms: _builtins.float
     """Measured compute of one steady chunk in milliseconds; 0 while unknown."""
+    encode_ms: _builtins.float
+    """Measured encode-milliseconds of one second of one session; 0 while unknown."""
+    session_bytes: _builtins.int
+    """Measured memory of one session in bytes; 0 while unknown."""
+    chunks: _builtins.int
+    """Chunks that were finished since the last beat."""
+    late_chunks: _builtins.int
+    """Of these, those that came after their deadline."""
+    ends_in_us: _builtins.int
+    """Its process was told to end: it is to be drained within these microseconds; 0: it was not."""
     def __init__(
         self,
         *,
         chunk_ms: _builtins.float = ...,
+        encode_ms: _builtins.float = ...,
+        session_bytes: _builtins.int = ...,
+        chunks: _builtins.int = ...,
+        late_chunks: _builtins.int = ...,
+        ends_in_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_ms", b"chunk_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_ms", b"chunk_ms", "chunks", b"chunks", "encode_ms", b"encode_ms", "ends_in_us", b"ends_in_us", "late_chunks", b"late_chunks", "session_bytes", b"session_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -563,6 +783,92 @@ class Admitted(_message.Message):
 Global___Admitted: _TypeAlias = Admitted  # noqa: Y015
 
 @_typing.final
+class Parked(_message.Message):
+    """A session's state is kept, and the session is no longer on the actor."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    epoch: _builtins.int
+    """Its epoch."""
+    host: _builtins.str
+    """Host that keeps it in memory; empty when it lies in the storage."""
+    failure: _builtins.str
+    """Why it could not be parked; empty when it was. Then it stays."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        host: _builtins.str = ...,
+        failure: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "failure", b"failure", "host", b"host", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Parked: _TypeAlias = Parked  # noqa: Y015
+
+@_typing.final
+class Restored(_message.Message):
+    """A session that came from elsewhere goes on here."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    epoch: _builtins.int
+    """Its epoch."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Restored: _TypeAlias = Restored  # noqa: Y015
+
+@_typing.final
+class Departed(_message.Message):
+    """A session was handed over and everything made here is shown: the actor is rid of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    epoch: _builtins.int
+    """Its epoch here."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Departed: _TypeAlias = Departed  # noqa: Y015
+
+@_typing.final
 class EnrollRequest(_message.Message):
     """From an actor."""
 
@@ -571,6 +877,9 @@ class EnrollRequest(_message.Message):
     REGISTER_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     ADMITTED_FIELD_NUMBER: _builtins.int
+    PARKED_FIELD_NUMBER: _builtins.int
+    RESTORED_FIELD_NUMBER: _builtins.int
+    DEPARTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def register(self) -> Global___Register:
         """First: who it is."""
@@ -583,18 +892,33 @@ class EnrollRequest(_message.Message):
     def admitted(self) -> Global___Admitted:
         """Answer to Admit."""
 
+    @_builtins.property
+    def parked(self) -> Global___Parked:
+        """Answer to Park."""
+
+    @_builtins.property
+    def restored(self) -> Global___Restored:
+        """A restored session goes on."""
+
+    @_builtins.property
+    def departed(self) -> Global___Departed:
+        """A session that moved is gone."""
+
     def __init__(
         self,
         *,
         register: Global___Register | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         admitted: Global___Admitted | None = ...,
+        parked: Global___Parked | None = ...,
+        restored: Global___Restored | None = ...,
+        departed: Global___Departed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "heartbeat", b"heartbeat", "register", b"register", "request", b"request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "departed", b"departed", "heartbeat", b"heartbeat", "parked", b"parked", "register", b"register", "request", b"request", "restored", b"restored"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "heartbeat", b"heartbeat", "register", b"register", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "departed", b"departed", "heartbeat", b"heartbeat", "parked", b"parked", "register", b"register", "request", b"request", "restored", b"restored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["register", "heartbeat", "admitted"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["register", "heartbeat", "admitted", "parked", "restored", "departed"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
@@ -611,6 +935,9 @@ class Admit(_message.Message):
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    RESTORE_FIELD_NUMBER: _builtins.int
+    COMPUTING_FIELD_NUMBER: _builtins.int
+    RATE_SHARE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     epoch: _builtins.int
@@ -619,6 +946,12 @@ class Admit(_message.Message):
     """Name of the model as the client asked for it."""
     traceparent: _builtins.str
     """W3C trace context of the placement."""
+    restore: _builtins.bool
+    """The session existed before: it waits for a snapshot, from a gateway or from what is kept."""
+    computing: _builtins.bool
+    """Compute is booked for it already: it goes on without asking."""
+    rate_share: _builtins.float
+    """Share of the model's frame rate to run it at; 0 counts as 1."""
     @_builtins.property
     def principal(self) -> Global___Principal:
         """Whose it is."""
@@ -631,14 +964,47 @@ class Admit(_message.Message):
         principal: Global___Principal | None = ...,
         model: _builtins.str = ...,
         traceparent: _builtins.str = ...,
+        restore: _builtins.bool = ...,
+        computing: _builtins.bool = ...,
+        rate_share: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "model", b"model", "principal", b"principal", "session_id", b"session_id", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["computing", b"computing", "epoch", b"epoch", "model", b"model", "principal", b"principal", "rate_share", b"rate_share", "restore", b"restore", "session_id", b"session_id", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Admit: _TypeAlias = Admit  # noqa: Y015
+
+@_typing.final
+class Park(_message.Message):
+    """A session's state is to be kept and the session given up, between two windows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    epoch: _builtins.int
+    """Its epoch."""
+    store: _builtins.bool
+    """Into the storage, where every host can read it; else into the host's memory."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        store: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "session_id", b"session_id", "store", b"store"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Park: _TypeAlias = Park  # noqa: Y015
 
 @_typing.final
 class Evict(_message.Message):
@@ -671,6 +1037,53 @@ class Evict(_message.Message):
 Global___Evict: _TypeAlias = Evict  # noqa: Y015
 
 @_typing.final
+class AwaitsRoom(_message.Message):
+    """A session is to leave an actor that is being emptied, and there is no room elsewhere."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    AWAITS_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    epoch: _builtins.int
+    """Its epoch."""
+    awaits: _builtins.bool
+    """Whether that is so; false: no longer."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        awaits: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaits", b"awaits", "epoch", b"epoch", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AwaitsRoom: _TypeAlias = AwaitsRoom  # noqa: Y015
+
+@_typing.final
+class Retire(_message.Message):
+    """The actor is drained."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Retire: _TypeAlias = Retire  # noqa: Y015
+
+@_typing.final
 class EnrollResponse(_message.Message):
     """To an actor."""
 
@@ -678,6 +1091,9 @@ class EnrollResponse(_message.Message):
 
     ADMIT_FIELD_NUMBER: _builtins.int
     EVICT_FIELD_NUMBER: _builtins.int
+    PARK_FIELD_NUMBER: _builtins.int
+    RETIRE_FIELD_NUMBER: _builtins.int
+    AWAITS_ROOM_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def admit(self) -> Global___Admit:
         """A session was placed on it."""
@@ -686,17 +1102,32 @@ class EnrollResponse(_message.Message):
     def evict(self) -> Global___Evict:
         """A session is no longer its own."""
 
+    @_builtins.property
+    def park(self) -> Global___Park:
+        """A session is to be parked."""
+
+    @_builtins.property
+    def retire(self) -> Global___Retire:
+        """It is to take no more sessions and, once it has none, to end."""
+
+    @_builtins.property
+    def awaits_room(self) -> Global___AwaitsRoom:
+        """There is no room elsewhere for a session that is to leave, or there is again."""
+
     def __init__(
         self,
         *,
         admit: Global___Admit | None = ...,
         evict: Global___Evict | None = ...,
+        park: Global___Park | None = ...,
+        retire: Global___Retire | None = ...,
+        awaits_room: Global___AwaitsRoom | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "evict", b"evict", "response", b"response"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "awaits_room", b"awaits_room", "evict", b"evict", "park", b"park", "response", b"response", "retire", b"retire"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "evict", b"evict", "response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "awaits_room", b"awaits_room", "evict", b"evict", "park", b"park", "response", b"response", "retire", b"retire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["admit", "evict"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["admit", "evict", "park", "retire", "awaits_room"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 
@@ -736,19 +1167,23 @@ class BookResponse(_message.Message):
 
     BOOKED_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_US_FIELD_NUMBER: _builtins.int
+    RATE_SHARE_FIELD_NUMBER: _builtins.int
     booked: _builtins.bool
     """Whether it is booked."""
     retry_after_us: _builtins.int
     """When not: microseconds after which to try again."""
+    rate_share: _builtins.float
+    """When booked: share of the model's frame rate to run at from now on; 0 counts as 1."""
     def __init__(
         self,
         *,
         booked: _builtins.bool = ...,
         retry_after_us: _builtins.int = ...,
+        rate_share: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["booked", b"booked", "retry_after_us", b"retry_after_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booked", b"booked", "rate_share", b"rate_share", "retry_after_us", b"retry_after_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

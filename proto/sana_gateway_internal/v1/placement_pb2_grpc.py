@@ -57,6 +57,11 @@ class PlacementStub:
                 request_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.PresenceRequest.SerializeToString,
                 response_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.PresenceResponse.FromString,
                 _registered_method=True)
+        self.Drain = channel.unary_stream(
+                '/sana_gateway_internal.v1.Placement/Drain',
+                request_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.DrainRequest.SerializeToString,
+                response_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.DrainResponse.FromString,
+                _registered_method=True)
         self.DescribePool = channel.unary_unary(
                 '/sana_gateway_internal.v1.Placement/DescribePool',
                 request_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.DescribePoolRequest.SerializeToString,
@@ -116,6 +121,14 @@ class PlacementServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Drain(self, request, context):
+        """Empties an actor: its sessions move elsewhere, then it ends. Tells how far it has come;
+        leaving the stream does not end the drain.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DescribePool(self, request, context):
         """The pool, for operators.
         """
@@ -167,6 +180,11 @@ def add_PlacementServicer_to_server(servicer, server):
                     servicer.Presence,
                     request_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.PresenceRequest.FromString,
                     response_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.PresenceResponse.SerializeToString,
+            ),
+            'Drain': grpc.unary_stream_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.DrainRequest.FromString,
+                    response_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.DrainResponse.SerializeToString,
             ),
             'DescribePool': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribePool,
@@ -300,6 +318,33 @@ class Placement:
             '/sana_gateway_internal.v1.Placement/Presence',
             sana__gateway__internal_dot_v1_dot_placement__pb2.PresenceRequest.SerializeToString,
             sana__gateway__internal_dot_v1_dot_placement__pb2.PresenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sana_gateway_internal.v1.Placement/Drain',
+            sana__gateway__internal_dot_v1_dot_placement__pb2.DrainRequest.SerializeToString,
+            sana__gateway__internal_dot_v1_dot_placement__pb2.DrainResponse.FromString,
             options,
             channel_credentials,
             insecure,

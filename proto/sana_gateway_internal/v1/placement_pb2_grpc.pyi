@@ -49,6 +49,10 @@ class PlacementStub:
     """A gateway's standing report of who is connected to it. When the stream breaks,
     the gateway's connections count as lost.
     """
+    Drain: _grpc.UnaryStreamMultiCallable[_placement_pb2.DrainRequest, _placement_pb2.DrainResponse]
+    """Empties an actor: its sessions move elsewhere, then it ends. Tells how far it has come;
+    leaving the stream does not end the drain.
+    """
     DescribePool: _grpc.UnaryUnaryMultiCallable[_placement_pb2.DescribePoolRequest, _placement_pb2.DescribePoolResponse]
     """The pool, for operators."""
     Enroll: _grpc.StreamStreamMultiCallable[_placement_pb2.EnrollRequest, _placement_pb2.EnrollResponse]
@@ -80,6 +84,10 @@ class PlacementAsyncStub(PlacementStub):
     Presence: _aio.StreamStreamMultiCallable[_placement_pb2.PresenceRequest, _placement_pb2.PresenceResponse]  # type: ignore[assignment]
     """A gateway's standing report of who is connected to it. When the stream breaks,
     the gateway's connections count as lost.
+    """
+    Drain: _aio.UnaryStreamMultiCallable[_placement_pb2.DrainRequest, _placement_pb2.DrainResponse]  # type: ignore[assignment]
+    """Empties an actor: its sessions move elsewhere, then it ends. Tells how far it has come;
+    leaving the stream does not end the drain.
     """
     DescribePool: _aio.UnaryUnaryMultiCallable[_placement_pb2.DescribePoolRequest, _placement_pb2.DescribePoolResponse]  # type: ignore[assignment]
     """The pool, for operators."""
@@ -133,6 +141,16 @@ class PlacementServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_placement_pb2.PresenceResponse], _abc.AsyncIterator[_placement_pb2.PresenceResponse]]:
         """A gateway's standing report of who is connected to it. When the stream breaks,
         the gateway's connections count as lost.
+        """
+
+    @_abc_1.abstractmethod
+    def Drain(
+        self,
+        request: _placement_pb2.DrainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_placement_pb2.DrainResponse], _abc.AsyncIterator[_placement_pb2.DrainResponse]]:
+        """Empties an actor: its sessions move elsewhere, then it ends. Tells how far it has come;
+        leaving the stream does not end the drain.
         """
 
     @_abc_1.abstractmethod

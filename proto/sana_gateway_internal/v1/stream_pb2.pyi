@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from sana_gateway.v1 import command_pb2 as _command_pb2
 from sana_gateway.v1 import media_pb2 as _media_pb2
 from sana_gateway.v1 import message_pb2 as _message_pb2
+from sana_gateway_internal.v1 import snapshot_pb2 as _snapshot_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -53,23 +54,137 @@ class Open(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
+    RESTORE_FIELD_NUMBER: _builtins.int
+    STANDBY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     token: _builtins.str
     """Token of the lease."""
+    standby: _builtins.bool
+    """Only the camera is sent for now: the session moves here, and goes on with the Restore of a
+    later Open. One that comes along tells what it will need.
+    """
+    @_builtins.property
+    def restore(self) -> Global___Restore:
+        """What a session that existed before is to go on from. An actor that waits for one and
+        is given none takes what is kept on its host or in the storage.
+        """
+
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         token: _builtins.str = ...,
+        restore: Global___Restore | None = ...,
+        standby: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["restore", b"restore"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["restore", b"restore", "session_id", b"session_id", "standby", b"standby", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Open: _TypeAlias = Open  # noqa: Y015
+
+@_typing.final
+class Restore(_message.Message):
+    """What a session is to go on from at another actor."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    NEXT_FRAME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    HANDED_OVER_FIELD_NUMBER: _builtins.int
+    run: _builtins.int
+    """The run that plays at the gateway."""
+    next_frame: _builtins.int
+    """First frame of it that was not handed out."""
+    revision: _builtins.int
+    """Revision of the last message that clients have seen."""
+    handed_over: _builtins.bool
+    """The old actor goes on showing what it has made: nothing of it is made again. Else it
+    is gone, and with it all that was not handed out.
+    """
+    @_builtins.property
+    def snapshot(self) -> _snapshot_pb2.ControlSnapshot:
+        """The newest that the gateway has."""
+
+    def __init__(
+        self,
+        *,
+        snapshot: _snapshot_pb2.ControlSnapshot | None = ...,
+        run: _builtins.int = ...,
+        next_frame: _builtins.int = ...,
+        revision: _builtins.int = ...,
+        handed_over: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handed_over", b"handed_over", "next_frame", b"next_frame", "revision", b"revision", "run", b"run", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Restore: _TypeAlias = Restore  # noqa: Y015
+
+@_typing.final
+class HandOver(_message.Message):
+    """Has a session's actor stop between two windows and hand the session over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    epoch: _builtins.int
+    """Epoch of the lease at the new actor."""
+    store: _builtins.bool
+    """Whether the new actor is on another host: the state is put into the storage too."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        store: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "session_id", b"session_id", "store", b"store"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandOver: _TypeAlias = HandOver  # noqa: Y015
+
+@_typing.final
+class Copy(_message.Message):
+    """Has a session copied, between two windows; it goes on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    @_builtins.property
+    def copies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sessions whose state the copies are to be."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        copies: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Copy: _TypeAlias = Copy  # noqa: Y015
 
 @_typing.final
 class Leave(_message.Message):
@@ -351,6 +466,8 @@ class ControlRequest(_message.Message):
     COMMIT_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     CAMERA_FIELD_NUMBER: _builtins.int
+    HAND_OVER_FIELD_NUMBER: _builtins.int
+    COPY_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
@@ -385,6 +502,14 @@ class ControlRequest(_message.Message):
         """The camera came or went."""
 
     @_builtins.property
+    def hand_over(self) -> Global___HandOver:
+        """A session is to be handed over."""
+
+    @_builtins.property
+    def copy(self) -> Global___Copy:
+        """A session is to be copied."""
+
+    @_builtins.property
     def more(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlRequest]:
         """Instead of one: several, in order. They have no `more` of their own."""
 
@@ -399,13 +524,15 @@ class ControlRequest(_message.Message):
         commit: Global___Commit | None = ...,
         output: Global___OutputDemand | None = ...,
         camera: Global___CameraStatus | None = ...,
+        hand_over: Global___HandOver | None = ...,
+        copy: Global___Copy | None = ...,
         more: _abc.Iterable[Global___ControlRequest] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "command", b"command", "commit", b"commit", "hello", b"hello", "leave", b"leave", "open", b"open", "output", b"output", "playout", b"playout", "request", b"request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "command", b"command", "commit", b"commit", "copy", b"copy", "hand_over", b"hand_over", "hello", b"hello", "leave", b"leave", "open", b"open", "output", b"output", "playout", b"playout", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "command", b"command", "commit", b"commit", "hello", b"hello", "leave", b"leave", "more", b"more", "open", b"open", "output", b"output", "playout", b"playout", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "command", b"command", "commit", b"commit", "copy", b"copy", "hand_over", b"hand_over", "hello", b"hello", "leave", b"leave", "more", b"more", "open", b"open", "output", b"output", "playout", b"playout", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["hello", "open", "leave", "command", "playout", "commit", "output", "camera"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["hello", "open", "leave", "command", "playout", "commit", "output", "camera", "hand_over", "copy"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
@@ -453,23 +580,121 @@ class Refused(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    NEEDS_SNAPSHOT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     reason: _builtins.str
     """Why, for people."""
+    needs_snapshot: _builtins.bool
+    """The session waits for a snapshot, and nothing is kept here: Open is to carry one."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        needs_snapshot: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["needs_snapshot", b"needs_snapshot", "reason", b"reason", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Refused: _TypeAlias = Refused  # noqa: Y015
+
+@_typing.final
+class SnapshotTaken(_message.Message):
+    """What the session is now, for whoever has to take it over. Replaces the one before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    @_builtins.property
+    def snapshot(self) -> _snapshot_pb2.ControlSnapshot:
+        """The snapshot."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        snapshot: _snapshot_pb2.ControlSnapshot | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotTaken: _TypeAlias = SnapshotTaken  # noqa: Y015
+
+@_typing.final
+class HandedOver(_message.Message):
+    """The session is handed over: nothing more is made here, what was made is shown to its end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    @_builtins.property
+    def snapshot(self) -> _snapshot_pb2.ControlSnapshot:
+        """What it is to go on from. Absent when it could not be handed over: it stays."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        snapshot: _snapshot_pb2.ControlSnapshot | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandedOver: _TypeAlias = HandedOver  # noqa: Y015
+
+@_typing.final
+class Copied(_message.Message):
+    """The session was copied."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    failure: _builtins.str
+    """Why it could not be copied, for people."""
+    @_builtins.property
+    def snapshot(self) -> _snapshot_pb2.ControlSnapshot:
+        """What the copies begin from; absent when it could not be copied."""
+
+    @_builtins.property
+    def copies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Copies that were made."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        snapshot: _snapshot_pb2.ControlSnapshot | None = ...,
+        copies: _abc.Iterable[_builtins.str] | None = ...,
+        failure: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "failure", b"failure", "session_id", b"session_id", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Copied: _TypeAlias = Copied  # noqa: Y015
 
 @_typing.final
 class SessionMessage(_message.Message):
@@ -683,6 +908,9 @@ class ControlResponse(_message.Message):
     ABANDONED_FIELD_NUMBER: _builtins.int
     CAMERA_KEYFRAME_FIELD_NUMBER: _builtins.int
     CLOSED_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    HANDED_OVER_FIELD_NUMBER: _builtins.int
+    COPIED_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def opened(self) -> Global___Opened:
@@ -717,6 +945,18 @@ class ControlResponse(_message.Message):
         """The session is gone."""
 
     @_builtins.property
+    def snapshot(self) -> Global___SnapshotTaken:
+        """What the session is now."""
+
+    @_builtins.property
+    def handed_over(self) -> Global___HandedOver:
+        """It is handed over."""
+
+    @_builtins.property
+    def copied(self) -> Global___Copied:
+        """It was copied."""
+
+    @_builtins.property
     def more(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlResponse]:
         """Instead of one: several, in order. They have no `more` of their own."""
 
@@ -731,13 +971,16 @@ class ControlResponse(_message.Message):
         abandoned: Global___RunAbandoned | None = ...,
         camera_keyframe: Global___CameraKeyframe | None = ...,
         closed: Global___Closed | None = ...,
+        snapshot: Global___SnapshotTaken | None = ...,
+        handed_over: Global___HandedOver | None = ...,
+        copied: Global___Copied | None = ...,
         more: _abc.Iterable[Global___ControlResponse] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "ack", b"ack", "camera_keyframe", b"camera_keyframe", "chunk", b"chunk", "closed", b"closed", "message", b"message", "opened", b"opened", "refused", b"refused", "response", b"response"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "ack", b"ack", "camera_keyframe", b"camera_keyframe", "chunk", b"chunk", "closed", b"closed", "copied", b"copied", "handed_over", b"handed_over", "message", b"message", "opened", b"opened", "refused", b"refused", "response", b"response", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "ack", b"ack", "camera_keyframe", b"camera_keyframe", "chunk", b"chunk", "closed", b"closed", "message", b"message", "more", b"more", "opened", b"opened", "refused", b"refused", "response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "ack", b"ack", "camera_keyframe", b"camera_keyframe", "chunk", b"chunk", "closed", b"closed", "copied", b"copied", "handed_over", b"handed_over", "message", b"message", "more", b"more", "opened", b"opened", "refused", b"refused", "response", b"response", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["opened", "refused", "message", "ack", "chunk", "abandoned", "camera_keyframe", "closed"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["opened", "refused", "message", "ack", "chunk", "abandoned", "camera_keyframe", "closed", "snapshot", "handed_over", "copied"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
@@ -12,7 +13,7 @@ import grpc
 
 from sana_gateway import tracing
 from sana_gateway.errors import CallError, rejected
-from sana_gateway.pool import describe_pool
+from sana_gateway.pool import describe_pool, drain_actor
 from sana_gateway.retry import RetryPolicy, calling
 from sana_gateway.session import Session
 from sana_gateway.v1 import command_pb2, pool_pb2, session_pb2, session_pb2_grpc
@@ -154,6 +155,43 @@ class Client:
         )
         return response.session
 
+    async def fork(
+        self, session_id: str, copies: int, *, request_id: str | None = None
+    ) -> list[Session]:
+        """Copies a session as it is now: the same shot, to be edited differently.
+
+        Each copy is a session of its own, which goes on with the next window and may have to
+        wait for a place: see `Session.ready`.
+
+        Args:
+            session_id: Which.
+            copies: How many, 1 to 16.
+            request_id: Repeating it returns the copies already made; by default a new one.
+
+        Returns:
+            The copies; leaving their `async with` closes them.
+
+        Raises:
+            CommandRejected: The session cannot be copied as it is.
+            NotReadyError: It is on no actor just now; `retry_after` says when to try again.
+            NoCapacityError: The queue is full.
+            UnknownSessionError: No such session, or not one of the caller's.
+        """
+        request = session_pb2.ForkSessionRequest(
+            session_id=session_id, copies=copies, request_id=request_id or uuid.uuid4().hex
+        )
+        try:
+            response = await calling(
+                self.policy, lambda: self.stub.ForkSession(request, metadata=self.metadata())
+            )
+        except CallError as error:
+            # A refusal with a class of its own says more about a call than about a command.
+            refusal = rejected(error, "fork") if type(error) is CallError else None
+            if refusal is None:
+                raise
+            raise refusal from error
+        return [self._opened(each.session_id, owned=True) for each in response.sessions]
+
     async def close_session(self, session_id: str) -> None:
         """Ends a session. Ending an ended one is no error.
 
@@ -215,6 +253,14 @@ class Client:
         """Returns the actors and the queue. Needs the scope `operator`."""
         return await calling(
             self.policy, lambda: describe_pool(self.channel, metadata=self.metadata())
+        )
+
+    def drain_actor(
+        self, actor_id: str, *, grace: timedelta | None = None, cancel: bool = False
+    ) -> AsyncIterator[pool_pb2.DrainActorResponse]:
+        """Empties an actor; see `sana_gateway.pool.drain_actor`. Needs the scope `operator`."""
+        return drain_actor(
+            self.channel, actor_id, grace=grace, cancel=cancel, metadata=self.metadata()
         )
 
     def _opened(self, session_id: str, *, owned: bool) -> Session:

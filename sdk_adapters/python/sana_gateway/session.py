@@ -184,6 +184,10 @@ class Session:
         """Aborts the run and drops clip, prompt and progress; keeps mode and seed."""
         await self._command(reset=command_pb2.Reset())
 
+    async def fork(self, copies: int) -> list[Session]:
+        """Copies the session as it is now; see `Client.fork`."""
+        return await self._client.fork(self.session_id, copies)
+
     async def upload(
         self,
         source: bytes | str | os.PathLike[str],

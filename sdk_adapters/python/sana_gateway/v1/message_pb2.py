@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from sana_gateway.v1 import command_pb2 as sana__gateway_dot_v1_dot_command__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsana_gateway/v1/message.proto\x12\x0fsana_gateway.v1\x1a\x1dsana_gateway/v1/command.proto\"\xa1\x04\n\x07Message\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12:\n\x0fprompt_accepted\x18\n \x01(\x0b\x32\x1f.sana_gateway.v1.PromptAcceptedH\x00\x12\x38\n\x0evideo_accepted\x18\x0b \x01(\x0b\x32\x1e.sana_gateway.v1.VideoAcceptedH\x00\x12@\n\x12generation_started\x18\x0c \x01(\x0b\x32\".sana_gateway.v1.GenerationStartedH\x00\x12\x38\n\x0e\x63hunk_complete\x18\r \x01(\x0b\x32\x1e.sana_gateway.v1.ChunkCompleteH\x00\x12\x42\n\x13generation_complete\x18\x0e \x01(\x0b\x32#.sana_gateway.v1.GenerationCompleteH\x00\x12<\n\x10generation_reset\x18\x0f \x01(\x0b\x32 .sana_gateway.v1.GenerationResetH\x00\x12\x36\n\rcommand_error\x18\x10 \x01(\x0b\x32\x1d.sana_gateway.v1.CommandErrorH\x00\x12\'\n\x05state\x18\x11 \x01(\x0b\x32\x16.sana_gateway.v1.StateH\x00\x42\t\n\x07payload\"%\n\x0ePromptAccepted\x12\x13\n\x06prompt\x18\x01 \x01(\tB\x03\x80\x01\x01\"]\n\rVideoAccepted\x12\r\n\x05width\x18\x01 \x01(\x05\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12\x12\n\nnum_frames\x18\x03 \x01(\x05\x12\x19\n\x11num_latent_frames\x18\x04 \x01(\x05\"N\n\x11GenerationStarted\x12\x13\n\x06prompt\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x11\n\tchunk_num\x18\x02 \x01(\x05\x12\x11\n\tframe_num\x18\x03 \x01(\x05\"X\n\rChunkComplete\x12\x13\n\x0b\x63hunk_index\x18\x01 \x01(\x05\x12\x16\n\x0e\x66rames_emitted\x18\x02 \x01(\x05\x12\x1a\n\ractive_prompt\x18\x03 \x01(\tB\x03\x80\x01\x01\"*\n\x12GenerationComplete\x12\x14\n\x0ctotal_chunks\x18\x01 \x01(\x05\"!\n\x0fGenerationReset\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xca\x01\n\x0c\x43ommandError\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12+\n\x04\x63ode\x18\x03 \x01(\x0e\x32\x1d.sana_gateway.v1.RejectReason\x12.\n\x0e\x61llowed_phases\x18\x04 \x03(\x0e\x32\x16.sana_gateway.v1.Phase\x12%\n\x05phase\x18\x05 \x01(\x0e\x32\x16.sana_gateway.v1.Phase\x12\x15\n\rretry_after_s\x18\x06 \x01(\x01\"\xb9\x02\n\x05State\x12\x0f\n\x07running\x18\x01 \x01(\x08\x12\x0f\n\x07started\x18\x02 \x01(\x08\x12\x0e\n\x06paused\x18\x03 \x01(\x08\x12\x15\n\rcurrent_chunk\x18\x04 \x01(\x05\x12 \n\x0e\x63urrent_prompt\x18\x05 \x01(\tB\x03\x80\x01\x01H\x00\x88\x01\x01\x12\x12\n\nhas_prompt\x18\x06 \x01(\x08\x12\x11\n\thas_video\x18\x07 \x01(\x08\x12\x19\n\x11num_source_frames\x18\x08 \x01(\x05\x12\x0c\n\x04seed\x18\t \x01(\x03\x12#\n\x04mode\x18\x14 \x01(\x0e\x32\x15.sana_gateway.v1.Mode\x12%\n\x05phase\x18\x15 \x01(\x0e\x32\x16.sana_gateway.v1.Phase\x12\x16\n\x0equeue_position\x18\x16 \x01(\x05\x42\x11\n\x0f_current_prompt*\x9d\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x0e\n\nPHASE_IDLE\x10\x01\x12\x19\n\x15PHASE_AWAITING_SOURCE\x10\x02\x12\x1a\n\x16PHASE_AWAITING_COMPUTE\x10\x03\x12\x11\n\rPHASE_RUNNING\x10\x04\x12\x11\n\rPHASE_PAUSING\x10\x05\x12\x10\n\x0cPHASE_PAUSED\x10\x06*\xc3\x02\n\x0cRejectReason\x12\x1d\n\x19REJECT_REASON_UNSPECIFIED\x10\x00\x12!\n\x1dREJECT_REASON_UNKNOWN_COMMAND\x10\x01\x12\x1e\n\x1aREJECT_REASON_BAD_ARGUMENT\x10\x02\x12\x1d\n\x19REJECT_REASON_WRONG_PHASE\x10\x03\x12\x1b\n\x17REJECT_REASON_NO_PROMPT\x10\x04\x12\x1b\n\x17REJECT_REASON_NO_SOURCE\x10\x05\x12\x1b\n\x17REJECT_REASON_BAD_VIDEO\x10\x06\x12\x1d\n\x19REJECT_REASON_NO_CAPACITY\x10\x07\x12\x1c\n\x18REJECT_REASON_SUPERSEDED\x10\x08\x12\x1e\n\x1aREJECT_REASON_MODEL_FAILED\x10\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsana_gateway/v1/message.proto\x12\x0fsana_gateway.v1\x1a\x1dsana_gateway/v1/command.proto\"\xd9\x04\n\x07Message\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12:\n\x0fprompt_accepted\x18\n \x01(\x0b\x32\x1f.sana_gateway.v1.PromptAcceptedH\x00\x12\x38\n\x0evideo_accepted\x18\x0b \x01(\x0b\x32\x1e.sana_gateway.v1.VideoAcceptedH\x00\x12@\n\x12generation_started\x18\x0c \x01(\x0b\x32\".sana_gateway.v1.GenerationStartedH\x00\x12\x38\n\x0e\x63hunk_complete\x18\r \x01(\x0b\x32\x1e.sana_gateway.v1.ChunkCompleteH\x00\x12\x42\n\x13generation_complete\x18\x0e \x01(\x0b\x32#.sana_gateway.v1.GenerationCompleteH\x00\x12<\n\x10generation_reset\x18\x0f \x01(\x0b\x32 .sana_gateway.v1.GenerationResetH\x00\x12\x36\n\rcommand_error\x18\x10 \x01(\x0b\x32\x1d.sana_gateway.v1.CommandErrorH\x00\x12\'\n\x05state\x18\x11 \x01(\x0b\x32\x16.sana_gateway.v1.StateH\x00\x12\x36\n\rsession_moved\x18\x12 \x01(\x0b\x32\x1d.sana_gateway.v1.SessionMovedH\x00\x42\t\n\x07payload\"%\n\x0ePromptAccepted\x12\x13\n\x06prompt\x18\x01 \x01(\tB\x03\x80\x01\x01\"]\n\rVideoAccepted\x12\r\n\x05width\x18\x01 \x01(\x05\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12\x12\n\nnum_frames\x18\x03 \x01(\x05\x12\x19\n\x11num_latent_frames\x18\x04 \x01(\x05\"N\n\x11GenerationStarted\x12\x13\n\x06prompt\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x11\n\tchunk_num\x18\x02 \x01(\x05\x12\x11\n\tframe_num\x18\x03 \x01(\x05\"X\n\rChunkComplete\x12\x13\n\x0b\x63hunk_index\x18\x01 \x01(\x05\x12\x16\n\x0e\x66rames_emitted\x18\x02 \x01(\x05\x12\x1a\n\ractive_prompt\x18\x03 \x01(\tB\x03\x80\x01\x01\"*\n\x12GenerationComplete\x12\x14\n\x0ctotal_chunks\x18\x01 \x01(\x05\"!\n\x0fGenerationReset\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\xca\x01\n\x0c\x43ommandError\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12+\n\x04\x63ode\x18\x03 \x01(\x0e\x32\x1d.sana_gateway.v1.RejectReason\x12.\n\x0e\x61llowed_phases\x18\x04 \x03(\x0e\x32\x16.sana_gateway.v1.Phase\x12%\n\x05phase\x18\x05 \x01(\x0e\x32\x16.sana_gateway.v1.Phase\x12\x15\n\rretry_after_s\x18\x06 \x01(\x01\"O\n\x0cSessionMoved\x12/\n\ncontinuity\x18\x01 \x01(\x0e\x32\x1b.sana_gateway.v1.Continuity\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xed\x02\n\x05State\x12\x0f\n\x07running\x18\x01 \x01(\x08\x12\x0f\n\x07started\x18\x02 \x01(\x08\x12\x0e\n\x06paused\x18\x03 \x01(\x08\x12\x15\n\rcurrent_chunk\x18\x04 \x01(\x05\x12 \n\x0e\x63urrent_prompt\x18\x05 \x01(\tB\x03\x80\x01\x01H\x00\x88\x01\x01\x12\x12\n\nhas_prompt\x18\x06 \x01(\x08\x12\x11\n\thas_video\x18\x07 \x01(\x08\x12\x19\n\x11num_source_frames\x18\x08 \x01(\x05\x12\x0c\n\x04seed\x18\t \x01(\x03\x12#\n\x04mode\x18\x14 \x01(\x0e\x32\x15.sana_gateway.v1.Mode\x12%\n\x05phase\x18\x15 \x01(\x0e\x32\x16.sana_gateway.v1.Phase\x12\x16\n\x0equeue_position\x18\x16 \x01(\x05\x12\x1b\n\x13\x64\x65graded_frame_rate\x18\x17 \x01(\x01\x12\x15\n\rawaiting_room\x18\x18 \x01(\x08\x42\x11\n\x0f_current_prompt*\x9d\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x0e\n\nPHASE_IDLE\x10\x01\x12\x19\n\x15PHASE_AWAITING_SOURCE\x10\x02\x12\x1a\n\x16PHASE_AWAITING_COMPUTE\x10\x03\x12\x11\n\rPHASE_RUNNING\x10\x04\x12\x11\n\rPHASE_PAUSING\x10\x05\x12\x10\n\x0cPHASE_PAUSED\x10\x06*\xc3\x02\n\x0cRejectReason\x12\x1d\n\x19REJECT_REASON_UNSPECIFIED\x10\x00\x12!\n\x1dREJECT_REASON_UNKNOWN_COMMAND\x10\x01\x12\x1e\n\x1aREJECT_REASON_BAD_ARGUMENT\x10\x02\x12\x1d\n\x19REJECT_REASON_WRONG_PHASE\x10\x03\x12\x1b\n\x17REJECT_REASON_NO_PROMPT\x10\x04\x12\x1b\n\x17REJECT_REASON_NO_SOURCE\x10\x05\x12\x1b\n\x17REJECT_REASON_BAD_VIDEO\x10\x06\x12\x1d\n\x19REJECT_REASON_NO_CAPACITY\x10\x07\x12\x1c\n\x18REJECT_REASON_SUPERSEDED\x10\x08\x12\x1e\n\x1aREJECT_REASON_MODEL_FAILED\x10\t*r\n\nContinuity\x12\x1a\n\x16\x43ONTINUITY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43ONTINUITY_EXACT\x10\x01\x12\x18\n\x14\x43ONTINUITY_LIVE_EDGE\x10\x02\x12\x18\n\x14\x43ONTINUITY_RESTARTED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,26 +40,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHUNKCOMPLETE'].fields_by_name['active_prompt']._serialized_options = b'\200\001\001'
   _globals['_STATE'].fields_by_name['current_prompt']._loaded_options = None
   _globals['_STATE'].fields_by_name['current_prompt']._serialized_options = b'\200\001\001'
-  _globals['_PHASE']._serialized_start=1534
-  _globals['_PHASE']._serialized_end=1691
-  _globals['_REJECTREASON']._serialized_start=1694
-  _globals['_REJECTREASON']._serialized_end=2017
+  _globals['_PHASE']._serialized_start=1723
+  _globals['_PHASE']._serialized_end=1880
+  _globals['_REJECTREASON']._serialized_start=1883
+  _globals['_REJECTREASON']._serialized_end=2206
+  _globals['_CONTINUITY']._serialized_start=2208
+  _globals['_CONTINUITY']._serialized_end=2322
   _globals['_MESSAGE']._serialized_start=82
-  _globals['_MESSAGE']._serialized_end=627
-  _globals['_PROMPTACCEPTED']._serialized_start=629
-  _globals['_PROMPTACCEPTED']._serialized_end=666
-  _globals['_VIDEOACCEPTED']._serialized_start=668
-  _globals['_VIDEOACCEPTED']._serialized_end=761
-  _globals['_GENERATIONSTARTED']._serialized_start=763
-  _globals['_GENERATIONSTARTED']._serialized_end=841
-  _globals['_CHUNKCOMPLETE']._serialized_start=843
-  _globals['_CHUNKCOMPLETE']._serialized_end=931
-  _globals['_GENERATIONCOMPLETE']._serialized_start=933
-  _globals['_GENERATIONCOMPLETE']._serialized_end=975
-  _globals['_GENERATIONRESET']._serialized_start=977
-  _globals['_GENERATIONRESET']._serialized_end=1010
-  _globals['_COMMANDERROR']._serialized_start=1013
-  _globals['_COMMANDERROR']._serialized_end=1215
-  _globals['_STATE']._serialized_start=1218
-  _globals['_STATE']._serialized_end=1531
+  _globals['_MESSAGE']._serialized_end=683
+  _globals['_PROMPTACCEPTED']._serialized_start=685
+  _globals['_PROMPTACCEPTED']._serialized_end=722
+  _globals['_VIDEOACCEPTED']._serialized_start=724
+  _globals['_VIDEOACCEPTED']._serialized_end=817
+  _globals['_GENERATIONSTARTED']._serialized_start=819
+  _globals['_GENERATIONSTARTED']._serialized_end=897
+  _globals['_CHUNKCOMPLETE']._serialized_start=899
+  _globals['_CHUNKCOMPLETE']._serialized_end=987
+  _globals['_GENERATIONCOMPLETE']._serialized_start=989
+  _globals['_GENERATIONCOMPLETE']._serialized_end=1031
+  _globals['_GENERATIONRESET']._serialized_start=1033
+  _globals['_GENERATIONRESET']._serialized_end=1066
+  _globals['_COMMANDERROR']._serialized_start=1069
+  _globals['_COMMANDERROR']._serialized_end=1271
+  _globals['_SESSIONMOVED']._serialized_start=1273
+  _globals['_SESSIONMOVED']._serialized_end=1352
+  _globals['_STATE']._serialized_start=1355
+  _globals['_STATE']._serialized_end=1720
 # @@protoc_insertion_point(module_scope)

@@ -114,6 +114,38 @@ REJECT_REASON_MODEL_FAILED: RejectReason.ValueType  # 9
 """The model failed; the session goes on."""
 Global___RejectReason: _TypeAlias = RejectReason  # noqa: Y015
 
+class _Continuity:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ContinuityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Continuity.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONTINUITY_UNSPECIFIED: _Continuity.ValueType  # 0
+    """Not known."""
+    CONTINUITY_EXACT: _Continuity.ValueType  # 1
+    """Nothing is missing or different: what was not yet shown was handed over or made again."""
+    CONTINUITY_LIVE_EDGE: _Continuity.ValueType  # 2
+    """Live: it goes on with what the camera sends now; what was under way is left out."""
+    CONTINUITY_RESTARTED: _Continuity.ValueType  # 3
+    """The model's state was lost: it began anew, from prompt and seed, at the first frame not
+    yet shown. The picture may differ from what it would have been.
+    """
+
+class Continuity(_Continuity, metaclass=_ContinuityEnumTypeWrapper):
+    """How a session went on at another worker."""
+
+CONTINUITY_UNSPECIFIED: Continuity.ValueType  # 0
+"""Not known."""
+CONTINUITY_EXACT: Continuity.ValueType  # 1
+"""Nothing is missing or different: what was not yet shown was handed over or made again."""
+CONTINUITY_LIVE_EDGE: Continuity.ValueType  # 2
+"""Live: it goes on with what the camera sends now; what was under way is left out."""
+CONTINUITY_RESTARTED: Continuity.ValueType  # 3
+"""The model's state was lost: it began anew, from prompt and seed, at the first frame not
+yet shown. The picture may differ from what it would have been.
+"""
+Global___Continuity: _TypeAlias = Continuity  # noqa: Y015
+
 @_typing.final
 class Message(_message.Message):
     """Something that happened in a session, in the order it happened."""
@@ -131,6 +163,7 @@ class Message(_message.Message):
     GENERATION_RESET_FIELD_NUMBER: _builtins.int
     COMMAND_ERROR_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    SESSION_MOVED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Grows by one with every message to all connections; 0 on a command_error,
     which goes to the connection that asked and is not kept.
@@ -171,6 +204,10 @@ class Message(_message.Message):
     def state(self) -> Global___State:
         """The snapshot; the single source of truth."""
 
+    @_builtins.property
+    def session_moved(self) -> Global___SessionMoved:
+        """The session goes on at another worker."""
+
     def __init__(
         self,
         *,
@@ -185,12 +222,13 @@ class Message(_message.Message):
         generation_reset: Global___GenerationReset | None = ...,
         command_error: Global___CommandError | None = ...,
         state: Global___State | None = ...,
+        session_moved: Global___SessionMoved | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk_complete", b"chunk_complete", "command_error", b"command_error", "generation_complete", b"generation_complete", "generation_reset", b"generation_reset", "generation_started", b"generation_started", "payload", b"payload", "prompt_accepted", b"prompt_accepted", "state", b"state", "video_accepted", b"video_accepted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk_complete", b"chunk_complete", "command_error", b"command_error", "generation_complete", b"generation_complete", "generation_reset", b"generation_reset", "generation_started", b"generation_started", "payload", b"payload", "prompt_accepted", b"prompt_accepted", "session_moved", b"session_moved", "state", b"state", "video_accepted", b"video_accepted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_complete", b"chunk_complete", "command_error", b"command_error", "command_id", b"command_id", "generation_complete", b"generation_complete", "generation_reset", b"generation_reset", "generation_started", b"generation_started", "payload", b"payload", "prompt_accepted", b"prompt_accepted", "replayed", b"replayed", "revision", b"revision", "state", b"state", "video_accepted", b"video_accepted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_complete", b"chunk_complete", "command_error", b"command_error", "command_id", b"command_id", "generation_complete", b"generation_complete", "generation_reset", b"generation_reset", "generation_started", b"generation_started", "payload", b"payload", "prompt_accepted", b"prompt_accepted", "replayed", b"replayed", "revision", b"revision", "session_moved", b"session_moved", "state", b"state", "video_accepted", b"video_accepted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["prompt_accepted", "video_accepted", "generation_started", "chunk_complete", "generation_complete", "generation_reset", "command_error", "state"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["prompt_accepted", "video_accepted", "generation_started", "chunk_complete", "generation_complete", "generation_reset", "command_error", "state", "session_moved"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -401,6 +439,34 @@ class CommandError(_message.Message):
 Global___CommandError: _TypeAlias = CommandError  # noqa: Y015
 
 @_typing.final
+class SessionMoved(_message.Message):
+    """The session goes on at another worker: it was moved, or its worker died. Not on the
+    Reactor wire.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTINUITY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    continuity: Global___Continuity.ValueType
+    """How it went on."""
+    reason: _builtins.str
+    """Why it moved, for people."""
+    def __init__(
+        self,
+        *,
+        continuity: Global___Continuity.ValueType = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continuity", b"continuity", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionMoved: _TypeAlias = SessionMoved  # noqa: Y015
+
+@_typing.final
 class State(_message.Message):
     """Snapshot of a session."""
 
@@ -418,6 +484,8 @@ class State(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     PHASE_FIELD_NUMBER: _builtins.int
     QUEUE_POSITION_FIELD_NUMBER: _builtins.int
+    DEGRADED_FRAME_RATE_FIELD_NUMBER: _builtins.int
+    AWAITING_ROOM_FIELD_NUMBER: _builtins.int
     running: _builtins.bool
     """Frames are being streamed."""
     started: _builtins.bool
@@ -442,6 +510,14 @@ class State(_message.Message):
     """Present phase (not on the Reactor wire)."""
     queue_position: _builtins.int
     """Place in the queue for a GPU, from 1; 0 when not queued (not on the Reactor wire)."""
+    degraded_frame_rate: _builtins.float
+    """Frames per second that the model runs at, when that is less than its own because the
+    pool is full; 0: its own.
+    """
+    awaiting_room: _builtins.bool
+    """The worker is being emptied and there is no room elsewhere: the session goes on here
+    for now, and may be parked.
+    """
     def __init__(
         self,
         *,
@@ -457,10 +533,12 @@ class State(_message.Message):
         mode: _command_pb2.Mode.ValueType = ...,
         phase: Global___Phase.ValueType = ...,
         queue_position: _builtins.int = ...,
+        degraded_frame_rate: _builtins.float = ...,
+        awaiting_room: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_current_prompt", b"_current_prompt", "current_prompt", b"current_prompt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_current_prompt", b"_current_prompt", "current_chunk", b"current_chunk", "current_prompt", b"current_prompt", "has_prompt", b"has_prompt", "has_video", b"has_video", "mode", b"mode", "num_source_frames", b"num_source_frames", "paused", b"paused", "phase", b"phase", "queue_position", b"queue_position", "running", b"running", "seed", b"seed", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_current_prompt", b"_current_prompt", "awaiting_room", b"awaiting_room", "current_chunk", b"current_chunk", "current_prompt", b"current_prompt", "degraded_frame_rate", b"degraded_frame_rate", "has_prompt", b"has_prompt", "has_video", b"has_video", "mode", b"mode", "num_source_frames", b"num_source_frames", "paused", b"paused", "phase", b"phase", "queue_position", b"queue_position", "running", b"running", "seed", b"seed", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__current_prompt: _TypeAlias = _typing.Literal["current_prompt"]  # noqa: Y015
     _WhichOneofArgType__current_prompt: _TypeAlias = _typing.Literal["_current_prompt", b"_current_prompt"]  # noqa: Y015

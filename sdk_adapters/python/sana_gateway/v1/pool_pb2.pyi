@@ -36,6 +36,14 @@ class _LeaseStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LeaseState
     """On its actor."""
     LEASE_STATE_DETACHED: _LeaseState.ValueType  # 4
     """Without a connection; kept for the reconnect window."""
+    LEASE_STATE_PARKED: _LeaseState.ValueType  # 5
+    """Its state is kept, it is on no actor."""
+    LEASE_STATE_MOVING: _LeaseState.ValueType  # 6
+    """Leaves one actor for another."""
+    LEASE_STATE_DRAINING: _LeaseState.ValueType  # 7
+    """On an actor that is being emptied."""
+    LEASE_STATE_LOST: _LeaseState.ValueType  # 8
+    """Its actor died; it waits for a place at another."""
 
 class LeaseState(_LeaseState, metaclass=_LeaseStateEnumTypeWrapper):
     """Where the lease of a session stands."""
@@ -50,7 +58,79 @@ LEASE_STATE_ACTIVE: LeaseState.ValueType  # 3
 """On its actor."""
 LEASE_STATE_DETACHED: LeaseState.ValueType  # 4
 """Without a connection; kept for the reconnect window."""
+LEASE_STATE_PARKED: LeaseState.ValueType  # 5
+"""Its state is kept, it is on no actor."""
+LEASE_STATE_MOVING: LeaseState.ValueType  # 6
+"""Leaves one actor for another."""
+LEASE_STATE_DRAINING: LeaseState.ValueType  # 7
+"""On an actor that is being emptied."""
+LEASE_STATE_LOST: LeaseState.ValueType  # 8
+"""Its actor died; it waits for a place at another."""
 Global___LeaseState: _TypeAlias = LeaseState  # noqa: Y015
+
+@_typing.final
+class DrainActorRequest(_message.Message):
+    """Asks to empty an actor."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTOR_ID_FIELD_NUMBER: _builtins.int
+    GRACE_FIELD_NUMBER: _builtins.int
+    CANCEL_FIELD_NUMBER: _builtins.int
+    actor_id: _builtins.str
+    """Which."""
+    cancel: _builtins.bool
+    """Ends a drain under way instead: the actor takes sessions again."""
+    @_builtins.property
+    def grace(self) -> _duration_pb2.Duration:
+        """Time until its process ends come what may: sessions without room elsewhere are parked
+        20 s earlier. Absent: it waits for room for ever.
+        """
+
+    def __init__(
+        self,
+        *,
+        actor_id: _builtins.str = ...,
+        grace: _duration_pb2.Duration | None = ...,
+        cancel: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "cancel", b"cancel", "grace", b"grace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainActorRequest: _TypeAlias = DrainActorRequest  # noqa: Y015
+
+@_typing.final
+class DrainActorResponse(_message.Message):
+    """How far a drain has come. The last one has no session left, or says that it was cancelled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMAINING_FIELD_NUMBER: _builtins.int
+    WITHOUT_ROOM_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    remaining: _builtins.int
+    """Sessions still on the actor."""
+    without_room: _builtins.int
+    """Of these, those for which there is no room elsewhere."""
+    cancelled: _builtins.bool
+    """The drain was cancelled."""
+    def __init__(
+        self,
+        *,
+        remaining: _builtins.int = ...,
+        without_room: _builtins.int = ...,
+        cancelled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "remaining", b"remaining", "without_room", b"without_room"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainActorResponse: _TypeAlias = DrainActorResponse  # noqa: Y015
 
 @_typing.final
 class DescribePoolRequest(_message.Message):
@@ -81,6 +161,7 @@ class PooledSession(_message.Message):
     ACTOR_ID_FIELD_NUMBER: _builtins.int
     COMPUTING_FIELD_NUMBER: _builtins.int
     AGE_FIELD_NUMBER: _builtins.int
+    RATE_SHARE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     tenant: _builtins.str
@@ -91,6 +172,8 @@ class PooledSession(_message.Message):
     """Actor it is on; empty while queued."""
     computing: _builtins.bool
     """Whether it holds compute now."""
+    rate_share: _builtins.float
+    """Share of the model's frame rate that it runs at; below 1 while it is degraded."""
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
         """Time since it was created."""
@@ -104,10 +187,11 @@ class PooledSession(_message.Message):
         actor_id: _builtins.str = ...,
         computing: _builtins.bool = ...,
         age: _duration_pb2.Duration | None = ...,
+        rate_share: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "age", b"age", "computing", b"computing", "session_id", b"session_id", "state", b"state", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "age", b"age", "computing", b"computing", "rate_share", b"rate_share", "session_id", b"session_id", "state", b"state", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -129,6 +213,12 @@ class Actor(_message.Message):
     BOOKED_MS_PER_S_FIELD_NUMBER: _builtins.int
     CEILING_MS_PER_S_FIELD_NUMBER: _builtins.int
     NAMES_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    BOOKED_BYTES_FIELD_NUMBER: _builtins.int
+    BOOKED_ENCODE_MS_PER_S_FIELD_NUMBER: _builtins.int
+    ENCODE_CEILING_MS_PER_S_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
     actor_id: _builtins.str
     """Its id."""
     model: _builtins.str
@@ -147,6 +237,18 @@ class Actor(_message.Message):
     """Chunk-milliseconds per second that are booked."""
     ceiling_ms_per_s: _builtins.float
     """Chunk-milliseconds per second that may be booked."""
+    host: _builtins.str
+    """Host whose memory keeps its snapshots."""
+    resident_bytes: _builtins.int
+    """Memory for sessions in bytes; 0 when only the slots count."""
+    booked_bytes: _builtins.int
+    """Of it, what is reserved."""
+    booked_encode_ms_per_s: _builtins.float
+    """Encode-milliseconds per second that are booked."""
+    encode_ceiling_ms_per_s: _builtins.float
+    """Encode-milliseconds per second that may be booked; 0: not counted."""
+    draining: _builtins.bool
+    """Whether it is being emptied."""
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names that it answers to, its own first."""
@@ -164,14 +266,58 @@ class Actor(_message.Message):
         booked_ms_per_s: _builtins.float = ...,
         ceiling_ms_per_s: _builtins.float = ...,
         names: _abc.Iterable[_builtins.str] | None = ...,
+        host: _builtins.str = ...,
+        resident_bytes: _builtins.int = ...,
+        booked_bytes: _builtins.int = ...,
+        booked_encode_ms_per_s: _builtins.float = ...,
+        encode_ceiling_ms_per_s: _builtins.float = ...,
+        draining: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "booked_ms_per_s", b"booked_ms_per_s", "ceiling_ms_per_s", b"ceiling_ms_per_s", "computing", b"computing", "healthy", b"healthy", "model", b"model", "names", b"names", "resident_slots", b"resident_slots", "sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "booked_bytes", b"booked_bytes", "booked_encode_ms_per_s", b"booked_encode_ms_per_s", "booked_ms_per_s", b"booked_ms_per_s", "ceiling_ms_per_s", b"ceiling_ms_per_s", "computing", b"computing", "draining", b"draining", "encode_ceiling_ms_per_s", b"encode_ceiling_ms_per_s", "healthy", b"healthy", "host", b"host", "model", b"model", "names", b"names", "resident_bytes", b"resident_bytes", "resident_slots", b"resident_slots", "sessions", b"sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Actor: _TypeAlias = Actor  # noqa: Y015
+
+@_typing.final
+class PoolSignals(_message.Message):
+    """What an autoscaler goes by."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_AGE_S_FIELD_NUMBER: _builtins.int
+    QUEUED_FIELD_NUMBER: _builtins.int
+    PREDICTED_UTILISATION_FIELD_NUMBER: _builtins.int
+    MISS_RATE_FIELD_NUMBER: _builtins.int
+    ACTORS_WANTED_FIELD_NUMBER: _builtins.int
+    queue_age_s: _builtins.float
+    """Seconds that the first in the queue has waited."""
+    queued: _builtins.int
+    """Sessions that wait for a place."""
+    predicted_utilisation: _builtins.float
+    """Booked share of all compute that may be booked, with those who wait: over 1 when it is short."""
+    miss_rate: _builtins.float
+    """Share of chunks that came after their deadline, over the last minute."""
+    actors_wanted: _builtins.int
+    """Actors that the present demand needs."""
+    def __init__(
+        self,
+        *,
+        queue_age_s: _builtins.float = ...,
+        queued: _builtins.int = ...,
+        predicted_utilisation: _builtins.float = ...,
+        miss_rate: _builtins.float = ...,
+        actors_wanted: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actors_wanted", b"actors_wanted", "miss_rate", b"miss_rate", "predicted_utilisation", b"predicted_utilisation", "queue_age_s", b"queue_age_s", "queued", b"queued"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PoolSignals: _TypeAlias = PoolSignals  # noqa: Y015
 
 @_typing.final
 class DescribePoolResponse(_message.Message):
@@ -181,6 +327,7 @@ class DescribePoolResponse(_message.Message):
 
     ACTORS_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
+    SIGNALS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def actors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Actor]:
         """Its actors."""
@@ -189,15 +336,20 @@ class DescribePoolResponse(_message.Message):
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PooledSession]:
         """Its sessions, queued ones first in their order."""
 
+    @_builtins.property
+    def signals(self) -> Global___PoolSignals:
+        """What an autoscaler goes by."""
+
     def __init__(
         self,
         *,
         actors: _abc.Iterable[Global___Actor] | None = ...,
         sessions: _abc.Iterable[Global___PooledSession] | None = ...,
+        signals: Global___PoolSignals | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signals", b"signals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actors", b"actors", "sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actors", b"actors", "sessions", b"sessions", "signals", b"signals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

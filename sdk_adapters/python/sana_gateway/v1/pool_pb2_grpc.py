@@ -40,6 +40,11 @@ class PoolServiceStub(object):
                 request_serializer=sana__gateway_dot_v1_dot_pool__pb2.DescribePoolRequest.SerializeToString,
                 response_deserializer=sana__gateway_dot_v1_dot_pool__pb2.DescribePoolResponse.FromString,
                 _registered_method=True)
+        self.DrainActor = channel.unary_stream(
+                '/sana_gateway.v1.PoolService/DrainActor',
+                request_serializer=sana__gateway_dot_v1_dot_pool__pb2.DrainActorRequest.SerializeToString,
+                response_deserializer=sana__gateway_dot_v1_dot_pool__pb2.DrainActorResponse.FromString,
+                _registered_method=True)
 
 
 class PoolServiceServicer(object):
@@ -53,6 +58,14 @@ class PoolServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrainActor(self, request, context):
+        """Empties an actor without a session losing a frame: they move elsewhere, or wait there
+        until there is room. Tells how far it has come; leaving the call does not end the drain.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PoolServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_PoolServiceServicer_to_server(servicer, server):
                     servicer.DescribePool,
                     request_deserializer=sana__gateway_dot_v1_dot_pool__pb2.DescribePoolRequest.FromString,
                     response_serializer=sana__gateway_dot_v1_dot_pool__pb2.DescribePoolResponse.SerializeToString,
+            ),
+            'DrainActor': grpc.unary_stream_rpc_method_handler(
+                    servicer.DrainActor,
+                    request_deserializer=sana__gateway_dot_v1_dot_pool__pb2.DrainActorRequest.FromString,
+                    response_serializer=sana__gateway_dot_v1_dot_pool__pb2.DrainActorResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class PoolService(object):
             '/sana_gateway.v1.PoolService/DescribePool',
             sana__gateway_dot_v1_dot_pool__pb2.DescribePoolRequest.SerializeToString,
             sana__gateway_dot_v1_dot_pool__pb2.DescribePoolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainActor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sana_gateway.v1.PoolService/DrainActor',
+            sana__gateway_dot_v1_dot_pool__pb2.DrainActorRequest.SerializeToString,
+            sana__gateway_dot_v1_dot_pool__pb2.DrainActorResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class PoolServiceStub:
     def __new__(cls, channel: _aio.Channel) -> PoolServiceAsyncStub: ...
     DescribePool: _grpc.UnaryUnaryMultiCallable[_pool_pb2.DescribePoolRequest, _pool_pb2.DescribePoolResponse]
     """The actors and the queue as they are now."""
+    DrainActor: _grpc.UnaryStreamMultiCallable[_pool_pb2.DrainActorRequest, _pool_pb2.DrainActorResponse]
+    """Empties an actor without a session losing a frame: they move elsewhere, or wait there
+    until there is room. Tells how far it has come; leaving the call does not end the drain.
+    """
 
 @_typing.type_check_only
 class PoolServiceAsyncStub(PoolServiceStub):
@@ -43,6 +47,10 @@ class PoolServiceAsyncStub(PoolServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     DescribePool: _aio.UnaryUnaryMultiCallable[_pool_pb2.DescribePoolRequest, _pool_pb2.DescribePoolResponse]  # type: ignore[assignment]
     """The actors and the queue as they are now."""
+    DrainActor: _aio.UnaryStreamMultiCallable[_pool_pb2.DrainActorRequest, _pool_pb2.DrainActorResponse]  # type: ignore[assignment]
+    """Empties an actor without a session losing a frame: they move elsewhere, or wait there
+    until there is room. Tells how far it has come; leaving the call does not end the drain.
+    """
 
 class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the operators of the service ask. Needs the scope "operator"."""
@@ -54,5 +62,15 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_pool_pb2.DescribePoolResponse, _abc.Awaitable[_pool_pb2.DescribePoolResponse]]:
         """The actors and the queue as they are now."""
+
+    @_abc_1.abstractmethod
+    def DrainActor(
+        self,
+        request: _pool_pb2.DrainActorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_pool_pb2.DrainActorResponse], _abc.AsyncIterator[_pool_pb2.DrainActorResponse]]:
+        """Empties an actor without a session losing a frame: they move elsewhere, or wait there
+        until there is room. Tells how far it has come; leaving the call does not end the drain.
+        """
 
 def add_PoolServiceServicer_to_server(servicer: PoolServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -51,6 +51,11 @@ class SessionServiceStub(object):
                 request_serializer=sana__gateway_dot_v1_dot_session__pb2.CloseSessionRequest.SerializeToString,
                 response_deserializer=sana__gateway_dot_v1_dot_session__pb2.CloseSessionResponse.FromString,
                 _registered_method=True)
+        self.ForkSession = channel.unary_unary(
+                '/sana_gateway.v1.SessionService/ForkSession',
+                request_serializer=sana__gateway_dot_v1_dot_session__pb2.ForkSessionRequest.SerializeToString,
+                response_deserializer=sana__gateway_dot_v1_dot_session__pb2.ForkSessionResponse.FromString,
+                _registered_method=True)
         self.Attach = channel.stream_stream(
                 '/sana_gateway.v1.SessionService/Attach',
                 request_serializer=sana__gateway_dot_v1_dot_session__pb2.AttachRequest.SerializeToString,
@@ -103,6 +108,14 @@ class SessionServiceServicer(object):
 
     def CloseSession(self, request, context):
         """Ends a session and frees what it held. Ending an ended one is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForkSession(self, request, context):
+        """Makes copies of a session as it is now: the same shot, to be edited differently. Each
+        is a session of its own, goes on with the next window, and may have to wait for a place.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,6 +182,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.CloseSession,
                     request_deserializer=sana__gateway_dot_v1_dot_session__pb2.CloseSessionRequest.FromString,
                     response_serializer=sana__gateway_dot_v1_dot_session__pb2.CloseSessionResponse.SerializeToString,
+            ),
+            'ForkSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkSession,
+                    request_deserializer=sana__gateway_dot_v1_dot_session__pb2.ForkSessionRequest.FromString,
+                    response_serializer=sana__gateway_dot_v1_dot_session__pb2.ForkSessionResponse.SerializeToString,
             ),
             'Attach': grpc.stream_stream_rpc_method_handler(
                     servicer.Attach,
@@ -283,6 +301,33 @@ class SessionService(object):
             '/sana_gateway.v1.SessionService/CloseSession',
             sana__gateway_dot_v1_dot_session__pb2.CloseSessionRequest.SerializeToString,
             sana__gateway_dot_v1_dot_session__pb2.CloseSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sana_gateway.v1.SessionService/ForkSession',
+            sana__gateway_dot_v1_dot_session__pb2.ForkSessionRequest.SerializeToString,
+            sana__gateway_dot_v1_dot_session__pb2.ForkSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

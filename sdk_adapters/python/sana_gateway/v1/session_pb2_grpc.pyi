@@ -40,6 +40,10 @@ class SessionServiceStub:
     """Returns a session as it is now."""
     CloseSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.CloseSessionRequest, _session_pb2.CloseSessionResponse]
     """Ends a session and frees what it held. Ending an ended one is no error."""
+    ForkSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.ForkSessionRequest, _session_pb2.ForkSessionResponse]
+    """Makes copies of a session as it is now: the same shot, to be edited differently. Each
+    is a session of its own, goes on with the next window, and may have to wait for a place.
+    """
     Attach: _grpc.StreamStreamMultiCallable[_session_pb2.AttachRequest, _session_pb2.AttachResponse]
     """Commands in, messages and snapshots out. The first request names the session."""
     Execute: _grpc.UnaryUnaryMultiCallable[_session_pb2.ExecuteRequest, _session_pb2.ExecuteResponse]
@@ -68,6 +72,10 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Returns a session as it is now."""
     CloseSession: _aio.UnaryUnaryMultiCallable[_session_pb2.CloseSessionRequest, _session_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """Ends a session and frees what it held. Ending an ended one is no error."""
+    ForkSession: _aio.UnaryUnaryMultiCallable[_session_pb2.ForkSessionRequest, _session_pb2.ForkSessionResponse]  # type: ignore[assignment]
+    """Makes copies of a session as it is now: the same shot, to be edited differently. Each
+    is a session of its own, goes on with the next window, and may have to wait for a place.
+    """
     Attach: _aio.StreamStreamMultiCallable[_session_pb2.AttachRequest, _session_pb2.AttachResponse]  # type: ignore[assignment]
     """Commands in, messages and snapshots out. The first request names the session."""
     Execute: _aio.UnaryUnaryMultiCallable[_session_pb2.ExecuteRequest, _session_pb2.ExecuteResponse]  # type: ignore[assignment]
@@ -111,6 +119,16 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.CloseSessionResponse, _abc.Awaitable[_session_pb2.CloseSessionResponse]]:
         """Ends a session and frees what it held. Ending an ended one is no error."""
+
+    @_abc_1.abstractmethod
+    def ForkSession(
+        self,
+        request: _session_pb2.ForkSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_pb2.ForkSessionResponse, _abc.Awaitable[_session_pb2.ForkSessionResponse]]:
+        """Makes copies of a session as it is now: the same shot, to be edited differently. Each
+        is a session of its own, goes on with the next window, and may have to wait for a place.
+        """
 
     @_abc_1.abstractmethod
     def Attach(
