@@ -19,6 +19,9 @@ REASONS = {
     reason: message_pb2.RejectReason.Value(f"REJECT_REASON_{reason.name}")
     for reason in commands.RejectReason
 }
+CONTINUITIES = {
+    each: message_pb2.Continuity.Value(f"CONTINUITY_{each.name}") for each in messages.Continuity
+}
 _MODES_IN = {number: mode for mode, number in MODES.items()}
 _REASONS_IN = {number: reason for reason, number in REASONS.items()}
 
@@ -130,6 +133,14 @@ def _command_error(payload: messages.CommandError) -> message_pb2.Message:
     )
 
 
+def _session_moved(payload: messages.SessionMoved) -> message_pb2.Message:
+    return message_pb2.Message(
+        session_moved=message_pb2.SessionMoved(
+            continuity=CONTINUITIES[payload.continuity], reason=payload.reason
+        )
+    )
+
+
 def state_out(state: messages.State) -> message_pb2.State:
     """Returns a snapshot as the public contract shows it."""
     return message_pb2.State(
@@ -145,6 +156,8 @@ def state_out(state: messages.State) -> message_pb2.State:
         mode=MODES[state.mode],
         phase=PHASES[state.phase],
         queue_position=state.queue_position,
+        degraded_frame_rate=state.degraded_frame_rate,
+        awaiting_room=state.awaiting_room,
     )
 
 
@@ -170,6 +183,7 @@ _MESSAGES_OUT = dict(
         _row(messages.GenerationComplete, _generation_complete),
         _row(messages.GenerationReset, _generation_reset),
         _row(messages.CommandError, _command_error),
+        _row(messages.SessionMoved, _session_moved),
         _row(messages.State, _state),
     )
 )

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 
 from scheduler.core.commands import NAMES, Command, RejectReason
 from scheduler.core.effects import Ack, Asker, Send
 from scheduler.core.messages import CommandError, Message, Payload, Phase
+from scheduler.core.snapshot import DueAnswer, Handled
 
 JOURNAL_MESSAGES = 256
 REMEMBERED_COMMANDS = 256
 
 
-@dataclass(frozen=True, slots=True)
-class _Handled:
-    asker: Asker
-    accepted: bool
-
-
 class Outbox:
     """The words of one session. Both its tables are bounded; the oldest entry goes first."""
 
-    def __init__(self) -> None:
-        self.revision = 0
+    def __init__(
+        self,
+        revision: int = 0,
+        handled: Iterable[Handled] = (),
+        due: Iterable[DueAnswer] = (),
+    ) -> None:
+        self.revision = revision
         """Revision of the last message to all."""
         self.journal: deque[Message] = deque(maxlen=JOURNAL_MESSAGES)
         """The last messages to all, oldest first."""
-        self._due: dict[type[Command], Asker] = {}
-        self._handled: OrderedDict[str, _Handled] = OrderedDict()
+        self._due: dict[type[Command], Asker] = {each.command: each.asker for each in due}
+        self._handled = OrderedDict((each.asker.command_id, each) for each in handled)
+
+    @property
+    def handled(self) -> tuple[Handled, ...]:
+        """The commands that can be repeated, oldest first."""
+        return tuple(self._handled.values())
+
+    @property
+    def due(self) -> tuple[DueAnswer, ...]:
+        """The answers that are due."""
+        return tuple(DueAnswer(command, asker) for command, asker in self._due.items())
 
     def tell(self, payload: Payload, asker: Asker | None = None) -> Send:
         """Says something to all."""
@@ -78,7 +89,7 @@ class Outbox:
     def acknowledge(self, asker: Asker, *, accepted: bool) -> Ack:
         """Returns the ack of a command, and remembers it if it can be repeated."""
         if asker.command_id:
-            self._handled[asker.command_id] = _Handled(asker, accepted)
+            self._handled[asker.command_id] = Handled(asker, accepted)
         if len(self._handled) > REMEMBERED_COMMANDS:
             self._handled.popitem(last=False)
         return Ack(asker, accepted)

@@ -20,8 +20,9 @@ Rules worth knowing before reading on:
   counted from the last packet, or from when the session entered RUNNING if that is later.
 * Waits end by `tick`, never by an input that happens to come later.
 
-Elsewhere: when a window runs (`chunks.py`), who gets compute (the scheduler), pictures
-and their clock (the engine and the gateway).
+Elsewhere: how a session goes on at another actor (`session_moves.py`), when a window runs
+(`chunks.py`), who gets compute (the scheduler), pictures and their clock (the engine and the
+gateway).
 """
 
 from __future__ import annotations
@@ -45,9 +46,7 @@ from scheduler.core.commands import (
 from scheduler.core.effects import Asker, Effect, Probe, Send
 from scheduler.core.errors import InvariantError
 from scheduler.core.messages import (
-    ChunkComplete,
     CommandError,
-    GenerationComplete,
     GenerationReset,
     GenerationStarted,
     Message,
@@ -55,16 +54,13 @@ from scheduler.core.messages import (
     PromptAccepted,
     VideoAccepted,
 )
-from scheduler.core.session_body import (
-    ASK_AGAIN_AFTER,
-    SessionBody,
-    Timer,
-)
+from scheduler.core.session_body import ASK_AGAIN_AFTER, Timer
+from scheduler.core.session_moves import MovableSession
 from scheduler.core.session_table import SwitchMode, World
 from scheduler.core.staging import Clip
 
 
-class Session(SessionBody):
+class Session(MovableSession):
     """One editing session.
 
     Times are seconds on any clock that does not fall; every input carries the present.
@@ -207,6 +203,20 @@ class Session(SessionBody):
         timer, self._timer = self._timer, None
         return self._settled(timer.act())
 
+    # The world: its worker
+
+    def awaiting_room(self, awaits: bool, now: float) -> list[Effect]:
+        """Whether the worker is being emptied while there is no room elsewhere."""
+        self._advance(now)
+        self._awaits_room = awaits
+        return self._settled([])
+
+    def degraded(self, frame_rate: float, now: float) -> list[Effect]:
+        """The frame rate that the model runs at for this session; 0: its own."""
+        self._advance(now)
+        self._degraded_frame_rate = frame_rate
+        return self._settled([])
+
     # Chunks
 
     def dispatched(self, now: float) -> list[Effect]:
@@ -219,11 +229,12 @@ class Session(SessionBody):
         plan, run = self.next_window, self._run
         if plan is None or run is None:
             raise InvariantError("no window may be dispatched now")
+        begun = run.started
         run.dispatch(plan)
         if not self._streaming:
             self._streaming = True
             self._watch_camera()
-        if plan.index > 0:
+        if begun:
             return self._settled([])
         started = GenerationStarted(plan.prompt)
         return self._settled([self._outbox.tell(started, self._outbox.take(Start))])
@@ -278,14 +289,9 @@ class Session(SessionBody):
         current = self._current(run)
         if current is None:
             return []
-        effects: list[Effect] = []
-        for shown, prompt in current.commit(chunk):
-            effects.append(self._outbox.tell(ChunkComplete(shown.index, shown.frames, prompt)))
-            effects.append(self._tell_state())
+        effects = self._tell_shown(current.commit(chunk))
         if current.complete:
-            effects += self._unbook()
-            effects.append(self._outbox.tell(GenerationComplete(current.committed)))
-            self._enter(Phase.IDLE, World.CLIP_SHOWN)
+            effects += self._complete(World.CLIP_SHOWN)
         return self._settled(effects)
 
     # Commands, once accepted

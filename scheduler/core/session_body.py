@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from scheduler.core.commands import (
@@ -21,12 +21,14 @@ from scheduler.core.effects import Abandon, Book, Effect, Send, Unbook
 from scheduler.core.errors import InvariantError
 from scheduler.core.geometry import Geometry
 from scheduler.core.messages import (
+    ChunkComplete,
+    GenerationComplete,
     Message,
     Phase,
     State,
 )
 from scheduler.core.outbox import Outbox
-from scheduler.core.run import Run, WindowPlan
+from scheduler.core.run import MadeChunk, Run, WindowPlan
 from scheduler.core.session_table import STARTED, Trigger, World, targets
 from scheduler.core.staging import Clip, Staging
 
@@ -74,6 +76,9 @@ class SessionBody:
 
         self._camera_published = False
         self._camera_flows = False
+
+        self._awaits_room = False
+        self._degraded_frame_rate = 0.0
 
         self._ticket = 0
         self._booking: Book | None = None
@@ -148,6 +153,8 @@ class SessionBody:
             mode=self._staging.mode,
             phase=phase,
             queue_position=self._queue_position,
+            degraded_frame_rate=self._degraded_frame_rate,
+            awaiting_room=self._awaits_room,
         )
 
     def deadline(self) -> float | None:
@@ -185,6 +192,9 @@ class SessionBody:
 
     def _await_compute(self, trigger: Trigger, waiting: type[Command] | None) -> list[Effect]:
         self._enter(Phase.AWAITING_COMPUTE, trigger)
+        return self._ask_compute(waiting)
+
+    def _ask_compute(self, waiting: type[Command] | None) -> list[Effect]:
         self._streaming = False
         self._waiting = waiting
         if waiting is not None:
@@ -232,6 +242,20 @@ class SessionBody:
         error = self._outbox.fail(command, code, reason, self._phase, retry_after_s)
         effects = [*self._unbook(), *error]
         self._enter(_FALLBACK[command], trigger)
+        return effects
+
+    def _tell_shown(self, chunks: Iterable[MadeChunk]) -> list[Effect]:
+        effects: list[Effect] = []
+        for shown, prompt in chunks:
+            effects.append(self._outbox.tell(ChunkComplete(shown.index, shown.frames, prompt)))
+            effects.append(self._tell_state())
+        return effects
+
+    def _complete(self, trigger: Trigger) -> list[Effect]:
+        """Ends a run that was shown to its end; what is staged and its count stay."""
+        chunks = 0 if self._run is None else self._run.committed
+        effects = [*self._unbook(), self._outbox.tell(GenerationComplete(chunks))]
+        self._enter(Phase.IDLE, trigger)
         return effects
 
     def _abandon(self) -> list[Effect]:

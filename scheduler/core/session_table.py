@@ -47,6 +47,8 @@ class World(enum.Enum):
     WINDOW_FINISHED = "window finished"
     MODEL_FAILED = "model failed"
     CLIP_SHOWN = "clip shown to its end"
+    MOVED = "moved"
+    """It goes on at another actor (`session_moves.py`)."""
 
 
 class SwitchMode(SetMode):
@@ -108,6 +110,20 @@ TABLE: dict[tuple[Phase, Trigger], tuple[Edge, ...]] = {
     (Phase.PAUSED, World.MODEL_FAILED): (Edge(Phase.IDLE),),
     (Phase.AWAITING_COMPUTE, World.MODEL_FAILED): (Edge(Phase.IDLE),),
     (Phase.PAUSED, World.CLIP_SHOWN): (Edge(Phase.IDLE),),
+    (Phase.AWAITING_SOURCE, World.MOVED): (Edge(Phase.IDLE, "its run is lost"),),
+    (Phase.AWAITING_COMPUTE, World.MOVED): (
+        Edge(Phase.RUNNING, "compute is booked there"),
+        Edge(Phase.IDLE, "its run is lost or over"),
+    ),
+    (Phase.RUNNING, World.MOVED): (
+        Edge(Phase.AWAITING_COMPUTE, "none is booked there"),
+        Edge(Phase.IDLE, "its run is lost or over"),
+    ),
+    (Phase.PAUSING, World.MOVED): (
+        Edge(Phase.PAUSED, "the window under way is lost"),
+        Edge(Phase.IDLE, "its run is lost or over"),
+    ),
+    (Phase.PAUSED, World.MOVED): (Edge(Phase.IDLE, "its run is lost or over"),),
 }
 
 STARTED = frozenset({Phase.AWAITING_COMPUTE, Phase.RUNNING, Phase.PAUSING, Phase.PAUSED})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from scheduler.core.commands import (
     Command,
@@ -22,6 +22,7 @@ from scheduler.core.geometry import Geometry
 from scheduler.core.messages import CommandError, Payload, Phase, State
 from scheduler.core.run import WindowPlan
 from scheduler.core.session import Session
+from scheduler.core.snapshot import Resumption
 
 T = TypeVar("T")
 
@@ -84,6 +85,36 @@ class SessionDriver:
         while self.session.phase is Phase.RUNNING:
             for chunk in self.make_window().chunks:
                 effects += self.commit(chunk.index)
+        return effects
+
+    def resumption(
+        self,
+        *,
+        run: int | None = None,
+        next_frame: int = 0,
+        revision: int = 0,
+        handed_over: bool = False,
+        kept_windows: int | None = None,
+        computing: bool = False,
+        fork: bool = False,
+    ) -> Resumption:
+        """Returns what another actor would know of the session."""
+        return Resumption(
+            run=self.session.run if run is None else run,
+            next_frame=next_frame,
+            revision=revision,
+            handed_over=handed_over,
+            kept_windows=kept_windows,
+            computing=computing,
+            reason="its worker was lost",
+            fork=fork,
+        )
+
+    def move(self, **known: Any) -> list[Effect]:
+        """Goes on at another actor, with what is known there."""
+        self.session, effects = Session.restored(
+            Geometry(), self.session.snapshot(), self.resumption(**known), self.now
+        )
         return effects
 
     # Ways to get somewhere

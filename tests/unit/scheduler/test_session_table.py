@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from scheduler.core.commands import (
 )
 from scheduler.core.errors import InvariantError
 from scheduler.core.messages import Phase
+from scheduler.core.session import Session
 from scheduler.core.session_table import (
     TABLE,
     SwitchMode,
@@ -28,6 +30,7 @@ from scheduler.core.session_table import (
     targets,
 )
 from tests.unit.scheduler.session_driver import (
+    FRAMES,
     SessionDriver,
     awaiting_after_resume,
     in_phase,
@@ -106,6 +109,10 @@ def packets(driver: SessionDriver) -> object:
     return driver.session.source_flowing(driver.now)
 
 
+def move(**known: Any) -> Step:
+    return lambda driver: driver.move(**known)
+
+
 def say(command: Pause | Resume | Reset | Start | SetMode) -> Step:
     return lambda driver: driver.say(command)
 
@@ -150,6 +157,17 @@ WAYS: dict[Edge, tuple[Callable[[], SessionDriver], Step]] = {
     (PAUSED, World.MODEL_FAILED, IDLE): (lambda: in_phase(PAUSED), fail),
     (AWAITING_COMPUTE, World.MODEL_FAILED, IDLE): (awaiting_after_resume, fail),
     (PAUSED, World.CLIP_SHOWN, IDLE): (paused_with_all_made, commit(3)),
+    (AWAITING_SOURCE, World.MOVED, IDLE): (awaiting_camera, move(run=1)),
+    (AWAITING_COMPUTE, World.MOVED, RUNNING): (
+        lambda: in_phase(AWAITING_COMPUTE),
+        move(computing=True),
+    ),
+    (AWAITING_COMPUTE, World.MOVED, IDLE): (lambda: in_phase(AWAITING_COMPUTE), move(run=2)),
+    (RUNNING, World.MOVED, AWAITING_COMPUTE): (lambda: in_phase(RUNNING), move()),
+    (RUNNING, World.MOVED, IDLE): (all_windows_made, move(next_frame=FRAMES)),
+    (PAUSING, World.MOVED, PAUSED): (lambda: in_phase(PAUSING), move()),
+    (PAUSING, World.MOVED, IDLE): (pausing_in_the_last_window, move(next_frame=FRAMES)),
+    (PAUSED, World.MOVED, IDLE): (paused_with_all_made, move(next_frame=FRAMES)),
 }
 
 
@@ -172,13 +190,13 @@ def test_every_change_of_phase_in_the_table_happens(
     driver = prepare()
     assert driver.session.state().phase is before
     entered: list[tuple[Phase, Trigger]] = []
-    enter = driver.session._enter
+    enter = Session._enter
 
-    def record(phase: Phase, by: Trigger) -> None:
+    def record(session: Session, phase: Phase, by: Trigger) -> None:
         entered.append((phase, by))
-        enter(phase, by)
+        enter(session, phase, by)
 
-    monkeypatch.setattr(driver.session, "_enter", record)
+    monkeypatch.setattr(Session, "_enter", record)
     act(driver)
     assert entered == [(after, trigger)]
     assert driver.session.state().phase is after
