@@ -24,6 +24,8 @@ from model_actor.plugin import Frames, Model, SessionOptions, WindowTask
 
 STAGE_ORDER = ("encode", "generate", "decode", "commit")
 """The names that stages may have, in their order."""
+JUMP = 7
+"""Frames that are left out before a window."""
 
 
 class ConformanceError(AssertionError):
@@ -107,6 +109,18 @@ def check_sessions_are_independent(model: Model) -> None:
         _same(expected, got, "a session beside a busy neighbour")
 
 
+def check_begins_anew(model: Model) -> None:
+    """Window 0 is made from source, prompt and seed alone, also in the middle of a run.
+
+    So goes on a session whose state was lost.
+    """
+    with closing(Run(model)) as run:
+        run.advance(2)
+        run.begin_anew()
+        with closing(Run(model, offset=run.offset)) as fresh:
+            _same(fresh.advance(2), run.advance(2), "a session that begins anew within its run")
+
+
 def check_batch_equals_alone(model: Model) -> None:
     """Every place in a batch gives the same at equal batch size; at other sizes, the same picture.
 
@@ -121,26 +135,73 @@ def check_batch_equals_alone(model: Model) -> None:
     _same(places[0], places[1], "the same session at two places of a batch")
     worst = min(_psnr(a, b) for a, b in zip(expected, places[0], strict=True))
     _expect(worst >= 45, f"alone and in a batch of {size} are alike to 45 dB, not {worst:.1f}")
+    restored = _batched(model, size, 0, restored=True)
+    _same(places[0], restored, "a restored session at equal batch size")
 
 
 def check_snapshot(model: Model) -> None:
-    """A session restored from a snapshot goes on bit by bit as the original does."""
+    """A session restored from a snapshot goes on bit by bit as the original does.
+
+    In the middle of a run, before its first window, and where frames of a camera were left
+    out. Taking a snapshot leaves the session alone.
+    """
+    with closing(Run(model)) as untouched:
+        expected = untouched.advance(4)
     with closing(Run(model)) as run:
         fresh = model.snapshot(run.session)
+        with closing(run.restored(fresh)) as copy:
+            _same(expected[:1], copy.advance(), "a session restored before its first window")
         run.advance(2)
         snapshot = model.snapshot(run.session)
         _expect(
             isinstance(snapshot, bytes) and isinstance(fresh, bytes), "a snapshot is made of bytes"
         )
-        expected = run.advance(2)
-        with closing(Run(model)) as copy:
-            _replace(copy, snapshot)
-            copy.index = 2
+        with closing(run.restored(snapshot)) as copy:
             _expect(model.snapshot(copy.session) == snapshot, "a restored session is the same")
-            _same(expected, copy.advance(2), "a restored session")
-        with closing(Run(model)) as copy, closing(Run(model)) as new:
-            _replace(copy, fresh)
-            _same(new.advance(), copy.advance(), "a session restored before its first window")
+            _same(expected[2:], run.advance(2), "a session of which a snapshot was taken")
+            _same(expected[2:], copy.advance(2), "a restored session")
+        run.offset += JUMP
+        with closing(run.restored(model.snapshot(run.session))) as copy:
+            _same(run.advance(), copy.advance(), "a restored session before a jump")
+        with closing(run.restored(model.snapshot(run.session))) as copy:
+            _same(run.advance(), copy.advance(), "a restored session after a jump")
+
+
+def check_fork(model: Model) -> None:
+    """One snapshot may be restored many times, under other names.
+
+    Copies are alike bit by bit while they are given the same, and go their own ways then.
+    """
+    with closing(Run(model)) as run:
+        run.advance(2)
+        snapshot = model.snapshot(run.session)
+        with (
+            closing(run.restored(snapshot, "fork-1")) as first,
+            closing(run.restored(snapshot, "fork-2")) as second,
+        ):
+            expected = run.advance()
+            _same(expected, first.advance(), "the first session restored from one snapshot")
+            _same(expected, second.advance(), "the second session restored from one snapshot")
+            second.prompt, second.seed = OTHER_PROMPT, 11
+            second.advance()
+            _same(run.advance(), first.advance(), "a copy beside one with another prompt")
+
+
+def check_foreign_snapshot(model: Model) -> None:
+    """What is no snapshot of this model is refused with an exception."""
+    with closing(Run(model)) as run:
+        run.advance()
+        snapshot = model.snapshot(run.session)
+    for foreign in (b"", b"no snapshot of any model", snapshot[: len(snapshot) // 2]):
+        if foreign == snapshot:
+            continue
+        try:
+            model.restore(SessionOptions("conformance"), foreign)
+        except Exception:  # noqa: S112 (any failure will do)
+            continue
+        raise ConformanceError(
+            f"expected: {len(foreign)} bytes that are no snapshot are refused with an exception"
+        )
 
 
 def check_failure_is_atomic(model: Model) -> None:
@@ -203,8 +264,11 @@ ALL_CHECKS: tuple[Callable[[Model], None], ...] = (
     check_results,
     check_determinism,
     check_sessions_are_independent,
+    check_begins_anew,
     check_batch_equals_alone,
     check_snapshot,
+    check_fork,
+    check_foreign_snapshot,
     check_failure_is_atomic,
 )
 """All checks that do not depend on the machine."""
@@ -254,13 +318,15 @@ def _after_latency_path(model: Model, task: WindowTask) -> Frames:
     return outcome
 
 
-def _replace(run: Run, snapshot: bytes) -> None:
-    run.model.close(run.session)
-    run.session = run.model.restore(SessionOptions(run.session_id), snapshot)
+def _batched(model: Model, size: int, place: int, *, restored: bool = False) -> list[Frames]:
+    """Returns two windows of one session at a place in a batch of others.
 
-
-def _batched(model: Model, size: int, place: int) -> list[Frames]:
-    """Returns two windows of one session at a place in a batch of others."""
+    Args:
+        model: The model.
+        size: How many sessions are in the batch.
+        place: Which of them is the one.
+        restored: Whether it is restored from a snapshot between the two.
+    """
     runs = [Run(model, f"other-{number}", seed=100 + number) for number in range(size)]
     runs[place].close()
     runs[place] = Run(model)
@@ -270,6 +336,10 @@ def _batched(model: Model, size: int, place: int) -> list[Frames]:
         frames.append(result(tasks[place]))
         for run in runs:
             run.index += 1
+        if restored:
+            former = runs[place]
+            runs[place] = former.restored(model.snapshot(former.session))
+            former.close()
     for run in runs:
         run.close()
     return frames

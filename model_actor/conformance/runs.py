@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -26,6 +26,8 @@ class Run:
     """Number of the run, as the engine counts them."""
     index: int = 0
     """Index of the next window."""
+    offset: int = 0
+    """Frames of the run that the model was not given: it began later, or some were left out."""
     session: object = field(init=False)
 
     def __post_init__(self) -> None:
@@ -35,7 +37,7 @@ class Run:
         """Returns the next window, not run yet."""
         info = self.model.info
         geometry = info.geometry
-        first = geometry.window_start(self.index)
+        first = self.offset + geometry.window_start(self.index)
         source = moving_source(info, first, geometry.window_size(self.index))
         source.flags.writeable = False
         return WindowTask(
@@ -59,7 +61,24 @@ class Run:
     def begin_again(self) -> None:
         """Begins the next run in the same session."""
         self.number += 1
+        self.index = self.offset = 0
+
+    def begin_anew(self) -> None:
+        """Has the model begin anew at the next frame of the same run."""
+        self.offset += self.model.info.geometry.window_start(self.index)
         self.index = 0
+
+    def restored(self, snapshot: bytes, session_id: str | None = None) -> Run:
+        """Returns a session that goes on where this one is, from a snapshot of it.
+
+        Args:
+            snapshot: What the model made of this one.
+            session_id: Its name; that of this one if it is None.
+        """
+        copy = replace(self, session_id=self.session_id if session_id is None else session_id)
+        self.model.close(copy.session)
+        copy.session = self.model.restore(SessionOptions(copy.session_id), snapshot)
+        return copy
 
     def close(self) -> None:
         """Closes the session."""
@@ -79,17 +98,26 @@ def result(task: WindowTask) -> Frames:
 
 
 def moving_source(info: ModelInfo, first: int, count: int) -> Frames:
-    """Returns frames of a textured picture with something bright that moves over it."""
+    """Returns frames of a grainy picture with something bright that moves over it.
+
+    No two frames are alike anywhere, so that whatever a model remembers of one shows.
+    """
     height, width = info.height, info.width
     ground = _ground(height, width)
     frames = np.full((count, height * 3 // 2, width), 128, np.uint8)
     side = max(2, height // 4)
     for number, frame in enumerate(frames, first):
         frame[:height] = ground
+        frame[:height] += np.roll(_grain(height, width), number * 977)
         left = number * max(1, width // 160) % max(1, width - side)
         frame[height // 3 : height // 3 + side, left : left + side] = 200
         frame[height : height * 5 // 4, : width // 2] = 100
     return frames
+
+
+@functools.cache
+def _grain(height: int, width: int) -> Frames:
+    return np.random.default_rng(1).integers(0, 4, (height, width), dtype=np.uint8)
 
 
 @functools.cache

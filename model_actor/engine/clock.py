@@ -1,8 +1,15 @@
-"""What the actor knows of the play-out clock, which runs at the gateway."""
+"""What the actor knows of time: the play-out clock, which runs at the gateway, and how long
+windows take.
+"""
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, insort
+from collections import deque
 from dataclasses import dataclass
+
+from scheduler.core.chunks import WORTHWHILE, Batching
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +39,109 @@ class PlayoutClock:
         return due if self.end is None else min(due, self.end)
 
 
+class Recent:
+    """The last observations of something, for their quantiles."""
+
+    def __init__(self, expected: float, history: int = 128) -> None:
+        """Begins without observations.
+
+        Args:
+            expected: What counts while there are hardly any.
+            history: Most observations that are kept.
+        """
+        self._expected = expected
+        self._seen: deque[float] = deque(maxlen=history)
+        self._sorted: list[float] = []
+
+    def __len__(self) -> int:
+        """Returns the number of observations that are kept."""
+        return len(self._seen)
+
+    def add(self, value: float) -> None:
+        """Takes in an observation; the oldest goes."""
+        if len(self._seen) == self._seen.maxlen:
+            del self._sorted[bisect_left(self._sorted, self._seen[0])]
+        self._seen.append(value)
+        insort(self._sorted, value)
+
+    def quantile(self, share: float) -> float:
+        """Returns the least observation that `share` of them do not exceed."""
+        if not self._sorted:
+            return self._expected
+        return self._sorted[max(0, math.ceil(share * len(self._sorted)) - 1)]
+
+
 class WindowCost:
-    """How long windows take, as the deadline rule needs it: the slow end of the recent past."""
+    """How long windows take: for the ledger, for deadlines, and alone against in batches."""
 
-    def __init__(self, declared_s: float, history: int = 32) -> None:
-        """Begins with what the model declares."""
-        self._declared_s = declared_s
-        self._history = history
-        self._seen: list[float] = []
+    FEW = 4
+    """With fewer observations the declared time counts as one of them."""
+    WEIGHT = 0.2
+    """Of a new observation in the means by size of batch."""
+    TRY_AGAIN = 256
+    """Windows after which a size that was not worth it is tried again."""
 
-    def observe(self, seconds: float) -> None:
-        """Takes in the time of one window."""
-        self._seen = [*self._seen, seconds][-self._history :]
+    def __init__(self, declared_s: float, *, first_share: float = 1.0, max_batch: int = 1) -> None:
+        """Begins with what the model declares.
+
+        Args:
+            declared_s: Time of a steady window.
+            first_share: Frames of a first window for each of a steady one.
+            max_batch: Most windows in a batch.
+        """
+        self._declared_s = {False: declared_s, True: declared_s * first_share}
+        self._alone = {first: Recent(declared) for first, declared in self._declared_s.items()}
+        self._max_batch = max_batch
+        self._windows = 0
+        self._means: dict[int, float] = {}
+        """Time of steady windows that ran together, by their number."""
+        self._measured_at: dict[int, int] = {}
+        """By size of batch, how many windows there had been when it was last measured."""
+
+    def observe(self, seconds: float, *, first: bool = False, size: int = 1) -> None:
+        """Takes in the time of windows that ran together.
+
+        Args:
+            seconds: Until the last stage of all of them.
+            first: Whether they were first windows of their runs.
+            size: How many.
+        """
+        self._windows += size
+        if size == 1:
+            self._alone[first].add(seconds)
+        if not first:
+            mean = self._means.get(size, seconds)
+            self._means[size] = mean + self.WEIGHT * (seconds - mean)
+            self._measured_at[size] = self._windows
 
     @property
     def typical_s(self) -> float:
-        """The median, for the ledger."""
-        ordered = sorted(self._seen) or [self._declared_s]
-        return ordered[len(ordered) // 2]
+        """The median of a steady window alone, for the ledger."""
+        return self._alone[False].quantile(0.5)
 
     @property
     def worst_s(self) -> float:
-        """The slowest of the recent windows (of 32: about p97), for deadlines."""
-        return max([*self._seen, self._declared_s]) if len(self._seen) < 4 else max(self._seen)
+        """What hardly any steady window exceeds, for deadlines."""
+        return self.worst(first=False)
+
+    def worst(self, *, first: bool) -> float:
+        """Returns what 99 % of windows do not exceed: of runs' first, or of all later ones."""
+        seen = self._alone[first]
+        slow = seen.quantile(0.99)
+        return slow if len(seen) >= self.FEW else max(slow, self._declared_s[first])
+
+    def batching(self) -> Batching:
+        """Returns the measured gains of batches, and a size that is to be measured."""
+        alone = self._means.get(1)
+        if alone is None:
+            return Batching()
+        gains = {
+            size: size * alone / max(mean, 1e-9) for size, mean in self._means.items() if size > 1
+        }
+        return Batching(gains, next(filter(self._to_be_tried, range(2, self._max_batch + 1)), None))
+
+    def _to_be_tried(self, size: int) -> bool:
+        if size not in self._means:
+            return True
+        poor = size * self._means[1] < WORTHWHILE * self._means[size]
+        return poor and self._windows - self._measured_at[size] >= self.TRY_AGAIN

@@ -1,12 +1,13 @@
-"""The compute loop: which window runs next, and running it on the one compute thread."""
+"""The compute loop: which windows run next, and running them on the one compute thread."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from model_actor.engine.clock import WindowCost
 from model_actor.engine.tracing import Answers, WindowTiming
 from model_actor.media.frames import FrameBlock
 from model_actor.plugin import Frames, Model, ModelInfo, WindowTask
-from scheduler.core.chunks import Candidate, choose
+from scheduler.core.chunks import Candidate, ChunkOrder
 from scheduler.core.run import WindowPlan
 
 log = structlog.get_logger(__name__)
@@ -24,7 +25,7 @@ _ResultT = TypeVar("_ResultT")
 
 
 class ComputeSession(Protocol):
-    """A session, as far as computing goes."""
+    """A session, as far as computing goes. All calls come on the event loop."""
 
     state: object
 
@@ -33,7 +34,12 @@ class ComputeSession(Protocol):
         """Whether it has ended: its state is the model's no more."""
 
     def candidate(self, now: float, cost_s: float) -> Candidate | None:
-        """Its next window, if it may run."""
+        """Its next window, if it may run or its source is foreseen.
+
+        Args:
+            now: The present.
+            cost_s: What a steady window takes. Of a first one the loop knows better.
+        """
 
     def begin_window(self) -> tuple[WindowPlan, FrameBlock, WindowTiming, Answers]:
         """Dispatches it."""
@@ -51,6 +57,60 @@ class ComputeSession(Protocol):
     def fail_window(self, plan: WindowPlan) -> None:
         """It failed."""
 
+    def settled(self, plan: WindowPlan) -> None:
+        """All stages of it are done, also those off the latency path.
+
+        Between two windows: what is asked of the model with `Compute.call` before this
+        returns, is done before the next stage of any window.
+        """
+
+
+class _Window:
+    """A window under way."""
+
+    def __init__(self, session: ComputeSession) -> None:
+        self.session = session
+        self.plan, self.block, self.timing, self.answers = session.begin_window()
+        self.over = False
+        """Whether the session was told of its end."""
+        self._handed_out = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the model has still to do with it."""
+        return not (self.over or self.session.closed)
+
+    def task(self) -> WindowTask:
+        """Returns what the model is to do, from the first stage on."""
+        plan = self.plan
+        return WindowTask(
+            session=self.session.state,
+            run=plan.run,
+            index=plan.index,
+            first_frame=plan.first_frame,
+            source=self.block.frames,
+            seed=plan.seed,
+            prompt=plan.prompt,
+        )
+
+    def hand_out(self, frames: Frames) -> None:
+        """Gives the session its frames, once."""
+        if not self._handed_out:
+            self._handed_out = True
+            self.session.finish_window(
+                self.plan, frames, self.block.pts_us, self.timing, self.answers
+            )
+
+    def settle(self) -> None:
+        """All of it is done."""
+        self.over = True
+        self.session.settled(self.plan)
+
+    def fail(self) -> None:
+        """It cannot be done."""
+        self.over = True
+        self.session.fail_window(self.plan)
+
 
 class Compute:
     """Owns the model and the thread that it runs on."""
@@ -60,7 +120,13 @@ class Compute:
         self._model = model
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         self._changed = asyncio.Event()
-        self.cost = WindowCost(model.info.chunk_ms / 1e3)
+        self._order = ChunkOrder()
+        info = model.info
+        self.cost = WindowCost(
+            info.chunk_ms / 1e3,
+            first_share=info.geometry.first_window / info.geometry.window,
+            max_batch=info.max_batch,
+        )
         self.windows = 0
         """Windows computed so far."""
 
@@ -73,9 +139,11 @@ class Compute:
         """Loads the model."""
         await self.call(self._model.load)
 
-    async def call(self, function: Callable[..., _ResultT], *arguments: object) -> _ResultT:
-        """Runs a function of the model on the compute thread."""
-        return await asyncio.get_running_loop().run_in_executor(
+    def call(
+        self, function: Callable[..., _ResultT], *arguments: object
+    ) -> asyncio.Future[_ResultT]:
+        """Has a function of the model run on the compute thread, after what was asked before."""
+        return asyncio.get_running_loop().run_in_executor(
             self._thread, lambda: function(*arguments)
         )
 
@@ -84,19 +152,21 @@ class Compute:
         self._changed.set()
 
     async def run(self, sessions: Callable[[], Iterable[ComputeSession]]) -> None:
-        """Runs windows for ever, earliest deadline first."""
+        """Runs windows for ever, in the order of `ChunkOrder`."""
         loop = asyncio.get_running_loop()
         while True:
             self._changed.clear()
             now = loop.time()
-            offers = {
-                candidate.key: (candidate, session)
-                for session in sessions()
-                if (candidate := session.candidate(now, self.cost.worst_s)) is not None
-            }
-            decision = choose([candidate for candidate, _ in offers.values()], now)
-            if decision.key is not None:
-                await self._window(offers[decision.key][1])
+            offers: dict[str, ComputeSession] = {}
+            candidates = []
+            for session in sessions():
+                candidate = session.candidate(now, self.cost.worst_s)
+                if candidate is not None:
+                    offers[candidate.key] = session
+                    candidates.append(self._costed(candidate))
+            decision = self._order.decide(candidates, now, self.cost.batching())
+            if decision.keys:
+                await self._windows([offers[key] for key in decision.keys])
                 continue
             wait = None if decision.wake_at is None else max(0.0, decision.wake_at - now)
             with contextlib.suppress(TimeoutError):
@@ -107,48 +177,67 @@ class Compute:
         """Ends the thread; a window under way is waited for."""
         await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
 
-    async def _window(self, session: ComputeSession) -> None:
-        """Runs one window. Whatever goes wrong is the affair of its session alone."""
-        plan, block, timing, answers = session.begin_window()
+    def _costed(self, candidate: Candidate) -> Candidate:
+        if not candidate.first:
+            return candidate
+        return replace(candidate, cost_s=self.cost.worst(first=True))
+
+    async def _windows(self, sessions: Sequence[ComputeSession]) -> None:
+        """Runs a window of each session, as one batch.
+
+        Whatever goes wrong is the affair of one session alone: when a batch fails, which
+        leaves its sessions as they were, each of its windows is tried once more by itself.
+        """
+        batch = [_Window(session) for session in sessions]
         begin = time.perf_counter()
-        task = WindowTask(
-            session=session.state,
-            run=plan.run,
-            index=plan.index,
-            first_frame=plan.first_frame,
-            source=block.frames,
-            seed=plan.seed,
-            prompt=plan.prompt,
-        )
         try:
-            try:
-                await self._stages(task, timing, off_latency_path=False)
-                frames = self._checked(task, plan)
-            finally:
-                source_us = block.pts_us
-                block.release()
-            session.finish_window(plan, frames, source_us, timing, answers)
-            if not session.closed:
-                await self._stages(task, timing, off_latency_path=True)
+            done = await self._attempt(batch)
+            if done == len(batch):
+                first = batch[0].plan.index == 0
+                self.cost.observe(time.perf_counter() - begin, first=first, size=done)
+            for window in batch:
+                if window.goes_on and (len(batch) == 1 or not await self._attempt([window])):
+                    window.fail()
+        finally:
+            for window in batch:
+                window.block.release()
+
+    async def _attempt(self, batch: Sequence[_Window]) -> int:
+        """Runs all stages of windows; returns how many are done."""
+        tasks = {window: window.task() for window in batch}
+        try:
+            await self._stages(tasks, off_latency_path=False)
+            for window, task in tasks.items():
+                self._hand_out(window, task)
+            await self._stages(tasks, off_latency_path=True)
         except Exception as error:  # a model may raise anything, and quote the prompt
-            log.warning("window.failed", model=self.info.name, error=type(error).__name__)
-            session.fail_window(plan)
-            return
-        self.windows += 1
-        if plan.index > 0:
-            self.cost.observe(time.perf_counter() - begin)
+            self._log_failure(error)
+            return 0
+        done = [window for window in batch if window.goes_on]
+        for window in done:
+            window.settle()
+        self.windows += len(done)
+        return len(done)
 
-    async def _stages(
-        self, task: WindowTask, timing: WindowTiming, *, off_latency_path: bool
-    ) -> None:
+    async def _stages(self, tasks: Mapping[_Window, WindowTask], *, off_latency_path: bool) -> None:
+        """Runs stages, each without the sessions that have ended by then."""
         for stage in self.info.stages:
-            if stage.off_latency_path is off_latency_path:
-                await self._stage(stage.name, task, timing)
+            present = {window: task for window, task in tasks.items() if window.goes_on}
+            if stage.off_latency_path is off_latency_path and present:
+                begin = time.time()
+                await self.call(self._model.stage, stage.name, list(present.values()))
+                for window in present:
+                    window.timing.stages[stage.name] = (begin, time.time())
 
-    async def _stage(self, name: str, task: WindowTask, timing: WindowTiming) -> None:
-        begin = time.time()
-        await self.call(self._model.stage, name, [task])
-        timing.stages[name] = (begin, time.time())
+    def _hand_out(self, window: _Window, task: WindowTask) -> None:
+        """Hands out a result, or fails the window if it is none."""
+        if not window.goes_on:
+            return
+        try:
+            window.hand_out(self._checked(task, window.plan))
+        except Exception as error:
+            self._log_failure(error)
+            window.fail()
 
     def _checked(self, task: WindowTask, plan: WindowPlan) -> Frames:
         shape = (plan.source_frames, self.info.height * 3 // 2, self.info.width)
@@ -157,3 +246,6 @@ class Compute:
             msg = f"the model must give {shape} frames of uint8"
             raise ValueError(msg)
         return result
+
+    def _log_failure(self, error: Exception) -> None:
+        log.warning("window.failed", model=self.info.name, error=type(error).__name__)

@@ -99,7 +99,8 @@ class PainterModel:
     @staticmethod
     def _paint(studio: Studio, task: WindowTask) -> tuple[Frames, Plane | None]:
         session = _session(task.session)
-        goes_on = session.run == task.run and session.next_frame == task.first_frame
+        follows = session.run == task.run and session.next_frame == task.first_frame
+        goes_on = task.index > 0 and follows
         former = session.luma if goes_on else None
         return studio.paint(task.source, read(task.prompt), task.seed, task.first_frame, former)
 

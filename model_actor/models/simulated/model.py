@@ -22,10 +22,12 @@ from model_actor.models.simulated.picture import Screen
 from model_actor.plugin import Frames, ModelInfo, SessionOptions, Stage, WindowTask
 from scheduler.core.errors import InvariantError, PluginError
 
+WARM_UP = "warm-up"
+"""Name of the session in which an actor computes its first window, for nobody."""
 CRASH_STATUS = 70
 """Exit status of a process that `crash_at` ends."""
-_STATE = struct.Struct("<4sHq")
-_MAGIC = b"SIM1"
+_STATE = struct.Struct("<4sHqq")
+_MAGIC = b"SIM2"
 _GB = 1_000_000_000
 
 log = structlog.get_logger(__name__)
@@ -40,8 +42,13 @@ class SimulatedSession:
     """What a session needs from one window to the next."""
 
     tag: int
+    """What its markers hold. A session restored under another name keeps it, so that copies
+    of one session are alike to the bit."""
+    run: int = 0
     windows: int = 0
-    """Windows finished."""
+    """Windows of the run that are finished, since the model began anew."""
+    fails: bool = True
+    """Whether what the operator asked for may happen to it."""
 
 
 @dataclass(slots=True)
@@ -56,7 +63,11 @@ class CannedSession(SimulatedSession):
 
 
 class SimulatedModel:
-    """Spends the declared time and marks every frame with its number."""
+    """Spends the declared time and marks every frame with its number.
+
+    Of the windows that a session is given, it remembers the last, and refuses one that does
+    not follow it: where a real model would go on from a state of something else.
+    """
 
     OPTIONS: ClassVar[dict[str, str]] = OPTIONS
     """Names and explanations of what `configure` takes."""
@@ -86,15 +97,21 @@ class SimulatedModel:
         """
         self._settings = settings = parse(options)
         declared = type(self).info
+        width, height = settings.size or (declared.width, declared.height)
         self.info = replace(
             declared,
+            width=width,
+            height=height,
             summary=f"{declared.summary} Video: {settings.video}.",
             stages=settings.declared_stages(),
             weights_bytes=round(settings.weights_gb * _GB),
             session_bytes=round(settings.session_gb * _GB),
             resident_slots=settings.resident_slots,
+            resident_bytes=round(settings.resident_gb * _GB),
+            degraded_rates=settings.degraded_rates,
             max_batch=settings.max_batch,
         )
+        self._screen = Screen(width, height)
 
     def load(self) -> None:
         """Takes the time that loading is to take, and what `video=canned` needs to be made."""
@@ -109,19 +126,24 @@ class SimulatedModel:
 
     def open(self, options: SessionOptions) -> SimulatedSession:
         """Makes the state of a session."""
-        return self._session(session_tag(options.session_id))
+        session = self._session(session_tag(options.session_id))
+        session.fails = options.session_id != WARM_UP
+        return session
 
     def stage(self, name: str, batch: Sequence[WindowTask]) -> None:
         """Runs a stage.
 
         Raises:
             InjectedError: As asked for by `fail_every` and `fail_at`.
+            InvariantError: A window does not follow the one before it.
         """
         began = time.perf_counter()
         stages = {stage.name: stage for stage in self.info.stages}
         if name not in stages:
             raise InvariantError(f"simulated has no stage {name!r}")
-        cost_ms = self._cost_ms(stages[name].cost_ms, len(batch))
+        for task in batch:
+            _check_order(task)
+        cost_ms = self._cost_ms(stages[name], batch)
         if name == "generate":
             cost_ms += self._inject(batch)
             self._hold_interpreter()
@@ -130,7 +152,10 @@ class SimulatedModel:
         self._spend(began + cost_ms / 1000)
         for task, picture in zip(batch, pictures, strict=False):
             task.result = picture
-            _session(task.session).windows += 1
+        if name == self.info.stages[-1].name:
+            for task in batch:
+                session = _session(task.session)
+                session.run, session.windows = task.run, task.index + 1
 
     def _draw(self, task: WindowTask) -> Frames:
         if self._reel is not None:
@@ -139,9 +164,10 @@ class SimulatedModel:
         return self._screen.draw(task.source, task.first_frame, task.run, tag, task.prompt)
 
     def snapshot(self, session: object) -> bytes:
-        """Serialises the state of a session."""
+        """Serialises the state of a session: 22 bytes, or as many as `snapshot_bytes`."""
         state = _session(session)
-        return _STATE.pack(_MAGIC, state.tag, state.windows)
+        packed = _STATE.pack(_MAGIC, state.tag, state.run, state.windows)
+        return packed.ljust(self._settings.snapshot_bytes, b"\0")
 
     def restore(self, options: SessionOptions, snapshot: bytes) -> SimulatedSession:
         """Makes a session from a snapshot.
@@ -150,29 +176,34 @@ class SimulatedModel:
             PluginError: The bytes are no snapshot of this version.
         """
         del options
-        if len(snapshot) != _STATE.size or not snapshot.startswith(_MAGIC):
+        whole = len(snapshot) == max(_STATE.size, self._settings.snapshot_bytes)
+        if not whole or not snapshot.startswith(_MAGIC):
             raise PluginError("not a snapshot of simulated")
-        _, tag, windows = _STATE.unpack(snapshot)
-        return self._session(tag, windows)
+        _, tag, run, windows = _STATE.unpack_from(snapshot)
+        return self._session(tag, run, windows)
 
     def close(self, session: object) -> None:
         """Releases the state of a session, of which there is next to nothing."""
         _session(session)
 
-    def _session(self, tag: int, windows: int = 0) -> SimulatedSession:
+    def _session(self, tag: int, run: int = 0, windows: int = 0) -> SimulatedSession:
         if self._reel is not None:
-            return CannedSession(tag, windows, reel=self._reel)
-        return SimulatedSession(tag, windows)
+            return CannedSession(tag, run, windows, reel=self._reel)
+        return SimulatedSession(tag, run, windows)
 
-    def _cost_ms(self, declared_ms: float, sessions: int) -> float:
-        settings = self._settings
-        share = declared_ms / self.info.chunk_ms if self.info.chunk_ms else 0.0
+    def _cost_ms(self, stage: Stage, batch: Sequence[WindowTask]) -> float:
+        settings, chunk_ms = self._settings, self.info.chunk_ms
+        share = stage.cost_ms / chunk_ms if chunk_ms else float(stage.name == "generate")
         spread = settings.jitter_ms * share * self._jitter.uniform(-1, 1)
-        return max(0.0, declared_ms + spread) * (1 + settings.batch_share * (sessions - 1))
+        begins = settings.first_ms is not None and any(task.index == 0 for task in batch)
+        cost_ms = (settings.first_ms or 0.0) * share if begins else stage.cost_ms
+        return max(0.0, cost_ms + spread) * (1 + settings.batch_share * (len(batch) - 1))
 
     def _inject(self, batch: Sequence[WindowTask]) -> float:
         """Fails, hangs or crashes as asked for; returns further milliseconds to spend."""
-        settings, indices = self._settings, {task.index for task in batch}
+        settings = self._settings
+        batch = [task for task in batch if _session(task.session).fails]
+        indices = {task.index for task in batch}
         if settings.crash_at in indices:
             os._exit(CRASH_STATUS)
         if settings.hang_at in indices:
@@ -198,6 +229,15 @@ class SimulatedModel:
                 pass
         else:
             time.sleep(max(0.0, until - time.perf_counter()))
+
+
+def _check_order(task: WindowTask) -> None:
+    session = _session(task.session)
+    if task.index and (session.run, session.windows) != (task.run, task.index):
+        raise InvariantError(
+            f"window {task.index} of run {task.run} was asked for after {session.windows} windows "
+            f"of run {session.run}"
+        )
 
 
 def _session(session: object) -> SimulatedSession:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from model_actor.plugin import Stage
@@ -12,17 +13,24 @@ from scheduler.core.errors import PluginError
 
 OPTIONS: dict[str, str] = {
     "chunk_ms": "time that a window takes, declared and spent, in ms (default 280)",
+    "first_ms": "time that the first window of a run takes, in ms (default as chunk_ms)",
     "jitter_ms": "spread of that time around its mean, in ms (default 0)",
     "busy": "true: spend the time computing; false: sleeping, as if a GPU computed (default)",
     "gil_ms": "part of the time, in ms, in which no other Python thread runs (default 0)",
     "load_s": "time that loading takes, in s (default 0)",
     "weights_gb": "declared memory of the model (default 0)",
     "session_gb": "declared memory of each session (default 0)",
+    "resident_gb": "declared memory for sessions; 0: only resident_slots counts (default)",
     "resident_slots": "sessions that an actor holds at once (default 8)",
+    "snapshot_bytes": "size to which the snapshot of a session is padded (default 0)",
+    "degraded_rates": "shares of the frame rate at which sessions may run where there is no room "
+    "for more, highest first, as 2/3 or 2/3,1/2 (default none)",
     "max_batch": "most sessions in one call (default 1)",
     "batch_share": "share of the time that each further session of a batch adds (default 1)",
     "stages": "stages in order: names that share chunk_ms, or name:ms for each, out of encode, "
     "generate, decode, commit (default generate)",
+    "size": "width and height of its pictures, as 160x88: smaller ones are cheap to decode, so "
+    "that many sessions fit on a machine without GPU (default 1280x704)",
     "video": "encoded: pictures go through the real encoder (default); canned: every session "
     "is shown one loop of 240 marked keyframes, padded to the wanted bitrate",
     "fail_every": "every n-th window of the actor fails; tried again it succeeds",
@@ -42,16 +50,22 @@ class Settings:
     """What the options come to."""
 
     chunk_ms: float = 280.0
+    first_ms: float | None = None
     jitter_ms: float = 0.0
     busy: bool = False
     gil_ms: float = 0.0
     load_s: float = 0.0
     weights_gb: float = 0.0
     session_gb: float = 0.0
+    resident_gb: float = 0.0
     resident_slots: int = 8
+    snapshot_bytes: int = 0
+    degraded_rates: tuple[float, ...] = ()
     max_batch: int = 1
     batch_share: float = 1.0
     stages: tuple[tuple[str, float | None], ...] = (("generate", None),)
+    size: tuple[int, int] | None = None
+    """None: as declared."""
     video: str = "encoded"
     fail_every: int | None = None
     fail_at: frozenset[int] = frozenset()
@@ -84,7 +98,7 @@ def parse(options: Mapping[str, str]) -> Settings:
             raise PluginError(f"simulated has no option {name!r}; it has {', '.join(OPTIONS)}")
         try:
             values[name] = _PARSERS[name](text)
-        except ValueError as error:
+        except (ValueError, ZeroDivisionError) as error:
             raise PluginError(f"simulated: {name}={text!r}: {OPTIONS[name]}") from error
     return Settings(**values)  # type: ignore[arg-type]
 
@@ -108,6 +122,21 @@ def _count(text: str) -> int:
     if value < 1:
         raise ValueError(text)
     return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Reads WIDTHxHEIGHT; the marker has 40 by 22 cells of two pixels at least."""
+    width, height = (int(part) for part in text.split("x"))
+    if width % 2 or height % 2 or not (80 <= width <= 4096 and 44 <= height <= 4096):
+        raise ValueError(text)
+    return width, height
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    rates = tuple(float(Fraction(part)) for part in text.split(","))
+    if not all(0 < rate < 1 for rate in rates) or list(rates) != sorted(rates, reverse=True):
+        raise ValueError(text)
+    return rates
 
 
 def _choice(*choices: str) -> Callable[[str], str]:
@@ -142,16 +171,21 @@ def _stages(text: str) -> tuple[tuple[str, float | None], ...]:
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "chunk_ms": _time,
+    "first_ms": _time,
     "jitter_ms": _time,
     "busy": lambda text: _choice("true", "false")(text.lower()) == "true",
     "gil_ms": _time,
     "load_s": _time,
     "weights_gb": _time,
     "session_gb": _time,
+    "resident_gb": _time,
     "resident_slots": _count,
+    "snapshot_bytes": _index,
+    "degraded_rates": _rates,
     "max_batch": _count,
     "batch_share": _time,
     "stages": _stages,
+    "size": _size,
     "video": _choice("encoded", "canned"),
     "fail_every": _count,
     "fail_at": _indices,

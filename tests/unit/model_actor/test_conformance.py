@@ -20,6 +20,9 @@ pytestmark = pytest.mark.unit
 class Tally:
     """State of a session of `Sound`."""
 
+    end: int
+    restored: bool
+
     def __init__(self, run: int = 0, windows: int = 0) -> None:
         self.run, self.windows = run, windows
 
@@ -57,14 +60,14 @@ class Sound:
         if name == "commit":
             for task in batch:
                 state = self.state(task)
-                state.windows = 1 + (state.windows if state.run == task.run else 0)
+                state.windows = task.index + 1
                 state.run = task.run
 
     def edit(self, task: WindowTask) -> np.ndarray:
         if task.source.shape[1:] != (72, 64):
             raise ValueError("wrong shape")
         state = self.state(task)
-        done = state.windows if state.run == task.run else 0
+        done = state.windows if state.run == task.run and task.index else 0
         return task.source + np.uint8(1 + done + task.seed % 3)
 
     @staticmethod
@@ -78,7 +81,8 @@ class Sound:
 
     def restore(self, options: SessionOptions, snapshot: bytes) -> object:
         del options
-        return Tally(*snapshot)
+        run, windows = snapshot
+        return Tally(run, windows)
 
     def close(self, session: object) -> None: ...
 
@@ -153,6 +157,83 @@ class ForgetsInSnapshots(Sound):
         return super().snapshot(session)[:1] + bytes([0])
 
 
+class GoesOnWithItsState(Sound):
+    """Tells runs apart, and takes window 0 of the same run for one that follows."""
+
+    def edit(self, task: WindowTask) -> np.ndarray:
+        state = self.state(task)
+        done = state.windows if state.run == task.run else 0
+        return task.source + np.uint8(1 + done)
+
+
+class ChangesWithSnapshots(Sound):
+    def snapshot(self, session: object) -> bytes:
+        taken = super().snapshot(session)
+        assert isinstance(session, Tally)
+        session.windows += 1
+        return taken
+
+
+class ForgetsJumps(Sound):
+    """Remembers where the last window ended, and not in its snapshots."""
+
+    def edit(self, task: WindowTask) -> np.ndarray:
+        state = self.state(task)
+        jumped = task.index > 0 and getattr(state, "end", task.first_frame) != task.first_frame
+        return super().edit(task) + np.uint8(jumped)
+
+    def stage(self, name: str, batch: Sequence[WindowTask]) -> None:
+        super().stage(name, batch)
+        if name == "commit":
+            for task in batch:
+                self.state(task).end = task.first_frame + len(task.source)
+
+
+class RestoresOnceOnly(Sound):
+    """Restores from what it still has in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[bytes, Tally] = {}
+
+    def restore(self, options: SessionOptions, snapshot: bytes) -> object:
+        copy = super().restore(options, snapshot)
+        assert isinstance(copy, Tally)
+        return self.kept.setdefault(snapshot, copy)
+
+
+class NamesItsSessions(Sound):
+    """What it makes depends on the name of the session."""
+
+    def restore(self, options: SessionOptions, snapshot: bytes) -> object:
+        copy = super().restore(options, snapshot)
+        assert isinstance(copy, Tally)
+        copy.windows += options.session_id.startswith("fork")
+        return copy
+
+
+class TakesAnySnapshot(Sound):
+    def restore(self, options: SessionOptions, snapshot: bytes) -> object:
+        padded = snapshot.ljust(2, b"0")
+        return super().restore(options, padded[:2])
+
+
+class RestoresForOtherBatches(Sound):
+    """A restored session is alike in a batch, and not the same."""
+
+    def restore(self, options: SessionOptions, snapshot: bytes) -> object:
+        copy = super().restore(options, snapshot)
+        assert isinstance(copy, Tally)
+        copy.restored = True
+        return copy
+
+    def stage(self, name: str, batch: Sequence[WindowTask]) -> None:
+        super().stage(name, batch)
+        for task in batch:
+            odd = getattr(self.state(task), "restored", False) and len(batch) > 1
+            if name == "generate" and task.result is not None and odd:
+                task.result = task.result + np.uint8(1)
+
+
 class CountsBeforeItFails(Sound):
     def edit(self, task: WindowTask) -> np.ndarray:
         self.state(task).windows += 1
@@ -185,7 +266,14 @@ FAULTS: list[tuple[Callable[[Model], None], type[Sound]]] = [
     (checks.check_sessions_are_independent, SharesState),
     (checks.check_batch_equals_alone, DependsOnItsPlace),
     (checks.check_batch_equals_alone, WorseInBatches),
+    (checks.check_batch_equals_alone, RestoresForOtherBatches),
+    (checks.check_begins_anew, GoesOnWithItsState),
     (checks.check_snapshot, ForgetsInSnapshots),
+    (checks.check_snapshot, ChangesWithSnapshots),
+    (checks.check_snapshot, ForgetsJumps),
+    (checks.check_fork, RestoresOnceOnly),
+    (checks.check_fork, NamesItsSessions),
+    (checks.check_foreign_snapshot, TakesAnySnapshot),
     (checks.check_failure_is_atomic, CountsBeforeItFails),
     (checks.check_failure_is_atomic, SwallowsFailures),
 ]

@@ -66,6 +66,21 @@ def canned() -> SimulatedModel:
     return model
 
 
+@pytest.mark.parametrize("video", ["encoded", "canned"])
+def test_small_pictures_carry_the_marker_too(video: str) -> None:
+    model = loaded(size="160x88", video=video)
+    assert (model.info.width, model.info.height) == (160, 88)
+    run = Run(model)
+    task = run.task()
+    run_stages(model, [task])
+    assert task.result is not None
+    assert task.result.shape == (33, 132, 160)
+    if video == "encoded":
+        marker = read_marker(task.result[7, :88])
+        assert marker is not None
+        assert marker.frame == 7
+
+
 def test_it_says_how_its_video_is_made() -> None:
     for options, video in (({}, "encoded"), ({"video": "canned"}, "canned")):
         model = SimulatedModel()
@@ -141,6 +156,9 @@ def test_every_option_is_explained_and_has_a_parser() -> None:
         {"chunk_ms": "fast"},
         {"busy": "perhaps"},
         {"video": "painted"},
+        {"size": "160"},
+        {"size": "161x96"},
+        {"size": "16x8"},
         {"stages": "decode,generate"},
         {"stages": "encode"},
         {"stages": "generate,paint"},
@@ -150,6 +168,11 @@ def test_every_option_is_explained_and_has_a_parser() -> None:
         {"delay_at": "3"},
         {"max_batch": "0"},
         {"hang_at": "-2"},
+        {"degraded_rates": "1"},
+        {"degraded_rates": "1/2,2/3"},
+        {"degraded_rates": "1/0"},
+        {"first_ms": "-1"},
+        {"snapshot_bytes": "-1"},
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused(options: dict[str, str]) -> None:
@@ -161,12 +184,14 @@ def test_options_become_what_the_instance_declares() -> None:
     model = SimulatedModel()
     model.configure(
         {"chunk_ms": "100", "weights_gb": "1.5", "session_gb": "0.25", "max_batch": "4",
-         "resident_slots": "3", "stages": "encode,generate,commit"}
+         "resident_slots": "3", "resident_gb": "2", "degraded_rates": "2/3,1/2",
+         "stages": "encode,generate,commit"}
     )  # fmt: skip
     info = model.info
     assert info.chunk_ms == pytest.approx(100)
     assert (info.weights_bytes, info.session_bytes) == (1_500_000_000, 250_000_000)
     assert (info.max_batch, info.resident_slots) == (4, 3)
+    assert (info.resident_bytes, info.degraded_rates) == (2_000_000_000, (2 / 3, 1 / 2))
     assert [stage.off_latency_path for stage in info.stages] == [False, False, True]
     assert SimulatedModel.info.chunk_ms == 280, "other instances are as before"
 
@@ -216,6 +241,47 @@ def test_each_further_session_of_a_batch_adds_its_share() -> None:
     assert time.perf_counter() - began >= 0.2
 
 
+def test_the_first_window_of_a_run_may_take_longer() -> None:
+    model = loaded(first_ms="150")
+    run = Run(model)
+    task = run.task()
+    began = time.perf_counter()
+    run_stages(model, [task])
+    assert time.perf_counter() - began >= 0.15
+
+
+def test_a_window_that_does_not_follow_is_refused() -> None:
+    run = Run(loaded())
+    run.advance(2)
+    for index, number in ((1, 1), (3, 1), (2, 2)):
+        run.index, run.number = index, number
+        with pytest.raises(InvariantError, match="after 2 windows of run 1"):
+            run.advance()
+    run.index, run.number = 2, 1
+    run.advance()
+
+
+def test_a_model_that_begins_anew_within_a_run_numbers_frames_on() -> None:
+    run = Run(loaded(), "session-9", number=4)
+    run.advance(2)
+    run.begin_anew()
+    (frames,) = run.advance()
+    tag = session_tag("session-9")
+    assert [read_marker(frame[:704]) for frame in frames] == [
+        Marker(number, 4, tag) for number in range(57, 57 + 33)
+    ]
+
+
+def test_snapshots_are_small_or_as_large_as_wanted() -> None:
+    for options, size in (({}, 22), ({"snapshot_bytes": "5000"}, 5000)):
+        model = loaded(**options)
+        run = Run(model)
+        run.advance()
+        snapshot = model.snapshot(run.session)
+        assert len(snapshot) == size
+        run.restored(snapshot).advance()
+
+
 def test_delay_at_adds_to_one_window() -> None:
     model = loaded(delay_at="1:120,5:1")
     run = Run(model)
@@ -231,8 +297,10 @@ def test_fail_at_fails_whenever_the_window_is_tried() -> None:
     for _ in range(2):
         with pytest.raises(InjectedError):
             run.advance()
-    run.index = 2
+    run.begin_again()
     run.advance()
+    with pytest.raises(InjectedError):
+        run.advance()
 
 
 def test_fail_every_fails_once_and_then_goes_on() -> None:
@@ -245,10 +313,20 @@ def test_fail_every_fails_once_and_then_goes_on() -> None:
         run.advance()
 
 
+def test_no_failure_is_injected_while_an_actor_warms_up() -> None:
+    model = loaded(fail_at="0", fail_every="2")
+    Run(model, "warm-up").advance(3)
+    model = loaded(fail_every="2")
+    Run(model, "warm-up").advance()
+    Run(model).advance()
+    with pytest.raises(InjectedError):
+        Run(model).advance()
+
+
 def test_a_batch_with_a_failing_window_gives_no_results() -> None:
     model = loaded(max_batch="2", fail_at="1")
     good, bad = Run(model, "good"), Run(model, "bad")
-    bad.index = 1
+    bad.advance()
     tasks = [good.task(), bad.task()]
     before = [model.snapshot(run.session) for run in (good, bad)]
     with pytest.raises(InjectedError):
