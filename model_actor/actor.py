@@ -31,6 +31,16 @@ class ModelActorShell:
         self._host = ModelHost(self._settings)
         return await self._host.start()
 
+    async def drain(self, grace_s: float) -> None:
+        """Its process is to end in so many seconds: its sessions go elsewhere meanwhile."""
+        if self._host is not None:
+            self._host.begin_drain(grace_s)
+
+    async def drained(self) -> None:
+        """Returns once the scheduler has let it go and it has no session left."""
+        if self._host is not None:
+            await self._host.retired.wait()
+
     async def stop(self) -> None:
         """Ends its sessions and releases everything. Repeating it is no error."""
         host, self._host = self._host, None

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from typing import Protocol
 
 import grpc
 import structlog
+from grpc.aio import Call
 
-from model_actor.engine.live_session import Placement
+from model_actor.engine.services import Placement
 from sana_gateway_internal.v1 import placement_pb2, placement_pb2_grpc
 from scheduler import wire
 from scheduler.process.telemetry import context_from, inject
+from scheduler.process.tls import Wires
 
 log = structlog.get_logger(__name__)
 
@@ -38,37 +41,56 @@ OUTGOING = 1024
 """Answers to placements that may wait for the scheduler; past it the stream is ended and
 the actor presents itself anew, which tells everything."""
 
+_Order = tuple[str, Coroutine[object, object, None]]
+"""Whose it is, and the work."""
+
+
+class Enrolled(Protocol):
+    """The actor that is enrolled."""
+
+    def register(self) -> placement_pb2.Register:
+        """Describes itself as it is now."""
+
+    def heartbeat(self) -> placement_pb2.Heartbeat:
+        """Tells what it has measured."""
+
+    async def admit(self, placement: Placement) -> str:
+        """Takes a session in; returns why not, or an empty string."""
+
+    async def evict(self, session_id: str, epoch: int, reason: str) -> None:
+        """Gives a session up."""
+
+    async def park(self, session_id: str, epoch: int, *, store: bool) -> placement_pb2.Parked:
+        """Keeps a session's state and gives it up."""
+
+    async def awaits_room(self, session_id: str, epoch: int, *, awaits: bool) -> None:
+        """There is no room elsewhere for a session that is to leave, or there is again."""
+
+    async def retire(self) -> None:
+        """It is to take no more sessions and, once it has none, to end."""
+
 
 class Enrolment:
     """Keeps the actor enrolled; also the ledger that sessions book compute from."""
 
-    def __init__(
-        self,
-        address: str,
-        register: Callable[[], placement_pb2.Register],
-        measured_chunk_ms: Callable[[], float],
-        admit: Callable[[Placement], Awaitable[str]],
-        evict: Callable[[str, int, str], Awaitable[None]],
-    ) -> None:
+    def __init__(self, address: str, actor: Enrolled, wires: Wires | None = None) -> None:
         """Prepares.
 
         Args:
             address: The scheduler.
-            register: Describes the actor as it is now.
-            measured_chunk_ms: Measured compute of a steady window; 0 while unknown.
-            admit: Takes a session in; returns why not, or an empty string.
-            evict: Gives a session up.
+            actor: Who enrols.
+            wires: Dials; without, in the clear.
         """
         # gRPC's own pauses would grow to two minutes.
         options = [("grpc.max_reconnect_backoff_ms", 2_000)]
-        self._channel = grpc.aio.insecure_channel(address, options=options)
-        self._stub = placement_pb2_grpc.PlacementStub(self._channel)
-        self._register = register
-        self._measured_chunk_ms = measured_chunk_ms
-        self._admit = admit
-        self._evict = evict
+        self._line = (wires or Wires()).line(address, options)
+        self._stub = placement_pb2_grpc.PlacementStub(self._line.channel)
+        self._actor = actor
         self._orders: dict[str, asyncio.Task[None]] = {}
-        """The last order of each session that is being carried out."""
+        """The last order of each session that is being carried out; "" is the actor's own."""
+        self._outgoing: asyncio.Queue[placement_pb2.EnrollRequest] | None = None
+        """What is still to be told on the present stream; None while there is none."""
+        self._call: Call | None = None
 
     async def run(self) -> None:
         """Stays enrolled until cancelled."""
@@ -76,8 +98,15 @@ class Enrolment:
             try:
                 await self._enrol()
             except grpc.aio.AioRpcError as error:
+                # A call that was still being prepared turns the cancellation of who waits for
+                # it into an error of its own.
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise asyncio.CancelledError from error
                 log.warning("enrolment.lost", code=error.code().name)
             await asyncio.sleep(RETRY_S)
+            if await self._line.renew():
+                self._stub = placement_pb2_grpc.PlacementStub(self._line.channel)
 
     async def close(self) -> None:
         """Ends the connection to the scheduler."""
@@ -85,7 +114,7 @@ class Enrolment:
         for task in orders:
             task.cancel()
         await asyncio.gather(*orders, return_exceptions=True)
-        await self._channel.close(None)
+        await self._line.close()
 
     async def book(self, session_id: str, epoch: int) -> tuple[bool, float]:
         """Books compute; waits for the scheduler when it is away."""
@@ -108,30 +137,42 @@ class Enrolment:
         with contextlib.suppress(grpc.aio.AioRpcError):
             await self._stub.Unbook(request, timeout=5.0)
 
+    def restored(self, session_id: str, epoch: int) -> None:
+        """A session that came from elsewhere goes on. With the scheduler away nothing is lost:
+        the next registration tells who is here.
+        """
+        restored = placement_pb2.Restored(session_id=session_id, epoch=epoch)
+        self._tell(placement_pb2.EnrollRequest(restored=restored))
+
+    def departed(self, session_id: str, epoch: int) -> None:
+        """A session that moved is gone; likewise."""
+        departed = placement_pb2.Departed(session_id=session_id, epoch=epoch)
+        self._tell(placement_pb2.EnrollRequest(departed=departed))
+
     async def _enrol(self) -> None:
-        outgoing: asyncio.Queue[placement_pb2.EnrollRequest] = asyncio.Queue(OUTGOING)
+        outgoing = asyncio.Queue[placement_pb2.EnrollRequest](OUTGOING)
         call = self._stub.Enroll(self._requests(outgoing))
-        async for response in call:
-            kind = response.WhichOneof("response")
-            if kind == "admit":
-                admit = response.admit
-                self._order(admit.session_id, self._answer(admit, outgoing))
-            elif kind == "evict":
-                evict = response.evict
-                evicting = self._evict(evict.session_id, evict.epoch, evict.reason)
-                self._order(evict.session_id, evicting)
+        self._outgoing, self._call = outgoing, call
+        try:
+            async for response in call:
+                kind = response.WhichOneof("response")
+                handler = self._ORDERS.get(kind or "")
+                if handler is not None:
+                    session_id, work = handler(self, response)
+                    self._order(session_id, work)
+        finally:
+            self._outgoing = self._call = None
 
     async def _requests(
         self, outgoing: asyncio.Queue[placement_pb2.EnrollRequest]
     ) -> AsyncIterator[placement_pb2.EnrollRequest]:
-        yield placement_pb2.EnrollRequest(register=self._register())
+        yield placement_pb2.EnrollRequest(register=self._actor.register())
         loop = asyncio.get_running_loop()
         beat_at = loop.time()
         while True:
             if loop.time() >= beat_at:
                 beat_at = loop.time() + HEARTBEAT_S
-                beat = placement_pb2.Heartbeat(chunk_ms=self._measured_chunk_ms())
-                yield placement_pb2.EnrollRequest(heartbeat=beat)
+                yield placement_pb2.EnrollRequest(heartbeat=self._actor.heartbeat())
             answer = None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(beat_at):
@@ -140,21 +181,63 @@ class Enrolment:
             if answer is not None:
                 yield answer
 
-    async def _answer(
-        self, admit: placement_pb2.Admit, outgoing: asyncio.Queue[placement_pb2.EnrollRequest]
-    ) -> None:
-        placement = Placement(
-            session_id=admit.session_id,
-            epoch=admit.epoch,
-            principal=wire.principal_in(admit.principal),
-            model=admit.model,
-            context=context_from(admit.traceparent),
+    def _tell(self, request: placement_pb2.EnrollRequest) -> None:
+        if self._outgoing is None:
+            return
+        try:
+            self._outgoing.put_nowait(request)
+        except asyncio.QueueFull:
+            log.warning("enrolment.too_slow")
+            if self._call is not None:
+                self._call.cancel()
+
+    def _admit(self, response: placement_pb2.EnrollResponse) -> _Order:
+        return response.admit.session_id, self._answer_admit(response.admit)
+
+    def _evict(self, response: placement_pb2.EnrollResponse) -> _Order:
+        evict = response.evict
+        return evict.session_id, self._actor.evict(evict.session_id, evict.epoch, evict.reason)
+
+    def _park(self, response: placement_pb2.EnrollResponse) -> _Order:
+        return response.park.session_id, self._answer_park(response.park)
+
+    def _awaits_room(self, response: placement_pb2.EnrollResponse) -> _Order:
+        told = response.awaits_room
+        work = self._actor.awaits_room(told.session_id, told.epoch, awaits=told.awaits)
+        return told.session_id, work
+
+    def _retire(self, _: placement_pb2.EnrollResponse) -> _Order:
+        return "", self._actor.retire()
+
+    _ORDERS = {  # noqa: RUF012 - a constant table of methods
+        "admit": _admit,
+        "evict": _evict,
+        "park": _park,
+        "awaits_room": _awaits_room,
+        "retire": _retire,
+    }
+
+    async def _answer_admit(self, admit: placement_pb2.Admit) -> None:
+        refusal = await self._actor.admit(
+            Placement(
+                session_id=admit.session_id,
+                epoch=admit.epoch,
+                principal=wire.principal_in(admit.principal),
+                model=admit.model,
+                context=context_from(admit.traceparent),
+                restore=admit.restore,
+                computing=admit.computing,
+                rate_share=admit.rate_share or 1.0,
+            )
         )
-        refusal = await self._admit(placement)
         admitted = placement_pb2.Admitted(
             session_id=admit.session_id, epoch=admit.epoch, refusal=refusal
         )
-        await outgoing.put(placement_pb2.EnrollRequest(admitted=admitted))
+        self._tell(placement_pb2.EnrollRequest(admitted=admitted))
+
+    async def _answer_park(self, park: placement_pb2.Park) -> None:
+        parked = await self._actor.park(park.session_id, park.epoch, store=park.store)
+        self._tell(placement_pb2.EnrollRequest(parked=parked))
 
     def _order(self, session_id: str, work: Awaitable[None]) -> None:
         """Carries out what the scheduler says of a session, strictly in its order."""

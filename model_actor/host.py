@@ -5,26 +5,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import sys
+from pathlib import Path
 
 import grpc
 import structlog
 
 from model_actor.engine.compute import Compute
 from model_actor.engine.encoder_pool import EncoderPool
-from model_actor.engine.live_session import EngineServices, LiveSession, Placement
+from model_actor.engine.live_session import LiveSession
+from model_actor.engine.services import EngineServices, ModelStates, Placement
+from model_actor.engine.shells import Shell
 from model_actor.enrolment import Enrolment
 from model_actor.media.encoding.choice import choose
 from model_actor.media.workers import DecodeWorkers
-from model_actor.plugin import Model, SessionOptions
+from model_actor.plugin import Model
 from model_actor.settings import ActorSettings
+from model_actor.snapshots.host_tier import HostTier, HostTierError
+from model_actor.snapshots.states import KeptStates
+from model_actor.snapshots.storage_tier import StorageTier
 from model_actor.stream_server import StreamServicer
+from model_actor.vitals import DECLARED_ENCODE_MS, DECLARED_PIXELS, Vitals
+from model_actor.warm_up import warm_up
 from sana_gateway.v1 import session_pb2
 from sana_gateway_internal.v1 import placement_pb2, stream_pb2_grpc
 from scheduler import wire
 from scheduler.process import plugins
 from scheduler.process.storage import Storage
 from scheduler.process.telemetry import span
+from scheduler.process.tls import Wires
 from scheduler.process.tokens import LeaseTokens
 
 log = structlog.get_logger(__name__)
@@ -37,7 +47,7 @@ SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 500),
 )
 
 
@@ -49,15 +59,22 @@ class ModelHost:
 
         Raises:
             PluginError: The model or the storage is missing or broken.
+            ConfigurationError: The folder of its certificate cannot be used.
         """
         self._settings = settings
+        self._wires = Wires(settings.tls)
         self._model: Model = settings.configured_model()
         options = dict(settings.storage)
         storage_class = plugins.load("sana_gateway.storage", options.pop("plugin", "filesystem"))
         self._storage: Storage = storage_class(**options)
-        self._sessions: dict[str, LiveSession] = {}
+        self._sessions: dict[str, LiveSession | Shell] = {}
         self._ends = contextlib.AsyncExitStack()
         self._starting: asyncio.Task[object] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._ends_at: float | None = None
+        self._retiring = False
+        self.retired = asyncio.Event()
+        """It is drained: it was told to take no more sessions, and has none."""
         self._log = log.bind(actor_id=settings.actor_id)
 
     async def start(self) -> str:
@@ -80,34 +97,37 @@ class ModelHost:
         self._compute = Compute(self._model)
         ends.push_async_callback(self._compute.close)
         await self._compute.load()
+        self._brings_packets = await self._compute.call(warm_up, self._model)
+        self._kept = self._open_kept()
+        ends.push_async_callback(self._kept.close)
         workers = DecodeWorkers(spare=settings.spare_decoders, limits=settings.decode_limits)
         ends.push_async_callback(workers.close)
         await workers.start()
         libraries = await asyncio.to_thread(choose, settings.encoder)
-        encoders = EncoderPool(settings.encoder_threads or os.cpu_count() or 1, libraries)
-        ends.push_async_callback(asyncio.to_thread, encoders.close)
-        enrolment = Enrolment(
-            settings.placement_address,
-            self._register,
-            self._measured_chunk_ms,
-            self._admit,
-            self._evict,
-        )
+        self._encoders = EncoderPool(settings.encoder_threads or os.cpu_count() or 1, libraries)
+        ends.push_async_callback(asyncio.to_thread, self._encoders.close)
+        self._vitals = Vitals(self._encoders)
+        self._enrolment = enrolment = Enrolment(settings.placement_address, self, self._wires)
         ends.push_async_callback(enrolment.close)
+        self._states = ModelStates(self._model, self._compute)
         self._services = EngineServices(
             info=self._model.info,
             workers=workers,
             storage=self._storage,
-            encoders=encoders,
+            encoders=self._encoders,
             ledger=enrolment,
-            wake_compute=self._compute.wake,
+            states=self._states,
+            kept=self._kept,
             bitrate=settings.bitrate,
             start_wait_s=settings.start_wait_s,
+            snapshot_every=settings.snapshot_every,
+            departed=self._departed,
         )
         await self._serve()
         ends.push_async_callback(self._close_all)
         tasks = [
-            asyncio.create_task(self._compute.run(self.all), name="compute"),
+            asyncio.create_task(self._compute.run(self._live), name="compute"),
+            asyncio.create_task(self._kept.sweep(), name="sweep"),
             asyncio.create_task(enrolment.run(), name="enrolment"),
         ]
         ends.push_async_callback(_cancel, tasks)
@@ -132,7 +152,7 @@ class ModelHost:
         server = grpc.aio.server(options=SERVER_OPTIONS)
         servicer = StreamServicer(self, LeaseTokens(settings.lease_secret))
         stream_pb2_grpc.add_StreamServicer_to_server(servicer, server)
-        port = server.add_insecure_port(settings.listen)
+        port = self._wires.listen(server, settings.listen)
         self._address = (
             settings.listen
             if settings.listen.startswith("unix:")
@@ -141,25 +161,53 @@ class ModelHost:
         await server.start()
         self._ends.push_async_callback(server.stop, 0.2)
 
+    def _open_kept(self) -> KeptStates:
+        """Opens what is kept of sessions; a host where nothing can be kept is no hindrance."""
+        settings, host = self._settings, None
+        if settings.snapshot_root:
+            try:
+                host = HostTier(Path(settings.snapshot_root), settings.snapshot_bytes)
+            except HostTierError as error:
+                self._log.warning("snapshots.no_host_tier", error=str(error))
+        return KeptStates(host, StorageTier(self._storage), self._host_name)
+
+    @property
+    def _host_name(self) -> str:
+        return self._settings.host or platform.node()
+
     async def _close_all(self) -> None:
         for session in list(self._sessions.values()):
             await self._close(session, "the service is shutting down")
+            await self._kept.drop(session.placement.session_id, session.placement.epoch)
+        if self._leaving:
+            await asyncio.wait(self._leaving)
 
-    def get(self, session_id: str) -> LiveSession | None:
+    def begin_drain(self, grace_s: float) -> None:
+        """The process is to end in `grace_s` seconds: its sessions go elsewhere meanwhile."""
+        self._ends_at = asyncio.get_running_loop().time() + grace_s
+        self._log.info("actor.draining", grace_s=grace_s)
+
+    def get(self, session_id: str) -> LiveSession | Shell | None:
         """Returns a session; None when it is not here."""
         return self._sessions.get(session_id)
 
-    def all(self) -> list[LiveSession]:
-        """Returns all sessions."""
+    def all(self) -> list[LiveSession | Shell]:
+        """Returns all sessions, those that wait to go on among them."""
         return list(self._sessions.values())
+
+    def _live(self) -> list[LiveSession]:
+        return [each for each in self._sessions.values() if isinstance(each, LiveSession)]
 
     def _names(self) -> list[str]:
         info = self._model.info
         stand_in = STAND_IN_NAMES if info.speaks_sana_streaming else ()
         return list(dict.fromkeys([info.name, *stand_in]))
 
-    def _register(self) -> placement_pb2.Register:
+    def register(self) -> placement_pb2.Register:
+        """Describes the actor as it is now."""
         info = self._model.info
+        pixels = info.width * info.height * info.frame_rate
+        encodes = not self._brings_packets
         return placement_pb2.Register(
             actor_id=self._settings.actor_id,
             models=self._names(),
@@ -189,45 +237,137 @@ class ModelHost:
                     model=session.placement.model,
                 )
                 for session in self._sessions.values()
+                # One that was handed over is another actor's already.
+                if not (isinstance(session, LiveSession) and session.over)
             ],
+            host=self._host_name,
+            resident_bytes=info.resident_bytes,
+            session_bytes=info.session_bytes,
+            encode_capacity_ms=self._encoders.threads * 1e3 if encodes else 0.0,
+            encode_ms=DECLARED_ENCODE_MS * pixels / DECLARED_PIXELS if encodes else 0.0,
+            degraded_rates=info.degraded_rates,
+            draining=self._retiring or self._ends_at is not None,
         )
 
-    def _measured_chunk_ms(self) -> float:
-        return self._compute.cost.typical_s * 1e3 if self._compute.windows > 1 else 0.0
+    def heartbeat(self) -> placement_pb2.Heartbeat:
+        """Tells what was measured since the last one."""
+        ends_in_s = None
+        if self._ends_at is not None:
+            ends_in_s = self._ends_at - asyncio.get_running_loop().time()
+        chunk_ms = self._compute.cost.typical_s * 1e3 if self._compute.windows > 1 else 0.0
+        beat = self._vitals.heartbeat(self._live(), chunk_ms=chunk_ms, ends_in_s=ends_in_s)
+        if not self._model.info.session_bytes:
+            beat.session_bytes = self._vitals.kept_size
+        return beat
 
-    async def _admit(self, placement: Placement) -> str:
+    async def admit(self, placement: Placement) -> str:
+        """Takes a session in, or waits for what it is to go on from; see `Enrolled`."""
+        session_id = placement.session_id
         with span(
             "actor.admit",
             parent=placement.context,
-            attributes={"session.id": placement.session_id, "session.epoch": placement.epoch},
+            attributes={"session.id": session_id, "session.epoch": placement.epoch},
         ):
-            old = self._sessions.get(placement.session_id)
+            old = self._sessions.get(session_id)
             if old is not None and old.placement.epoch >= placement.epoch:
                 return ""
+            if self._retiring:
+                return "the actor is about to end"
             if old is not None:
-                await self._close(old, "the session was placed anew")
-            options = SessionOptions(session_id=placement.session_id)
+                await self._close(old, "the session was placed anew", tell=False)
+            self._kept.hold(session_id)
+            if placement.restore:
+                await self._kept.claim(session_id, placement.epoch)
+                self._sessions[session_id] = Shell(placement, self._services, self._went_on)
+                return ""
             try:
-                state = await self._compute.call(self._model.open, options)
+                state = await self._states.open(session_id)
             except Exception as error:
                 self._log.warning("session.refused", error=type(error).__name__)
                 return "the model could not open a session"
-            self._sessions[placement.session_id] = LiveSession(placement, self._services, state)
-            self._log.info("session.opened", session_id=placement.session_id)
+            session = LiveSession(placement, self._services, state)
+            self._sessions[session_id] = session
+            session.go_on([])
+            self._log.info("session.opened", session_id=session_id)
             return ""
 
-    async def _evict(self, session_id: str, epoch: int, reason: str) -> None:
+    async def evict(self, session_id: str, epoch: int, reason: str) -> None:
+        """Gives a session up, and what is kept of it under its epoch; see `Enrolled`."""
         session = self._sessions.get(session_id)
-        if session is not None and session.placement.epoch <= epoch:
-            await self._close(session, reason)
-
-    async def _close(self, session: LiveSession, reason: str) -> None:
-        if self._sessions.pop(session.placement.session_id, None) is None:
+        if session is None or session.placement.epoch > epoch:
             return
-        await session.close(reason)
-        with contextlib.suppress(Exception):
-            await self._compute.call(self._model.close, session.state)
-        self._log.info("session.closed", session_id=session.placement.session_id)
+        over = isinstance(session, LiveSession) and session.over
+        await self._close(session, reason, tell=not over)
+        # What is kept of one that was handed over, another actor may be about to read.
+        await (self._kept.expire if over else self._kept.drop)(session_id, epoch)
+
+    async def park(self, session_id: str, epoch: int, *, store: bool) -> placement_pb2.Parked:
+        """Keeps a session and gives it up, or stores one that was kept; see `Enrolled`."""
+        parked = placement_pb2.Parked(session_id=session_id, epoch=epoch)
+        session = self._sessions.get(session_id)
+        if isinstance(session, LiveSession) and session.placement.epoch == epoch:
+            parked.failure = await session.park(store=store)
+            if not parked.failure:
+                await self._close(session, "parked", tell=False)
+                if store:
+                    await self._kept.drop_on_host(session_id, epoch)
+        elif store:
+            stored = await self._kept.put_away(session_id, epoch)
+            parked.failure = "" if stored else "its state could not be stored"
+        else:
+            kept = await self._kept.has(session_id, epoch)
+            parked.failure = "" if kept else "nothing is kept of it"
+        if not parked.failure and not store:
+            parked.host = self._host_name
+        return parked
+
+    async def awaits_room(self, session_id: str, epoch: int, *, awaits: bool) -> None:
+        """There is no room elsewhere for a session, or there is again; see `Enrolled`."""
+        session = self._sessions.get(session_id)
+        if isinstance(session, LiveSession) and session.placement.epoch == epoch:
+            session.awaits_room(awaits)
+
+    async def retire(self) -> None:
+        """It takes no more sessions; see `Enrolled`."""
+        self._retiring = True
+        self._note_retired()
+
+    def _went_on(self, shell: Shell, session: LiveSession) -> None:
+        """A shell has become a session."""
+        placement = shell.placement
+        self._sessions[placement.session_id] = session
+        self._enrolment.restored(placement.session_id, placement.epoch)
+
+    def _departed(self, session_id: str, epoch: int) -> None:
+        """A session that was handed over has shown all it made."""
+        session = self._sessions.get(session_id)
+        if session is not None and session.placement.epoch == epoch:
+            task = asyncio.create_task(self._depart(session))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    async def _depart(self, session: LiveSession | Shell) -> None:
+        placement = session.placement
+        await self._close(session, "moved", tell=False)
+        await self._kept.expire(placement.session_id, placement.epoch)
+        self._enrolment.departed(placement.session_id, placement.epoch)
+
+    async def _close(self, session: LiveSession | Shell, reason: str, *, tell: bool = True) -> None:
+        session_id = session.placement.session_id
+        if self._sessions.get(session_id) is not session:
+            return
+        del self._sessions[session_id]
+        self._kept.leave(session_id)
+        await session.close(reason, tell=tell)
+        if isinstance(session, LiveSession):
+            with contextlib.suppress(Exception):
+                await self._states.close(session.state)
+        self._log.info("session.closed", session_id=session_id)
+        self._note_retired()
+
+    def _note_retired(self) -> None:
+        if self._retiring and not self._sessions:
+            self.retired.set()
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         """A standing task of the actor never ends by itself: when one does, the actor is

@@ -60,6 +60,13 @@ class ModelInfo:
     """Memory of each open session."""
     resident_slots: int = 8
     """Sessions that one actor holds at once."""
+    resident_bytes: int = 0
+    """Memory that one actor has for sessions, of `session_bytes` each; 0: only
+    `resident_slots` counts."""
+    degraded_rates: tuple[float, ...] = ()
+    """Shares of `frame_rate`, above 0 and below 1, at which sessions may run where there is no
+    room for more; highest first. Live sources are resampled; a clip keeps every frame and is
+    shown more slowly. 2/3 makes 16 frames a second out of 24."""
     max_batch: int = 1
     """Most sessions in one call of `stage`."""
     commands: tuple[str, ...] = tuple(NAMES.values())

@@ -50,6 +50,17 @@ class ActorSettings:
     """Decode processes kept warm."""
     decode_limits: DecodeLimits = field(default_factory=DecodeLimits)
     """Bounds on clips, cameras and the processes that decode them."""
+    snapshot_every: int = 4
+    """Windows from one kept state of a session to the next; 0 keeps none while it runs."""
+    snapshot_root: str = ""
+    """Folder in the memory of the host for kept states, shared by the service's actors there;
+    empty: nothing is kept on the host."""
+    snapshot_bytes: int = 0
+    """Most bytes of kept states on the host; 0: as much as the folder takes."""
+    host: str = ""
+    """Name of the host that this actor is on; empty: the machine's own."""
+    tls: str = ""
+    """Folder with the certificate that it shows and asks for; empty: TCP stays in the clear."""
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> ActorSettings:
@@ -63,6 +74,8 @@ class ActorSettings:
         unknown = sorted(spec.keys() - known)
         if unknown:
             raise ConfigurationError(f"unknown actor settings: {', '.join(unknown)}")
+        if any(spec.get(name, 0) < 0 for name in ("snapshot_every", "snapshot_bytes")):
+            raise ConfigurationError("snapshot_every and snapshot_bytes are 0 or more")
         return cls(
             **{
                 **spec,

@@ -11,6 +11,7 @@ import grpc
 import structlog
 
 from model_actor.engine.live_session import LiveSession
+from model_actor.engine.shells import Shell
 from sana_gateway_internal.v1 import stream_pb2, stream_pb2_grpc
 from scheduler.core.errors import UnauthenticatedError
 from scheduler.process.tokens import LeaseTokens
@@ -23,11 +24,11 @@ takes part anew."""
 MEDIA_QUEUE = 1024
 """Packets that may wait for a gateway; past it an output's packets are dropped up to its
 next keyframe, which is asked for."""
-TICK_S = 0.02
+TICK_S = 0.03
 """Shortest time between two messages, unless something is urgent: packets of many sessions
 leave together, one that is alone at once. A message costs either end a few times what a packet
 does, and packets are encoded some 60 ms before they are due."""
-URGENT_S = 0.025
+URGENT_S = 0.035
 """A packet whose frame is due within this leaves at once, and what waits with it."""
 BATCH_BYTES = 512 * 1024
 """Most bytes of packets in one message, so that (de)serialising stays well under a millisecond."""
@@ -36,10 +37,10 @@ BATCH_BYTES = 512 * 1024
 class Sessions(Protocol):
     """The sessions of this actor."""
 
-    def get(self, session_id: str) -> LiveSession | None:
-        """Returns a session; None when it is not here."""
+    def get(self, session_id: str) -> LiveSession | Shell | None:
+        """Returns a session, or one that waits to go on; None when it is not here."""
 
-    def all(self) -> list[LiveSession]:
+    def all(self) -> list[LiveSession | Shell]:
         """Returns all."""
 
 
@@ -223,7 +224,9 @@ class StreamServicer(stream_pb2_grpc.StreamServicer):
             self._refuse(link, wanted.session_id, "the lease is made out to somebody else")
         elif claims.epoch != session.placement.epoch:
             self._refuse(link, wanted.session_id, "the lease is of another epoch")
-        else:
+        elif isinstance(session, Shell):
+            session.open(link, wanted)
+        elif not wanted.standby:
             session.open(link)
 
     def _refuse(self, link: Link, session_id: str, reason: str) -> None:
@@ -236,7 +239,7 @@ class StreamServicer(stream_pb2_grpc.StreamServicer):
             session.leave(link.gateway_id)
 
     def _command(self, link: Link, request: stream_pb2.ControlRequest) -> None:
-        session = self._joined(link, request.command.session_id)
+        session = self._live(link, request.command.session_id)
         if session is not None:
             session.command(link.gateway_id, request.command)
 
@@ -246,7 +249,7 @@ class StreamServicer(stream_pb2_grpc.StreamServicer):
             session.playout(link.gateway_id, request.playout)
 
     def _commit(self, link: Link, request: stream_pb2.ControlRequest) -> None:
-        session = self._joined(link, request.commit.session_id)
+        session = self._live(link, request.commit.session_id)
         if session is not None:
             session.commit(link.gateway_id, request.commit)
 
@@ -260,6 +263,24 @@ class StreamServicer(stream_pb2_grpc.StreamServicer):
         if session is not None:
             session.camera_status(link.gateway_id, request.camera)
 
+    def _hand_over(self, link: Link, request: stream_pb2.ControlRequest) -> None:
+        session = self._live(link, request.hand_over.session_id)
+        if session is not None:
+            session.hand_over(request.hand_over)
+        else:
+            # It is not here any more, or was never more than a shell: nothing to go on from.
+            refused = stream_pb2.HandedOver(session_id=request.hand_over.session_id)
+            link.control(stream_pb2.ControlResponse(handed_over=refused))
+
+    def _copy(self, link: Link, request: stream_pb2.ControlRequest) -> None:
+        session = self._live(link, request.copy.session_id)
+        if session is not None:
+            session.copy(link.gateway_id, request.copy)
+        else:
+            failure = "the session is not on this actor"
+            refused = stream_pb2.Copied(session_id=request.copy.session_id, failure=failure)
+            link.control(stream_pb2.ControlResponse(copied=refused))
+
     _HANDLERS = {  # noqa: RUF012 - a constant table of methods
         "open": _open,
         "leave": _leave,
@@ -268,10 +289,17 @@ class StreamServicer(stream_pb2_grpc.StreamServicer):
         "commit": _commit,
         "output": _output,
         "camera": _camera,
+        "hand_over": _hand_over,
+        "copy": _copy,
     }
 
-    def _joined(self, link: Link, session_id: str) -> LiveSession | None:
-        """Returns a session that the gateway takes part in."""
+    def _live(self, link: Link, session_id: str) -> LiveSession | None:
+        """Returns a session that the gateway takes part in, unless it waits to go on."""
+        session = self._joined(link, session_id)
+        return session if isinstance(session, LiveSession) else None
+
+    def _joined(self, link: Link, session_id: str) -> LiveSession | Shell | None:
+        """Returns a session that the gateway takes part in, or waits for."""
         session = self._sessions.get(session_id)
         return session if session is not None and session.has_gateway(link.gateway_id) else None
 

@@ -62,6 +62,18 @@ class Bookings:
             previous.cancel()
         self._task = asyncio.create_task(self._unbook(previous))
 
+    def adopt(self) -> None:
+        """Compute was booked for the session by whoever placed it."""
+        self._asked = self.held = True
+
+    def part(self) -> None:
+        """What is held is somebody else's from now on: nothing is given back, and what was
+        asked for is wanted no more.
+        """
+        self._asked = self.held = False
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+
     async def close(self) -> None:
         """Gives back what is held."""
         if self._asked:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -38,12 +39,16 @@ class EncoderPool:
         """
         self.libraries = libraries
         """What encodes."""
+        self.threads = threads
+        """How many threads there are."""
+        self._busy_s = [0.0] * threads
+        """CPU time of each; its own alone writes it."""
         self._jobs: list[_Job] = []
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._tickets: SimpleQueue[bool] = SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._run, name=f"encode_{number}", daemon=True)
+            threading.Thread(target=self._run, args=(number,), name=f"encode_{number}", daemon=True)
             for number in range(threads)
         ]
         for thread in self._threads:
@@ -67,6 +72,11 @@ class EncoderPool:
             heapq.heappush(self._jobs, (due_at, next(self._numbers), function, deliver))
         self._tickets.put(_RUN)
 
+    @property
+    def busy_s(self) -> float:
+        """CPU time that encoding has taken so far, in seconds."""
+        return sum(self._busy_s)
+
     def close(self) -> None:
         """Drops what waits, and waits for what runs. Nothing may be submitted any more."""
         with self._lock:
@@ -76,7 +86,7 @@ class EncoderPool:
         for thread in self._threads:
             thread.join()
 
-    def _run(self) -> None:
+    def _run(self, number: int) -> None:
         while self._tickets.get():
             with self._lock:
                 if not self._jobs:
@@ -86,6 +96,7 @@ class EncoderPool:
                 self._run_one(function, deliver)
             except Exception as error:  # whom to tell is gone: no affair of the others
                 log.warning("encoder.undelivered", error=type(error).__name__)
+            self._busy_s[number] = time.thread_time()
             # Or they would hold the frame until the next one comes.
             del function, deliver
 

@@ -9,163 +9,48 @@ joins beside it is told of the chunks from the first frame on that is not yet du
 that becomes the owner is told of all that wait, and commits what it has shown; one that
 joins when nobody was left goes on where the clock stood (`showing.py`). The camera of
 the gateway that said first that it has one counts (`publishers.py`).
+
+A session is a snapshot plus a lease: how it is kept, leaves and comes is told in `keeping.py`,
+`handover.py` and `shells.py`. One that was handed over decides nothing any more (`over`): it
+only shows what it has made.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Sequence
 
-from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.trace import Link
-
-from model_actor.engine.bookings import Bookings, ComputeLedger
-from model_actor.engine.clock import PlayoutClock
-from model_actor.engine.encoder_pool import EncoderPool
-from model_actor.engine.participants import Participants
-from model_actor.engine.session_outputs import GatewayLink, SessionOutputs
-from model_actor.engine.session_sources import SessionSources
-from model_actor.engine.showing import Showing
-from model_actor.engine.store import FrameStore
-from model_actor.engine.tracing import ANSWERED, Answers, Unanswered, WindowTiming, tracer
+from model_actor.engine.session_body import SessionBody
+from model_actor.engine.session_outputs import GatewayLink
+from model_actor.engine.tracing import ANSWERED, Answers, WindowTiming, tracer
 from model_actor.media.frames import FrameBlock
-from model_actor.media.workers import DecodeWorkers
-from model_actor.plugin import Frames, ModelInfo
+from model_actor.plugin import Frames
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler import wire
 from scheduler.core import effects as fx
 from scheduler.core.chunks import Candidate
 from scheduler.core.commands import Command, Mode
 from scheduler.core.effects import Effect
-from scheduler.core.ids import Principal
 from scheduler.core.run import WindowPlan
-from scheduler.core.session import Session
-from scheduler.process.storage import Storage
 from scheduler.process.telemetry import context_from
 
 
-@dataclass(frozen=True, slots=True)
-class EngineServices:
-    """What all sessions of an actor share."""
-
-    info: ModelInfo
-    workers: DecodeWorkers
-    storage: Storage
-    encoders: EncoderPool
-    ledger: ComputeLedger
-    wake_compute: Callable[[], None]
-    """More may be ready to compute."""
-    bitrate: int
-    """Bits per second of an output to begin with."""
-    start_wait_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """What the scheduler said of a session."""
-
-    session_id: str
-    epoch: int
-    principal: Principal
-    model: str
-    context: Context
-
-
-class LiveSession:
+class LiveSession(SessionBody):
     """A session that this actor holds."""
 
-    def __init__(self, placement: Placement, services: EngineServices, state: object) -> None:
-        """Begins the session in IDLE.
-
-        Args:
-            placement: What the scheduler said of it.
-            services: What the sessions of the actor share.
-            state: What the model's `open` returned.
-        """
-        self.placement = placement
-        self.state = state
-        self._services = services
-        self._machine = Session(services.info.geometry, start_wait=services.start_wait_s)
-        self._gateways = Participants(placement.session_id)
-        self._closed = False
-        self._placement_links = [
-            Link(span.get_span_context())
-            for span in [trace.get_current_span(placement.context)]
-            if span.get_span_context().is_valid
-        ]
-        self._showing = Showing(
-            placement.session_id, services.info.frame_rate, self._placement_links
-        )
-        self._unanswered = Unanswered()
-        self._sources = SessionSources(
-            placement.session_id,
-            services.info,
-            self._machine,
-            self._gateways,
-            storage=services.storage,
-            workers=services.workers,
-            apply=self._apply,
-            on_frames=services.wake_compute,
-        )
-        self._bookings = Bookings(
-            services.ledger, placement.session_id, placement.epoch, self._booking_answered
-        )
-        self._outputs = SessionOutputs(
-            placement.session_id,
-            placement.epoch,
-            services.info,
-            self,
-            bitrate=services.bitrate,
-            encoders=services.encoders,
-            link=self._gateways.get,
-            span=self._showing.span,
-            is_void=lambda run: run < self._machine.run,
-            on_encoded=self._free_frames,
-        )
-        self._timer: asyncio.TimerHandle | None = None
-        self._ready_since: float | None = None
-        self._carry_out: dict[type[Effect], Callable[[Effect], None]] = {
-            fx.Send: cast(Callable[[Effect], None], self._gateways.send),
-            fx.Ack: cast(Callable[[Effect], None], self._gateways.ack),
-            fx.Probe: cast(Callable[[Effect], None], self._sources.probe),
-            fx.Book: cast(Callable[[Effect], None], self._book),
-            fx.Unbook: lambda _: self._bookings.unbook(),
-            fx.Abandon: cast(Callable[[Effect], None], self._abandon),
-        }
-
-    # -- what its outputs show --------------------------------------------------------------
-
-    @property
-    def store(self) -> FrameStore:
-        """The finished frames."""
-        return self._showing.store
-
-    @property
-    def clock(self) -> PlayoutClock | None:
-        """The play-out clock; None before the first chunk."""
-        return self._showing.clock
-
     # -- gateways ---------------------------------------------------------------------------
-
-    @property
-    def closed(self) -> bool:
-        """Whether the session has ended here."""
-        return self._closed
-
-    @property
-    def computing(self) -> bool:
-        """Whether the session holds compute."""
-        return self._bookings.held
 
     def open(self, link: GatewayLink) -> None:
         """Lets a gateway take part.
 
         It is sent the journal, the chunks that wait to be shown, and a fresh state.
         """
+        if self.over:
+            gone = "the session was handed over"
+            refused = stream_pb2.Refused(session_id=self.placement.session_id, reason=gone)
+            link.control(stream_pb2.ControlResponse(refused=refused))
+            return
         now, run = _now(), self._machine.run
         abandoned = not self._gateways
         unshown = self._showing.unshown(run, now)
@@ -179,26 +64,31 @@ class LiveSession:
         self._apply(self._machine.connected(now))
 
     def has_gateway(self, gateway_id: str) -> bool:
-        """Tells whether a gateway takes part."""
-        return self._gateways.get(gateway_id) is not None
+        """Tells whether a gateway takes part, or is about to."""
+        return self._gateways.reach(gateway_id) is not None
 
     def leave(self, gateway_id: str) -> None:
         """A gateway takes part no longer."""
         owner = self._gateways.owner
+        self._camera.unpublished(gateway_id)
         if not self._gateways.leave(gateway_id):
             return
         self._outputs.leave(gateway_id)
-        self._sources.unpublished(gateway_id)
         heir = self._gateways.owner
-        if heir is None:
+        if heir is None and self.over:
+            self._departure.abandoned()
+        elif heir is None:
             self._showing.stand(self._machine.run, _now())
+            self._keeper.keep(again=True)
         elif heir is not owner:
             # What it had shown before it became the owner, it commits when it hears of it again.
             for chunk in self._showing.announcements(_now()):
                 heir.control(stream_pb2.ControlResponse(chunk=chunk))
 
     def command(self, gateway_id: str, request: stream_pb2.SessionCommand) -> None:
-        """Handles a command of a client."""
+        """Handles a command of a client; one that was handed over leaves them to its heir."""
+        if self.over:
+            return
         kind = request.WhichOneof("content")
         if kind == "invalid":
             command_id = request.invalid.command_id
@@ -227,12 +117,17 @@ class LiveSession:
         if not self._gateways.owned_by(gateway_id) or report.run < self._machine.run:
             return
         self._showing.report(report, _now())
+        if self.over:
+            self._showing.show_until(report.run, report.next_frame)
+            self._free_frames()
+            self._departure.shown()
         self._outputs.wake()
-        self._services.wake_compute()
+        self._services.states.wake()
 
     def commit(self, gateway_id: str, commit: stream_pb2.Commit) -> None:
         """The owning gateway has handed out the last frame of a chunk."""
-        if self._gateways.owned_by(gateway_id) and commit.run == self._machine.run:
+        mine = self._gateways.owned_by(gateway_id) and commit.run == self._machine.run
+        if mine and not self.over:
             self._committed(commit.run, commit.chunk)
 
     def demand(self, gateway_id: str, demand: stream_pb2.OutputDemand) -> None:
@@ -242,46 +137,90 @@ class LiveSession:
     def camera_status(self, gateway_id: str, status: stream_pb2.CameraStatus) -> None:
         """A camera was published at a gateway, or is gone; the first one counts."""
         if status.published:
-            self._sources.published(gateway_id)
+            self._camera.published(gateway_id)
         else:
-            self._sources.unpublished(gateway_id)
+            self._camera.unpublished(gateway_id)
 
     def camera_packet(self, gateway_id: str, packet: stream_pb2.CameraPacket) -> None:
         """Takes in an encoded frame of a camera."""
-        self._sources.packet(gateway_id, packet)
+        self._camera.packet(gateway_id, packet)
 
-    async def close(self, reason: str) -> None:
-        """Ends the session here and releases what it held."""
+    def hand_over(self, request: stream_pb2.HandOver) -> None:
+        """A gateway has the session handed over to its new actor."""
+        self._departure.hand_over(request)
+
+    def copy(self, gateway_id: str, request: stream_pb2.Copy) -> None:
+        """A gateway has the session copied."""
+        self._departure.copy(gateway_id, request.copies)
+
+    async def close(self, reason: str, *, tell: bool = True) -> None:
+        """Ends the session here and releases what it held.
+
+        Args:
+            reason: Why, for people.
+            tell: Whether its gateways are told; not of one that goes on elsewhere.
+        """
         self._closed = True
-        closed = stream_pb2.Closed(session_id=self.placement.session_id, reason=reason)
-        self._gateways.tell(stream_pb2.ControlResponse(closed=closed))
+        if tell and not self.over:
+            closed = stream_pb2.Closed(session_id=self.placement.session_id, reason=reason)
+            self._gateways.tell(stream_pb2.ControlResponse(closed=closed))
         self._gateways.clear()
         if self._timer is not None:
             self._timer.cancel()
+        self._controls.close()
         self._showing.close()
         self._outputs.close()
+        await self._departure.close()
+        await self._keeper.close()
         await self._bookings.close()
         await self._sources.close()
+
+    # -- the scheduler ----------------------------------------------------------------------
+
+    async def park(self, *, store: bool) -> str:
+        """Keeps the session so that it can end here; returns why it could not."""
+        return await self._departure.park(store=store)
+
+    def awaits_room(self, awaits: bool) -> None:
+        """Whether the actor is being emptied while there is no room for it elsewhere."""
+        self._apply(self._machine.awaiting_room(awaits, _now()))
+
+    def take_chunks(self) -> tuple[int, int]:
+        """Returns the chunks finished, and the late ones among them, since the last call."""
+        chunks, self._chunks = self._chunks, (0, 0)
+        return chunks
+
+    def take_encoded(self) -> float:
+        """Returns the seconds of its picture that were encoded since the last call."""
+        return self._outputs.take_encoded()
+
+    @property
+    def kept_size(self) -> int:
+        """Bytes of the model's state when it was last kept; 0 when it never was."""
+        return self._keeper.size
 
     # -- compute ----------------------------------------------------------------------------
 
     def candidate(self, now: float, cost_s: float) -> Candidate | None:
         """Returns the next window as the deadline rule sees it; None when there is none."""
         plan = self._machine.next_window
-        if plan is None or self._closed or not self._gateways:
+        if plan is None or self._closed or not self._gateways or self._keeper.busy or self.over:
             return None
-        if not self._sources.ready(plan):
+        wait = self._sources.ready_in(plan)
+        if wait is None:
             return None
-        if self._ready_since is None:
+        if self._ready_since is None and not wait:
             self._ready_since = now
         deadline, ahead = self._showing.deadline(plan, now)
         return Candidate(
             key=self.placement.session_id,
-            ready_at=self._ready_since,
+            ready_at=now + wait if self._ready_since is None else self._ready_since,
             deadline=deadline,
             live=self._machine.mode is Mode.LIVE,
             cost_s=cost_s,
             ahead=ahead,
+            first=plan.index == 0,
+            period_s=self._info.geometry.window / self._info.frame_rate,
         )
 
     def begin_window(self) -> tuple[WindowPlan, FrameBlock, WindowTiming, Answers]:
@@ -294,6 +233,7 @@ class LiveSession:
         self._ready_since = None
         wall = time.time()
         answers = self._unanswered.take()
+        self._keeper.began()
         self._apply(self._machine.dispatched(now))
         return plan, block, WindowTiming(wall - waited, wall), answers
 
@@ -312,7 +252,11 @@ class LiveSession:
         """
         if self._closed or plan.run != self._machine.run:
             return
+        late = self._showing.late(plan, _now())
         chunks = self._showing.finished(plan, frames, source_us, timing, answers, _now())
+        made, missed = self._chunks
+        self._chunks = made + len(chunks), missed + (len(chunks) if late else 0)
+        self._controls.changed()
         self._gateways.announce(chunks)
         # Once they are written: the encoder's thread may take this one's core for as long as
         # it encodes, and the gateway sets its clock by the announcement.
@@ -321,71 +265,16 @@ class LiveSession:
 
     def fail_window(self, plan: WindowPlan) -> None:
         """A window failed: the run ends, the session goes on."""
+        self._keeper.failed()
         if not self._closed and plan.run == self._machine.run:
             self._apply(self._machine.failed(plan.run, plan.index, _now()))
 
-    # -- what the machine says --------------------------------------------------------------
-
-    def _apply(self, effects: Sequence[Effect]) -> None:
-        if self._closed:
-            return
-        for effect in effects:
-            self._carry_out[type(effect)](effect)
-        self._follow()
-
-    def _follow(self) -> None:
-        """Brings sources and timer in line with the machine after a step."""
-        machine = self._machine
-        self._sources.follow()
-        plan = machine.next_window
-        if plan is None:
-            self._ready_since = None
-        else:
-            self._services.wake_compute()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        deadline = machine.deadline()
-        if deadline is not None:
-            self._timer = asyncio.get_running_loop().call_at(deadline, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        self._apply(self._machine.tick(_now()))
-
-    def _book(self, effect: fx.Book) -> None:
-        self._bookings.book(effect.ticket, trace.get_current_span())
-
-    def _free_frames(self) -> None:
-        """Frees what was shown, unless an output that is a little late has still to encode it."""
-        run = self._machine.run
-        self.store.release(run, self._outputs.reached(run))
-
-    def _booking_answered(self, ticket: int, booked: bool, retry_after_s: float) -> None:
-        machine = self._machine
-        self._apply(
-            machine.compute_booked(ticket, _now())
-            if booked
-            else machine.compute_refused(ticket, retry_after_s, _now())
-        )
-
-    def _abandon(self, effect: fx.Abandon) -> None:
-        self._showing.abandon(effect.next_run, _now())
-        self._unanswered.clear()
-        abandoned = stream_pb2.RunAbandoned(
-            session_id=self.placement.session_id, next_run=effect.next_run
-        )
-        self._gateways.tell(stream_pb2.ControlResponse(abandoned=abandoned))
-        if not self._machine.state().has_video:
-            self._sources.drop_clip()
-        self._outputs.wake()
-
-    def _committed(self, run: int, chunk: int) -> None:
-        self._showing.commit(run, chunk)
-        self._free_frames()
-        self._apply(self._machine.committed(run, chunk, _now()))
-        # With the last frame shown the picture may hold from now on.
-        self._outputs.wake()
+    def settled(self, plan: WindowPlan) -> None:
+        """All stages of a window are over."""
+        self._keeper.settled(plan)
+        if not self._gateways:
+            self._keeper.keep()
+        self._keep_if_paused()
 
 
 def _took_effect(effects: Sequence[Effect]) -> bool:

@@ -29,7 +29,9 @@ class Participants:
         """Nobody takes part."""
         self._session_id = session_id
         self._links: dict[str, GatewayLink] = {}
-        self._askers = Askers()
+        self._expected: dict[str, GatewayLink] = {}
+        self.askers = Askers()
+        """Who asked, by number."""
 
     def __bool__(self) -> bool:
         """Whether anybody takes part."""
@@ -48,31 +50,55 @@ class Participants:
         """Returns a gateway that takes part; None when it does not."""
         return self._links.get(gateway_id)
 
+    def reach(self, gateway_id: str) -> GatewayLink | None:
+        """Returns a gateway that takes part or is about to; None when it does not."""
+        return self._links.get(gateway_id) or self._expected.get(gateway_id)
+
+    def expect(self, link: GatewayLink) -> None:
+        """A gateway is about to take part: it sends its camera and is told nothing."""
+        self._expected[link.gateway_id] = link
+
+    def links(self) -> list[GatewayLink]:
+        """Returns all that take part, the owner first."""
+        return list(self._links.values())
+
     def join(self, link: GatewayLink, epoch: int, journal: Iterable[Message]) -> None:
         """A gateway takes part; it is sent the last messages to all, oldest first."""
         kept = [wire.message_out(message) for message in journal]
         while len(kept) > 1 and sum(message.ByteSize() for message in kept) > JOURNAL_BYTES:
             kept = kept[len(kept) // 2 :]
+        self._expected.pop(link.gateway_id, None)
         self._links[link.gateway_id] = link
         opened = stream_pb2.Opened(session_id=self._session_id, epoch=epoch, journal=kept)
         link.control(stream_pb2.ControlResponse(opened=opened))
 
     def leave(self, gateway_id: str) -> bool:
         """A gateway takes part no longer; returns whether it did."""
+        self._expected.pop(gateway_id, None)
         return self._links.pop(gateway_id, None) is not None
 
     def clear(self) -> None:
         """Nobody takes part any more."""
         self._links.clear()
+        self._expected.clear()
 
     def asker(self, gateway_id: str, connection_id: int, command_id: str) -> Asker:
         """Returns who asks, as the session machine knows it."""
-        return Asker(self._askers.number(gateway_id, connection_id), command_id)
+        return Asker(self.askers.number(gateway_id, connection_id), command_id)
 
     def tell(self, response: stream_pb2.ControlResponse) -> None:
         """Tells all gateways."""
         for link in self._links.values():
             link.control(response)
+
+    def ask_keyframe(self, gateway_id: str) -> None:
+        """Asks for a keyframe of the camera at a gateway; of any, where it is not known."""
+        asked = stream_pb2.ControlResponse(
+            camera_keyframe=stream_pb2.CameraKeyframe(session_id=self._session_id)
+        )
+        publisher = self.reach(gateway_id)
+        for link in [publisher] if publisher else {**self._expected, **self._links}.values():
+            link.control(asked)
 
     def announce(self, chunks: Iterable[stream_pb2.ChunkReady]) -> None:
         """Tells all gateways of chunks that wait to be shown."""
@@ -85,7 +111,7 @@ class Participants:
         """
         message = wire.message_out(effect.message)
         asker = effect.asker
-        gateway_id, connection_id = self._askers.connection(asker.connection_id if asker else 0)
+        gateway_id, connection_id = self.askers.connection(asker.connection_id if asker else 0)
         private = asker is not None and isinstance(effect.message.payload, CommandError)
         for link in self._links.values():
             asked = asker is not None and link.gateway_id == gateway_id
@@ -99,7 +125,7 @@ class Participants:
 
     def ack(self, effect: fx.Ack) -> None:
         """Tells the asker's gateway that a command was handled."""
-        gateway_id, connection_id = self._askers.connection(effect.asker.connection_id)
+        gateway_id, connection_id = self.askers.connection(effect.asker.connection_id)
         link = self._links.get(gateway_id)
         if link is not None:
             ack = stream_pb2.SessionAck(

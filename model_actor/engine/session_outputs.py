@@ -105,6 +105,9 @@ class SessionOutputs:
         self._is_void = is_void
         self._on_encoded = on_encoded
         self._slots: dict[Key, _Slot] = {}
+        self._encoded_to = (0, 0)
+        """(run, frame) of the last frame that some output has encoded."""
+        self._encoded_s = 0.0
 
     def demand(self, gateway_id: str, demand: stream_pb2.OutputDemand) -> None:
         """Takes in what a gateway wants of an output."""
@@ -141,6 +144,11 @@ class SessionOutputs:
         for key in list(self._slots):
             self._end(key)
 
+    def take_encoded(self) -> float:
+        """Returns the seconds of the picture that were encoded since the last call."""
+        encoded, self._encoded_s = self._encoded_s, 0.0
+        return encoded
+
     def _open(self, key: Key, codec: Codec) -> _Slot:
         info, rung = self._info, RUNGS[key[1]]
         bitrate = max(1, round(self._bitrate * rung.share))
@@ -164,6 +172,9 @@ class SessionOutputs:
     def _emit(self, key: Key, made: EncodedOutput) -> None:
         self._on_encoded()
         frame = made.frame
+        if not made.held and (frame.run, frame.frame) > self._encoded_to:
+            self._encoded_to = (frame.run, frame.frame)
+            self._encoded_s += 1 / self._info.frame_rate
         slot = self._slots.get(key)
         if slot is None or (self._is_void(frame.run) and not made.held):
             return

@@ -8,16 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from model_actor.engine.participants import Participants
+import structlog
+
 from model_actor.engine.probing import ClipProbe
-from model_actor.engine.publishers import Publishers
-from model_actor.engine.session_outputs import CODECS
-from model_actor.engine.sources import CameraSource, ClipSource, StagedClip
-from model_actor.media.camera import CameraPacket
+from model_actor.engine.session_camera import SessionCamera
+from model_actor.engine.sources import ClipSource, StagedClip, open_clip
 from model_actor.media.frames import FrameBlock
 from model_actor.media.workers import DecodeWorkers
 from model_actor.plugin import ModelInfo
-from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core import effects as fx
 from scheduler.core.commands import Mode
 from scheduler.core.effects import Effect
@@ -26,7 +24,12 @@ from scheduler.core.run import WindowPlan
 from scheduler.core.session import Session
 from scheduler.process.storage import Storage
 
+log = structlog.get_logger(__name__)
+
 _CAMERA_PHASES = frozenset({Phase.AWAITING_COMPUTE, Phase.RUNNING, Phase.PAUSING})
+RESTAGE_TRIES = 5
+"""Times that a clip is asked for which was accepted by another actor."""
+RESTAGE_PAUSE_S = 0.5
 
 
 class SessionSources:
@@ -37,20 +40,20 @@ class SessionSources:
         session_id: str,
         info: ModelInfo,
         machine: Session,
-        gateways: Participants,
+        camera: SessionCamera,
         *,
         storage: Storage,
         workers: DecodeWorkers,
         apply: Callable[[Sequence[Effect]], None],
         on_frames: Callable[[], None],
     ) -> None:
-        """Prepares; nothing is staged and nobody publishes.
+        """Prepares; nothing is staged.
 
         Args:
             session_id: Whose.
             info: Size, rate and windows to bring frames to.
             machine: What is told of the sources.
-            gateways: Who takes part, to be asked for keyframes.
+            camera: The camera; `begin` lets it tell the machine.
             storage: Where uploads lie.
             workers: Where decoding happens.
             apply: Carries out what the machine answers.
@@ -59,11 +62,14 @@ class SessionSources:
         self._session_id = session_id
         self._info = info
         self._machine = machine
-        self._gateways = gateways
+        self._storage = storage
+        self._workers = workers
         self._apply = apply
         self._on_frames = on_frames
-        self._publishers = Publishers()
         self._clip = ClipSource(self._clip_read)
+        self._lost = False
+        """The staged clip cannot be had; a run of it ends."""
+        self._restaging: asyncio.Task[None] | None = None
         self._probe = ClipProbe(
             session_id,
             storage,
@@ -72,13 +78,19 @@ class SessionSources:
             accepted=self._clip_accepted,
             refused=self._clip_refused,
         )
-        self._camera = CameraSource(
-            workers,
-            info,
-            on_frames=on_frames,
-            on_keyframe_needed=self._ask_keyframe,
-            on_flow=self._camera_flow,
-        )
+        self._camera = camera
+
+    def begin(self) -> None:
+        """Stages the clip that another actor had accepted, and listens to the camera."""
+        clip = self._machine.clip
+        if clip is not None:
+            self._restaging = asyncio.create_task(self._restage(clip.video.upload_id))
+        self._camera.listen(self)
+
+    @property
+    def camera(self) -> SessionCamera:
+        """The camera."""
+        return self._camera
 
     def follow(self) -> None:
         """Brings the sources in line with the machine after a step."""
@@ -87,6 +99,8 @@ class SessionSources:
         self._camera.want(wanted=live and machine.phase in _CAMERA_PHASES)
         plan = machine.next_window
         if plan is not None and not live:
+            if self._lost:
+                asyncio.get_running_loop().call_soon(self._fail)
             self._clip.want(plan.first_frame, plan.source_frames)
         elif machine.phase is Phase.IDLE and machine.clip is not None:
             # Read ahead of `start`, so that its first window need not wait for the decoder.
@@ -97,6 +111,14 @@ class SessionSources:
         if self._machine.mode is Mode.LIVE:
             return self._camera.available >= plan.source_frames
         return self._clip.is_ready(plan)
+
+    def ready_in(self, plan: WindowPlan) -> float | None:
+        """Returns the seconds until they are, 0 if they are; None while that is not foreseen."""
+        if self.ready(plan):
+            return 0.0
+        if self._machine.mode is Mode.LIVE and self._camera.flows:
+            return (plan.source_frames - self._camera.available) / self._info.frame_rate
+        return None
 
     def take(self, plan: WindowPlan) -> FrameBlock:
         """Hands out the source frames of a window that is ready; the caller releases them."""
@@ -110,48 +132,39 @@ class SessionSources:
 
     def drop_clip(self) -> None:
         """Clears the stage."""
-        self._clip.stage(None)
-
-    def published(self, gateway_id: str) -> None:
-        """A camera is published at a gateway; it counts if it is the first."""
-        before = self._publishers.first
-        self._publishers.add(gateway_id)
-        if before is None:
-            self._apply(self._machine.camera_published(published=True, now=_now()))
-
-    def unpublished(self, gateway_id: str) -> None:
-        """None is published there any more; if it counted, the next one does."""
-        before = self._publishers.first
-        self._publishers.remove(gateway_id)
-        if before != gateway_id:
-            return
-        self._camera.gone()
-        published = self._publishers.first is not None
-        self._apply(self._machine.camera_published(published=published, now=_now()))
-        if published:
-            self._ask_keyframe()
-
-    def packet(self, gateway_id: str, packet: stream_pb2.CameraPacket) -> None:
-        """Takes in an encoded frame of a camera, if that camera counts."""
-        codec = CODECS.get(packet.codec)
-        if codec is None or not self._publishers.passes(gateway_id):
-            return
-        follows_on = self._publishers.follows_on(gateway_id)
-        self._camera.packet(
-            CameraPacket(
-                codec,
-                packet.keyframe,
-                packet.timestamp_us,
-                packet.data,
-                packet.discontinuity or not follows_on,
-            )
-        )
+        self._stage(None)
 
     async def close(self) -> None:
         """Releases everything."""
+        if self._restaging is not None:
+            self._restaging.cancel()
+            await asyncio.gather(self._restaging, return_exceptions=True)
         await self._probe.close()
         await self._camera.close()
         await self._clip.close()
+
+    # -- the camera tells -------------------------------------------------------------------
+
+    def camera_published(self, published: bool) -> None:
+        """Some gateway has a camera, or none has any more."""
+        self._apply(self._machine.camera_published(published=published, now=_now()))
+
+    def camera_flowing(self, flowing: bool) -> None:
+        """Packets began, or stopped, to arrive."""
+        machine = self._machine
+        self._apply(machine.source_flowing(_now()) if flowing else machine.source_stalled(_now()))
+
+    def camera_frames(self) -> None:
+        """More frames wait."""
+        self._on_frames()
+
+    # -- the clip ---------------------------------------------------------------------------
+
+    def _stage(self, clip: StagedClip | None) -> None:
+        if self._restaging is not None:
+            self._restaging.cancel()
+        self._lost = False
+        self._clip.stage(clip)
 
     def _clip_accepted(self, ticket: int, clip: StagedClip) -> bool:
         facts = clip.facts
@@ -159,12 +172,35 @@ class SessionSources:
             ticket, facts.width, facts.height, facts.num_frames, _now()
         )
         if answer:
-            self._clip.stage(clip)
+            self._stage(clip)
             self._apply(answer)
         return bool(answer)
 
     def _clip_refused(self, ticket: int, reason: str) -> None:
         self._apply(self._machine.probe_refused(ticket, reason, _now()))
+
+    async def _restage(self, upload_id: str) -> None:
+        """Opens a clip whose facts are known; says nothing when it is there."""
+        key = f"{self._session_id}/{upload_id}"
+        clip = None
+        for _ in range(RESTAGE_TRIES):
+            try:
+                clip = await open_clip(self._storage, self._workers, key, self._info)
+            except Exception as error:  # whatever it was, without the clip no run can go on
+                kind = type(error).__name__
+                log.warning("clip.not_restaged", session_id=self._session_id, error=kind)
+                await asyncio.sleep(RESTAGE_PAUSE_S)
+            else:
+                break
+        self._restaging = None
+        self._lost = clip is None
+        self._clip.stage(clip)
+        self.follow()
+
+    def _fail(self) -> None:
+        plan = self._machine.next_window
+        if self._lost and plan is not None and self._machine.mode is Mode.FILE:
+            self._apply(self._machine.failed(plan.run, plan.index, _now()))
 
     def _clip_read(self) -> None:
         """The clip's next window was read, or cannot be: then the run that needs it ends."""
@@ -173,21 +209,6 @@ class SessionSources:
         if failed and plan is not None:
             self._apply(self._machine.failed(plan.run, plan.index, _now()))
         self._on_frames()
-
-    def _camera_flow(self, flowing: bool) -> None:
-        machine = self._machine
-        self._apply(machine.source_flowing(_now()) if flowing else machine.source_stalled(_now()))
-
-    def _ask_keyframe(self) -> None:
-        """Asks the publisher; where media has overtaken what is told of it, all may be."""
-        asked = stream_pb2.ControlResponse(
-            camera_keyframe=stream_pb2.CameraKeyframe(session_id=self._session_id)
-        )
-        publisher = self._gateways.get(self._publishers.first or "")
-        if publisher is not None:
-            publisher.control(asked)
-        else:
-            self._gateways.tell(asked)
 
 
 def _now() -> float:

@@ -8,6 +8,9 @@ The clock before the owner's first word of it: the first frames of a run are tak
 due when they are finished, so that their encoding waits for nobody. When nobody takes
 part the clock stands at the first frame that was not yet due, and whoever joins then
 goes on there.
+
+A session that came from another actor begins in the middle of a run: frames that were shown
+before (`WindowPlan.skip`) are neither kept nor announced.
 """
 
 from __future__ import annotations
@@ -26,6 +29,9 @@ from model_actor.engine.tracing import Answers, ChunkSpan, WindowTiming
 from model_actor.plugin import Frames
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core.run import WindowPlan
+
+STOOD_S = 0.5
+"""A picture that has stood for so long is begun anew: nobody waits for it by a clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +64,24 @@ class _Waiting:
 class Showing:
     """The finished frames of one session. `now` is seconds of the actor's event loop."""
 
-    def __init__(self, session_id: str, frame_rate: float, links: list[Link]) -> None:
+    def __init__(
+        self, session_id: str, frame_rate: float, links: list[Link], *, follows: bool = False
+    ) -> None:
         """Nothing is finished.
 
         Args:
             session_id: Whose.
             frame_rate: Frames per second of main_video.
             links: What the spans of its chunks are linked to.
+            follows: Another actor shows what comes before: the clock counts before anything
+                is finished here. Else what is told of it then is of frames that are lost.
         """
         self.store = FrameStore()
         """The frames."""
         self.clock: PlayoutClock | None = None
         """Where play-out stands; None before the first chunk."""
         self._session_id = session_id
+        self._follows = follows
         self._frame_rate = frame_rate
         self._links = links
         self._waiting: dict[tuple[int, int], _Waiting] = {}
@@ -92,19 +103,23 @@ class Showing:
         now: float,
     ) -> list[stream_pb2.ChunkReady]:
         """Takes the frames of a window; returns the announcements of its chunks."""
+        first = plan.first_frame + plan.skip
+        left = [chunk for chunk in plan.chunks if chunk.first_frame + chunk.frames > first]
+        if not left:
+            return []
         self.store.add(
             FinishedWindow(
                 run=plan.run,
-                first_frame=plan.first_frame,
-                frames=frames[: plan.frames],
-                source_us=tuple(source_us[: plan.frames]),
-                chunk_starts=tuple((chunk.index, chunk.first_frame) for chunk in plan.chunks),
+                first_frame=first,
+                frames=frames[plan.skip : plan.frames],
+                source_us=tuple(source_us[plan.skip : plan.frames]),
+                chunk_starts=tuple((chunk.index, chunk.first_frame) for chunk in left),
             )
         )
-        if plan.index == 0:
-            self._go_on(plan.run, 0, plan.frames, now)
+        if self.clock is None or self.clock.run != plan.run:
+            self._go_on(plan.run, first, plan.first_frame + plan.frames, now)
         made = []
-        for chunk in plan.chunks:
+        for chunk in left:
             span = ChunkSpan(
                 self._session_id,
                 plan.run,
@@ -114,7 +129,7 @@ class Showing:
                 self._links,
                 timing,
             )
-            asked_at = answers.arrived_at if chunk is plan.chunks[0] else None
+            asked_at = answers.arrived_at if chunk is left[0] else None
             ready = stream_pb2.ChunkReady(
                 session_id=self._session_id,
                 run=plan.run,
@@ -126,7 +141,7 @@ class Showing:
                 answers_command=asked_at is not None,
             )
             waiting = self._waiting[plan.run, chunk.index] = _Waiting(ready, span, asked_at)
-            made.append(waiting.announced(now, 0))
+            made.append(waiting.announced(now, first))
         return made
 
     def announcements(self, now: float, *, unshown: int = 0) -> Iterator[stream_pb2.ChunkReady]:
@@ -149,6 +164,8 @@ class Showing:
 
     def report(self, report: stream_pb2.Playout, now: float) -> None:
         """Takes in where the owner's clock stands."""
+        if self.clock is None and not self._follows:
+            return
         self._reported = True
         self.clock = PlayoutClock(
             run=report.run,
@@ -188,6 +205,26 @@ class Showing:
             self.store.shown(run, waiting.end - 1)
             waiting.span.end(time.time())
 
+    def show_until(self, run: int, frame: int) -> None:
+        """The owner has handed out all before a frame, and will say no more of chunks."""
+        ended = [
+            chunk for (at, chunk), each in self._waiting.items() if (at, each.end) <= (run, frame)
+        ]
+        if ended:
+            self.commit(run, max(ended))
+
+    @property
+    def all_shown(self) -> bool:
+        """Whether no chunk waits."""
+        return not self._waiting
+
+    def late(self, plan: WindowPlan, now: float) -> bool:
+        """Tells whether a window that is finished now came after its first frame was due."""
+        clock = self.clock
+        if clock is None or clock.run != plan.run or not self._reported:
+            return False
+        return now > clock.due(plan.first_frame + plan.skip)
+
     def abandon(self, next_run: int, now: float) -> None:
         """Drops all runs below `next_run`."""
         clock = self.clock
@@ -205,11 +242,17 @@ class Showing:
         self._waiting.clear()
 
     def deadline(self, plan: WindowPlan, now: float) -> tuple[float, int]:
-        """Returns by when a window is needed, and how many frames are made and not yet due."""
+        """Returns by when a window is needed, and how many frames are made and not yet due.
+
+        A window that begins a picture, or one that has stood, is needed by no time.
+        """
         clock = self.clock
-        if plan.index == 0 or clock is None:
+        if clock is None or clock.run != plan.run:
             return -math.inf, 0
-        return clock.due(plan.first_frame) - LEAD_S, plan.first_frame - clock.played(now)
+        due = clock.due(plan.first_frame)
+        if due < now - STOOD_S:
+            return -math.inf, 0
+        return due - LEAD_S, plan.first_frame - clock.played(now)
 
     def _go_on(self, run: int, frame: int, end: int, now: float) -> None:
         """Sets the clock to show a frame as soon as it can be encoded, until the owner says."""

@@ -173,6 +173,8 @@ class CameraSource:
         """
         self._workers = workers
         self._info = info
+        self._taken_us: int | None = None
+        """Frames up to this capture time are left out; None: whatever comes is taken."""
         self._on_frames = on_frames
         self._on_keyframe_needed = on_keyframe_needed
         self._on_flow = on_flow
@@ -191,6 +193,11 @@ class CameraSource:
         """Hands out the oldest `count` frames; they are the caller's to release."""
         assert self._decoder is not None  # noqa: S101 - guarded by available
         return self._decoder.take(count)
+
+    def skip_to(self, taken_us: int) -> None:
+        """Leaves out frames that were captured up to then: another actor has taken them."""
+        self._taken_us = taken_us
+        self._skip()
 
     def packet(self, packet: CameraPacket) -> None:
         """Takes in an encoded frame."""
@@ -227,7 +234,7 @@ class CameraSource:
                     height=self._info.height,
                     frame_rate=self._info.frame_rate,
                     on_keyframe_needed=self._on_keyframe_needed,
-                    on_frames=self._on_frames,
+                    on_frames=self._came,
                     window=self._info.geometry.first_window,
                 )
             except SanaGatewayError as error:
@@ -238,6 +245,15 @@ class CameraSource:
             decoder, self._decoder = self._decoder, None
             log.info("camera.closed", **asdict(decoder.stats))
             await decoder.close()
+
+    def _came(self) -> None:
+        self._skip()
+        self._on_frames()
+
+    def _skip(self) -> None:
+        decoder = self._decoder
+        if self._taken_us is not None and decoder is not None and decoder.skip_to(self._taken_us):
+            self._taken_us = None
 
     def _sign_of_life(self) -> None:
         loop = asyncio.get_running_loop()

@@ -61,13 +61,14 @@ class FrameStore:
     def __init__(self) -> None:
         self._windows: deque[FinishedWindow] = deque()
         self._held: FinishedFrame | None = None
+        self._holds = True
         self._shown = (0, 0)
         """(run, frame) after the last one that was shown."""
 
     @property
     def held(self) -> FinishedFrame | None:
         """The last frame that was shown: the picture while nothing plays."""
-        return self._held
+        return self._held if self._holds else None
 
     @property
     def end(self) -> int:
@@ -94,6 +95,10 @@ class FrameStore:
             msg = f"window at frame {window.first_frame} does not follow frame {last.end}"
             raise InvariantError(msg)
         self._windows.append(window)
+
+    def hold_no_more(self) -> None:
+        """Others show what follows: no picture holds here any more."""
+        self._holds = False
 
     def holds(self, run: int, frame: int) -> bool:
         """Tells whether a frame is there."""

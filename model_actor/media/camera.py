@@ -24,6 +24,8 @@ _SURPLUS = 24
 """Frames that may wait beyond one window before the oldest go."""
 _MARGIN = 8
 """Slots beyond one window in use and those that wait: for what is made meanwhile."""
+SAME_CLOCK_US = 10_000_000
+"""A frame that is so much older than one before it was captured by another clock."""
 _RESTART_S = 1.0
 """A worker that died of a camera is replaced at most this often."""
 
@@ -139,6 +141,18 @@ class CameraDecoder:
         self._held.add(first)
         frames = self._shared.view(first, count)
         return FrameBlock(frames, times, lambda: self._release(first))
+
+    def skip_to(self, captured_us: int) -> bool:
+        """Drops what waits and was captured up to then.
+
+        A frame from long before that was not captured by the same clock, and stays.
+
+        Returns:
+            Whether a frame waits that is to be taken.
+        """
+        while self._times and captured_us - SAME_CLOCK_US < self._times[0] <= captured_us:
+            self._drop(1)
+        return bool(self._times)
 
     def flush(self) -> None:
         """Drops what waits and what is on its way; goes on from a keyframe, which it asks for."""

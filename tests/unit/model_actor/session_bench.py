@@ -12,12 +12,15 @@ from opentelemetry.context import Context
 
 from model_actor.engine.compute import Compute
 from model_actor.engine.encoder_pool import EncoderPool
-from model_actor.engine.live_session import EngineServices, LiveSession, Placement
+from model_actor.engine.live_session import LiveSession
+from model_actor.engine.services import EngineServices, ModelStates, Placement
 from model_actor.media.camera import CameraPacket, CameraStats
 from model_actor.media.errors import ClipFailedError, ClipRefusedError
 from model_actor.media.frames import FrameBlock
 from model_actor.media.workers import DecodeWorkers
 from model_actor.plugin import Model, ModelInfo, SessionOptions, Stage, WindowTask
+from model_actor.snapshots.states import KeptStates
+from model_actor.snapshots.storage_tier import StorageTier
 from sana_gateway.v1 import command_pb2, message_pb2
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core.ids import Principal
@@ -236,12 +239,16 @@ class Bench:
             storage=cast(Any, FakeStorage()),
             encoders=self.encoders,
             ledger=self.ledger,
-            wake_compute=self.compute.wake,
+            states=ModelStates(cast(Model, self.model), self.compute),
+            kept=KeptStates(None, StorageTier(cast(Any, FakeStorage())), "here"),
             bitrate=300_000,
             start_wait_s=5.0,
+            snapshot_every=4,
+            departed=lambda _, __: None,
         )
         placement = Placement("s1", 3, Principal("t", frozenset()), "inverter", Context())
         self.session = LiveSession(placement, services, "state")
+        self.session.go_on([])
         self._ids = 0
 
     def command(

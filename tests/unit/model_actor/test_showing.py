@@ -230,4 +230,19 @@ def test_a_session_whose_gateways_were_all_lost_is_not_held_back_for_ever() -> N
     deadline, ahead = finisher.showing.deadline(finisher.run.plan("p"), now)
     assert ahead == 0
     candidate = Candidate("s1", now, deadline, live=False, cost_s=0.1, ahead=ahead)
-    assert choose([candidate], now).key == "s1"
+    assert choose([candidate], now).keys == ("s1",)
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_what_is_told_of_the_clock_before_the_first_chunk_counts_only_for_who_follows(
+    follows: bool,
+) -> None:
+    finisher = Finisher()
+    finisher.showing = Showing("s1", RATE, [], follows=follows)
+    # Overdue, and of frames that were announced by an actor that is gone.
+    finisher.report(9, -2_000_000, 15)
+    finisher.finish(now=START)
+    clock = finisher.showing.clock
+    assert clock is not None
+    assert clock.next_frame == (9 if follows else 0)
+    assert (clock.due(clock.next_frame) < START) == follows

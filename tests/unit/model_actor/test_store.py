@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model_actor.engine.clock import PlayoutClock, WindowCost
+from model_actor.engine.clock import PlayoutClock
 from model_actor.engine.store import FinishedWindow, FrameStore
 from scheduler.core.errors import InvariantError
 
@@ -95,15 +95,3 @@ def test_a_clock_that_stands_shows_no_more_than_the_gateway_has_heard_of() -> No
     clock = PlayoutClock(run=1, next_frame=30, due_at=100.0, frame_rate=24.0, end=33)
     assert clock.played(100.0) == 31
     assert clock.played(160.0) == 33
-
-
-def test_the_cost_is_the_declared_one_until_windows_were_measured() -> None:
-    cost = WindowCost(0.3)
-    assert (cost.typical_s, cost.worst_s) == (0.3, 0.3)
-    for seconds in (0.1, 0.2, 0.1, 0.1):
-        cost.observe(seconds)
-    assert cost.typical_s == 0.1
-    assert cost.worst_s == 0.2
-    for _ in range(40):
-        cost.observe(0.05)
-    assert cost.worst_s == 0.05, "only the recent past counts"
