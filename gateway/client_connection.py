@@ -85,6 +85,12 @@ class ClientConnection:
             request.traceparent = inject()
             self._unanswered[command.command_id] = request
             self._session.send(stream_pb2.ControlRequest(command=request))
+            self._session.wake()
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether it waits for the ack of a command."""
+        return bool(self._unanswered)
 
     def told(self, event: Event) -> None:
         """Something happened to the session that this connection is part of."""
@@ -121,6 +127,7 @@ class ClientConnection:
         if publishing.publisher is not None:
             raise PublisherTakenError("another connection publishes the camera")
         publishing.publish(self)
+        self._session.wake()
 
     def camera(self, frame: CameraFrame) -> None:
         """Hands over a camera frame; see `gateway.ports.Connection`."""
@@ -129,6 +136,7 @@ class ClientConnection:
         publishing = self._session.publishing
         if publishing.publisher is None:
             publishing.publish(self)
+            self._session.wake()
         if publishing.publisher is self:
             publishing.frame(frame)
 

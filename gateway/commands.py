@@ -32,6 +32,7 @@ _EXAMPLES = """Examples:
 \b
   sana-gateway serve
   sana-gateway serve --model simulated --model-option chunk_ms=100 --actors 2
+  sana-gateway serve --model painter=2 --model simulated=1 --park-after 5m
   sana-gateway serve --backend in-process --http-port 0 --grpc-port 0
   sana-gateway serve --media-workers 4 --udp-ports 50000-50199
 
@@ -105,6 +106,7 @@ Otlp = Annotated[str | None, _setting("otlp_endpoint")]
 LogLevel = Annotated[str | None, _setting("log_level")]
 Placement = Annotated[str | None, _setting("placement_address")]
 MediaWorkers = Annotated[int | None, _setting("media_workers", min=0, max=MOST_WORKERS)]
+Tls = Annotated[str | None, _setting("tls", metavar="FOLDER")]
 UdpPorts = Annotated[str | None, _setting("udp_ports", metavar="LOW-HIGH")]
 Config = Annotated[
     Path | None,
@@ -118,16 +120,34 @@ ReadyFile = Annotated[
 @serve.callback()
 def serve_all(
     context: typer.Context,
-    model: options.Model = "painter",
+    model: options.Models = options.DEFAULT_MODELS,
     model_option: options.ModelOption = None,
-    actors: Annotated[int, typer.Option(min=1, help="Model actors to run.")] = 1,
+    actors: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Model actors to run; by default the sum of the models' counts, or 1.",
+            show_default=False,
+        ),
+    ] = None,
+    surge: options.Surge = 0,
     gpus_per_actor: options.GpusPerActor = 0.0,
     policy: options.Policy = "pack",
     backend: options.Backend = "ray",
     ray_address: Annotated[
         str | None, typer.Option(help="Join this Ray cluster instead of starting one.")
     ] = None,
-    reconnect_window: options.ReconnectWindow = options.RECONNECT_WINDOW_S,
+    reconnect_window: options.ReconnectWindow = "30s",
+    park_after: options.ParkAfter = "60s",
+    park_detached_after: options.ParkDetachedAfter = "5s",
+    snapshot_every: options.SnapshotEvery = 4,
+    snapshot_memory: options.SnapshotMemory = "0",
+    degrade: options.Degrade = False,
+    tenant: options.Tenant = None,
+    warm_spares: options.WarmSpares = None,
+    repurpose_after: options.RepurposeAfter = "60s",
+    rebalance: options.Rebalance = True,
+    autoscale: options.Autoscale = "",
     bitrate: options.Bitrate = BITRATE,
     encoder_threads: options.EncoderThreads = 0,
     encoder: options.Encoder = "auto",
@@ -143,6 +163,7 @@ def serve_all(
     ] = None,
     media_workers: MediaWorkers = None,
     udp_ports: UdpPorts = None,
+    tls: Tls = None,
     otlp_endpoint: Otlp = None,
     log_level: LogLevel = None,
     config: Config = None,
@@ -167,26 +188,41 @@ def serve_all(
             auth=auth,
             media_workers=media_workers,
             udp_ports=udp_ports,
+            tls=tls,
             otlp_endpoint=otlp_endpoint,
             log_level=log_level,
         )
         head = HeadOptions(
-            model=model,
-            model_options=tuple(model_option or ()),
-            actors=actors,
-            backend=backend,
-            ray_address=ray_address,
+            {
+                "model": model,
+                "model_option": model_option,
+                "actors": actors,
+                "surge": surge,
+                "gpus_per_actor": gpus_per_actor,
+                "policy": policy,
+                "backend": backend,
+                "ray_address": ray_address,
+                "reconnect_window": reconnect_window,
+                "park_after": park_after,
+                "park_detached_after": park_detached_after,
+                "snapshot_every": snapshot_every,
+                "snapshot_memory": snapshot_memory,
+                "degrade": degrade,
+                "tenant": tenant,
+                "warm_spares": warm_spares,
+                "repurpose_after": repurpose_after,
+                "rebalance": rebalance,
+                "autoscale": autoscale,
+                "bitrate": bitrate,
+                "encoder_threads": encoder_threads,
+                "encoder": encoder,
+                "spare_decoders": spare_decoders,
+                "decode_limit": decode_limit,
+                "tls": settings.tls,
+            },
             storage_root=root,
-            reconnect_window=reconnect_window,
             otlp_endpoint=settings.otlp_endpoint,
             log_level=settings.log_level,
-            policy=policy,
-            gpus_per_actor=gpus_per_actor,
-            bitrate=bitrate,
-            encoder_threads=encoder_threads,
-            encoder=encoder,
-            spare_decoders=spare_decoders,
-            decode_limits=tuple(decode_limit or ()),
         )
         asyncio.run(_serve_all(settings, head, ready_file))
 
@@ -207,6 +243,7 @@ def serve_gateway(
     ] = None,
     media_workers: MediaWorkers = None,
     udp_ports: UdpPorts = None,
+    tls: Tls = None,
     otlp_endpoint: Otlp = None,
     log_level: LogLevel = None,
     config: Config = None,
@@ -223,6 +260,7 @@ def serve_gateway(
         auth=auth,
         media_workers=media_workers,
         udp_ports=udp_ports,
+        tls=tls,
         otlp_endpoint=otlp_endpoint,
         log_level=log_level,
     )

@@ -18,7 +18,7 @@ class Status(enum.Enum):
     CONNECTING = "connecting"
     """Asked for; the session has not been asked for a place yet."""
     WAITING = "waiting"
-    """The session waits for a place, or for its actor to come back."""
+    """The session waits for a place, for the first time or again."""
     READY = "ready"
     """Commands are answered."""
 
@@ -32,7 +32,7 @@ class Event(enum.Enum):
     OPENED = "opened"
     """The session's actor answers."""
     LOST = "lost"
-    """The session's actor no longer answers; it is being found anew."""
+    """No actor answers for now: the session is placed anew, or parked."""
     CLOSED = "closed"
     """The client left, or the session ended."""
 

@@ -76,6 +76,10 @@ class OutputOwner(Protocol):
     def stamp_us(self, at: tuple[int, int]) -> int:
         """Returns when a (run, frame) that was due belongs on the play-out clock."""
 
+    @property
+    def reached(self) -> tuple[int, int]:
+        """(run, frame) that was due last: the picture, while it holds."""
+
     def chunk_begins(self, frame: EncodedFrame) -> media_pb2.ViewerStats:
         """Returns what viewers are told with the first frame of a chunk on a rung."""
 
@@ -98,8 +102,8 @@ class _Rung:
     """What was handed out since the last keyframe, while it is good to begin with."""
     last_us: int = -STEP_US
     """Timestamp of what was handed out last."""
-    begun: tuple[int, int] = (-1, -1)
-    """(run, chunk) whose first frame was handed out last."""
+    given: Packet | None = None
+    """What was handed out last, but for pictures shown before."""
     asked_at: float = float("-inf")
     """When a keyframe was asked for that has not come."""
 
@@ -123,6 +127,12 @@ class _Rung:
         self.early.clear()
         self.cache = []
         self.asked_at = float("-inf")
+
+    def clear_but_held(self) -> None:
+        """Forgets the same but for the picture that holds, which may be all that there is."""
+        holding = self.cache if self.holds else []
+        self.clear()
+        self.cache = holding
 
 
 class OutputFanout:
@@ -198,10 +208,30 @@ class OutputFanout:
 
     # -- packets ------------------------------------------------------------------------------
 
+    @property
+    def given(self) -> tuple[int, int] | None:
+        """(run, frame) of the furthest picture that a viewer who watches was given."""
+        given = [rung.given.at for rung in self._made if rung.watching and rung.given is not None]
+        return max(given, default=None)
+
+    def lacks(self, at: tuple[int, int]) -> bool:
+        """Tells whether viewers watch who were not given the picture (run, frame)."""
+        return any(
+            rung.watching and (rung.given is None or rung.given.at < at) for rung in self._made
+        )
+
+    @property
+    def wanted(self) -> tuple[tuple[int, int], ...]:
+        """The rungs that somebody watches, each with its rate in bits per second (0: any)."""
+        return tuple((rung.number, rung.bitrate) for rung in self._made)
+
     def demand_again(self) -> None:
-        """Tells a new actor what is wanted."""
+        """Tells a new actor what is wanted. What it makes follows on from nothing but a
+        keyframe; until then who joins is given the picture that holds.
+        """
         for rung in self._made:
-            rung.clear()
+            rung.clear_but_held()
+            rung.skip_to_key = True
             rung.asked_at = self._owner.now()
             self._owner.demand(
                 self.codec, rung.number, wanted=True, keyframe=True, bitrate=rung.bitrate
@@ -221,6 +251,11 @@ class OutputFanout:
             rung.skip_to_key = True
             self._want(rung, keyframe=True)
 
+    def follow(self) -> None:
+        """Says that from now on packets are another actor's, which begin at a keyframe."""
+        for rung in self._made:
+            rung.skip_to_key = True
+
     def abandon(self, next_run: int) -> None:
         """Drops what waits of runs below `next_run`, and what may still come of them. The next
         run begins with a keyframe without being asked: asked for now, it would be made of
@@ -229,11 +264,9 @@ class OutputFanout:
         for rung in self._rungs:
             # Packets may overtake the announcement of their run.
             begun = [packet for packet in rung.early if packet.at[0] >= next_run]
-            holding = rung.cache if rung.holds else []
-            rung.clear()
+            rung.clear_but_held()
             rung.early.extend(begun)
-            rung.cache = holding
-            rung.skip_to_key = not begun and not holding
+            rung.skip_to_key = not begun and not rung.cache
 
     def due(self, reached: tuple[int, int]) -> None:
         """Hands out what is due.
@@ -283,9 +316,10 @@ class OutputFanout:
             except Exception as error:  # one viewer's affair must not cost others their picture
                 log.error("viewer.failed", error=type(error).__name__)
                 self.leave(viewer)
-        if not held and rung.begun != (at[0], packet.chunk):
-            rung.begun = (at[0], packet.chunk)
-            self._tell(rung, frame)
+        if not held:
+            before, rung.given = rung.given, packet
+            if before is None or before.chunk != packet.chunk or before.at[0] != at[0]:
+                self._tell(rung, frame)
 
     def _tell(self, rung: _Rung, frame: EncodedFrame) -> None:
         """Gives every viewer of a rung its own copy of what is known of a chunk."""
@@ -311,6 +345,9 @@ class OutputFanout:
     def _at_hand(self, rung: _Rung) -> list[EncodedFrame]:
         """Returns what a viewer can begin with now, stamped after all that it may have had."""
         frames = rung.cache
+        if frames and rung.holds and (frames[-1].run, frames[-1].frame) != self._owner.reached:
+            # Others were shown since, while nobody watched.
+            frames = rung.cache = []
         if not frames:
             return []
         begin_us, position_us = rung.last_us, self._owner.position_us()
@@ -369,7 +406,7 @@ class OutputFanout:
             if not rung.has_viewers:
                 rung.wanted = False
                 rung.bitrate = 0
-                rung.clear()
+                rung.clear_but_held()
                 self._owner.demand(self.codec, rung.number, wanted=False)
         self._made = tuple(rung for rung in self._made if rung.wanted)
 

@@ -5,8 +5,10 @@ A process of its own keeps Ray, and whatever a model does, out of the gateway.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gateway.child_process import ChildProcess
 
@@ -15,48 +17,33 @@ from gateway.child_process import ChildProcess
 class HeadOptions:
     """What `serve` passes on to `serve head`."""
 
-    model: str
-    model_options: tuple[str, ...]
-    actors: int
-    backend: str
-    ray_address: str | None
+    told: Mapping[str, Any]
+    """Options as they were parsed, by their names in Python; None for those not given."""
     storage_root: Path
-    reconnect_window: float
     otlp_endpoint: str
     log_level: str
-    policy: str
-    gpus_per_actor: float
-    bitrate: int
-    encoder_threads: int
-    encoder: str
-    spare_decoders: int
-    decode_limits: tuple[str, ...]
 
     def arguments(self) -> list[str]:
         """Returns the command line of the head."""
-        pairs = {
-            "--model": self.model,
-            "--actors": str(self.actors),
-            "--backend": self.backend,
-            "--ray-address": self.ray_address or "",
-            "--storage-root": str(self.storage_root),
-            "--reconnect-window": str(self.reconnect_window),
-            "--otlp-endpoint": self.otlp_endpoint,
-            "--log-level": self.log_level,
-            "--policy": self.policy,
-            "--gpus-per-actor": str(self.gpus_per_actor),
-            "--bitrate": str(self.bitrate),
-            "--encoder-threads": str(self.encoder_threads),
-            "--encoder": self.encoder,
-            "--spare-decoders": str(self.spare_decoders),
-            "--placement-port": "0",
+        own = {
+            "storage_root": self.storage_root,
+            "otlp_endpoint": self.otlp_endpoint or None,
+            "log_level": self.log_level,
+            "placement_port": 0,
         }
-        arguments = [word for name, value in pairs.items() if value for word in (name, value)]
-        for option in self.model_options:
-            arguments += ["--model-option", option]
-        for limit in self.decode_limits:
-            arguments += ["--decode-limit", limit]
-        return [*arguments, "--end-with-stdin"]
+        told = {**self.told, **own}
+        words = [word for name, value in told.items() for word in _words(name, value)]
+        return [*words, "--end-with-stdin"]
+
+
+def _words(name: str, value: Any) -> list[str]:  # noqa: ANN401 - of any option
+    """Returns an option as the command line has it; nothing for one that was not given."""
+    option = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [option if value else f"--no-{option.removeprefix('--')}"]
+    if isinstance(value, (list, tuple)):
+        return [word for each in value for word in (option, str(each))]
+    return [] if value in (None, "") else [option, str(value)]
 
 
 class HeadProcess:

@@ -8,7 +8,7 @@ wire knows the media transport.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -163,5 +163,7 @@ class IngressServices:
     """WebRTC."""
     pool: Callable[[], Awaitable[pool_pb2.DescribePoolResponse]]
     """Asks the scheduler for the operator's view."""
+    drain: Callable[[pool_pb2.DrainActorRequest], AsyncIterator[pool_pb2.DrainActorResponse]]
+    """Has the scheduler empty an actor; yields how far it has come."""
     settings: IngressSettings = field(default_factory=IngressSettings)
     """Addresses and limits."""

@@ -16,6 +16,7 @@ import structlog
 
 from sana_gateway_internal.v1 import stream_pb2, stream_pb2_grpc
 from scheduler.core.errors import SanaGatewayError
+from scheduler.process.tls import Wires
 
 log = structlog.get_logger(__name__)
 
@@ -35,8 +36,16 @@ millisecond."""
 CAMERA_FRAME_BYTES = 1024 * 1024
 """Longest camera frame. With what shares its message it stays far below what an actor reads: a
 message above that would end the link, and with it the streams of all sessions."""
-HELLO_TIMEOUT_S = 5.0
+HELLO_TIMEOUT_S = 2.0
+"""How long an actor may take to take up a connection; its sessions are sought elsewhere then."""
+PING_MS = 750
+PING_TIMEOUT_MS = 1_250
+"""An actor that is stopped or cut off is noticed within the sum of both. gRPC answers pings on
+threads of its own, whatever a model computes."""
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+_READY = grpc.ChannelConnectivity.READY
+_FAILED = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 
 
 class LinkDeadError(SanaGatewayError):
@@ -59,16 +68,19 @@ class LinkedSession(Protocol):
 class ActorLink:
     """One actor, as this gateway sees it."""
 
-    def __init__(self, address: str, gateway_id: str) -> None:
+    def __init__(self, address: str, gateway_id: str, wires: Wires) -> None:
         """Prepares a link; `start` opens it."""
         self.address = address
         self._gateway_id = gateway_id
-        self._channel = grpc.aio.insecure_channel(
+        self._channel = wires.dial(
             address,
-            options=[
+            [
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.keepalive_time_ms", 10_000),
-                ("grpc.keepalive_timeout_ms", 2_000),
+                ("grpc.keepalive_time_ms", PING_MS),
+                ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
+                # What gRPC really waits for, a minute by default.
+                ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
+                ("grpc.http2.max_pings_without_data", 0),
             ],
         )
         self._stub = stream_pb2_grpc.StreamStub(self._channel)
@@ -94,19 +106,28 @@ class ActorLink:
         self._lost = lost
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
-                await self._channel.channel_ready()
-        except TimeoutError:
+                await self._reached()
+        except (TimeoutError, LinkDeadError):
             await self._channel.close(None)
             self.dead = True
             raise LinkDeadError("the actor does not answer") from None
-        hello = stream_pb2.Hello(gateway_id=self._gateway_id)
-        self.send(stream_pb2.ControlRequest(hello=hello))
         self._tasks = [
             asyncio.create_task(self._read_control(), name="control"),
             asyncio.create_task(self._read_media(), name="media"),
         ]
         for task in self._tasks:
             task.add_done_callback(self._ended)
+
+    async def _reached(self) -> None:
+        """Returns once there is a connection.
+
+        Raises:
+            LinkDeadError: There is nobody at this address, who may have died a moment ago.
+        """
+        while (state := self._channel.get_state(try_to_connect=True)) is not _READY:
+            if state in _FAILED:
+                raise LinkDeadError("nobody answers at the actor's address")
+            await self._channel.wait_for_state_change(state)
 
     async def close(self) -> None:
         """Ends the link."""
@@ -116,8 +137,23 @@ class ActorLink:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._channel.close(None)
 
-    def join(self, session_id: str, session: LinkedSession, token: str) -> None:
+    def join(
+        self,
+        session_id: str,
+        session: LinkedSession,
+        token: str,
+        restore: stream_pb2.Restore | None = None,
+        *,
+        standby: bool = False,
+    ) -> None:
         """Takes part in a session; the actor answers opened or refused.
+
+        Args:
+            session_id: Which.
+            session: Hears of it, instead of who joined it here before.
+            token: Of its lease.
+            restore: What it is to go on from, where the actor does not have it.
+            standby: Whether only its camera is sent for now.
 
         Raises:
             LinkDeadError: The link has died.
@@ -125,12 +161,17 @@ class ActorLink:
         if self.dead:
             raise LinkDeadError("the actor's streams have ended")
         self._sessions[session_id] = session
-        opening = stream_pb2.Open(session_id=session_id, token=token)
+        opening = stream_pb2.Open(
+            session_id=session_id, token=token, restore=restore, standby=standby
+        )
         self.send(stream_pb2.ControlRequest(open=opening))
 
-    def leave(self, session_id: str) -> None:
-        """Takes part no longer."""
-        if self._sessions.pop(session_id, None) is not None and not self.dead:
+    def leave(self, session_id: str, session: LinkedSession) -> None:
+        """Takes part no longer, unless somebody else has joined the session since."""
+        if self._sessions.get(session_id) is not session:
+            return
+        del self._sessions[session_id]
+        if not self.dead:
             leave = stream_pb2.Leave(session_id=session_id)
             self.send(stream_pb2.ControlRequest(leave=leave))
 
@@ -196,6 +237,8 @@ class ActorLink:
                         log.error("packet.failed", error=type(error).__name__)
 
     async def _controls(self) -> AsyncIterator[stream_pb2.ControlRequest]:
+        # By itself, whatever waits already.
+        yield stream_pb2.ControlRequest(hello=stream_pb2.Hello(gateway_id=self._gateway_id))
         # Ends with the link: gRPC would leave it waiting for ever.
         while not self.dead:
             while self._control:
@@ -252,9 +295,15 @@ class ActorLink:
 class ActorLinks:
     """The links of this gateway, made when first needed."""
 
-    def __init__(self, gateway_id: str) -> None:
-        """Prepares; nothing is opened yet."""
+    def __init__(self, gateway_id: str, wires: Wires | None = None) -> None:
+        """Prepares; nothing is opened yet.
+
+        Args:
+            gateway_id: Who links.
+            wires: Dials; without, in the clear.
+        """
         self._gateway_id = gateway_id
+        self._wires = wires or Wires()
         self._links: dict[str, asyncio.Task[ActorLink]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -279,7 +328,7 @@ class ActorLinks:
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     async def _open(self, address: str) -> ActorLink:
-        link = ActorLink(address, self._gateway_id)
+        link = ActorLink(address, self._gateway_id, self._wires)
         await link.start(self._link_lost)
         return link
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Protocol
 
 import grpc
 import structlog
@@ -15,6 +16,7 @@ from scheduler.core.errors import SanaGatewayError
 from scheduler.core.ids import Principal
 from scheduler.placement_status import error_of
 from scheduler.process.telemetry import inject
+from scheduler.process.tls import Wires
 
 log = structlog.get_logger(__name__)
 
@@ -32,16 +34,35 @@ class SchedulerAwayError(SanaGatewayError):
     """The scheduler does not answer just now."""
 
 
+class PoolNews(Protocol):
+    """Who hears what becomes of sessions."""
+
+    def ended(self, session_id: str, reason: str) -> None:
+        """A session ended."""
+
+    def moves(self, lease: placement_pb2.Lease) -> None:
+        """A session is to move to this lease."""
+
+    def parked(self, parked: placement_pb2.SessionParked) -> None:
+        """A session is on no actor any more."""
+
+
 class PlacementClient:
     """Places, finds and releases sessions; reports who is connected."""
 
-    def __init__(self, address: str, gateway_id: str) -> None:
-        """Prepares a connection to the scheduler at `address`."""
+    def __init__(self, address: str, gateway_id: str, wires: Wires | None = None) -> None:
+        """Prepares a connection to the scheduler.
+
+        Args:
+            address: Where it listens.
+            gateway_id: Who asks.
+            wires: Dials; without, in the clear.
+        """
         self._address = address
         # gRPC's own pauses would grow to two minutes.
         options = [("grpc.max_reconnect_backoff_ms", 5_000)]
-        self._channel = grpc.aio.insecure_channel(address, options=options)
-        self._stub = placement_pb2_grpc.PlacementStub(self._channel)
+        self._line = (wires or Wires()).line(address, options)
+        self._stub = placement_pb2_grpc.PlacementStub(self._line.channel)
         self._gateway_id = gateway_id
         self._changed: dict[str, int] = {}
         self._changed_event = asyncio.Event()
@@ -49,6 +70,8 @@ class PlacementClient:
         """Stands for the present stream of reports."""
         self.served: tuple[str, ...] = ()
         """Names that clients may ask for, as last heard."""
+        self.pool: pool_pb2.DescribePoolResponse | None = None
+        """The pool, as last heard; None while the scheduler is away."""
         self.serving = asyncio.Event()
         """Set while there is a model to ask for."""
         self._misses = 0
@@ -56,12 +79,27 @@ class PlacementClient:
 
     async def close(self) -> None:
         """Ends the connection."""
-        await self._channel.close(None)
+        await self._line.close()
 
     async def place(
-        self, session_id: str, model: str, principal: Principal, waited_s: float
+        self,
+        session_id: str,
+        model: str,
+        principal: Principal,
+        waited_s: float,
+        *,
+        restore: bool = False,
+        near_host: str = "",
     ) -> AsyncIterator[placement_pb2.PlaceResponse]:
         """Asks for a place; yields the queue position until the lease, which comes last.
+
+        Args:
+            session_id: For which session.
+            model: The model that it needs.
+            principal: Whose it is.
+            waited_s: How long it has waited already.
+            restore: Whether it existed before.
+            near_host: Host that keeps its state.
 
         Raises:
             UnknownModelError: The model is not served.
@@ -74,6 +112,8 @@ class PlacementClient:
             principal=wire.principal_out(principal),
             gateway_id=self._gateway_id,
             waited_us=int(waited_s * 1e6),
+            restore=restore,
+            near_host=near_host,
         )
         try:
             async for response in self._stub.Place(request, metadata=_metadata()):
@@ -86,6 +126,7 @@ class PlacementClient:
 
         Raises:
             UnknownSessionError: There is none.
+            NotReadyError: It is on no actor: it waits, or is parked.
             SchedulerAwayError: No answer.
         """
         request = placement_pb2.FindRequest(session_id=session_id, gateway_id=self._gateway_id)
@@ -116,25 +157,48 @@ class PlacementClient:
             raise self._error(error) from None
         return answer.pool
 
+    async def drain(
+        self, request: pool_pb2.DrainActorRequest
+    ) -> AsyncIterator[pool_pb2.DrainActorResponse]:
+        """Empties an actor, or ends that; yields how far it has come.
+
+        Raises:
+            BadArgumentError: There is no such actor.
+            SchedulerAwayError: No answer, or none any more; the drain goes on without us.
+        """
+        asked = placement_pb2.DrainRequest(
+            actor_id=request.actor_id,
+            # One without time left is a drain with an end, too.
+            grace_us=max(1, request.grace.ToMicroseconds()) if request.HasField("grace") else 0,
+            cancel=request.cancel,
+        )
+        try:
+            async for progress in self._stub.Drain(asked, metadata=_metadata()):
+                yield pool_pb2.DrainActorResponse(
+                    remaining=progress.remaining,
+                    without_room=progress.without_room,
+                    cancelled=progress.cancelled,
+                )
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from None
+
     def connections(self, session_id: str, count: int) -> None:
         """Reports how many connections a session has here."""
         self._changed[session_id] = count
         self._changed_event.set()
 
-    async def run_presence(
-        self, counts: Callable[[], Mapping[str, int]], ended: Callable[[str, str], None]
-    ) -> None:
+    async def run_presence(self, counts: Callable[[], Mapping[str, int]], news: PoolNews) -> None:
         """Keeps the standing report open until cancelled.
 
         Args:
             counts: All counts as they are now, for the first report of a stream.
-            ended: Called with session id and reason for every session that ended.
+            news: Hears what the scheduler tells.
         """
         while True:
             stream = self._presence = object()
             try:
                 async for response in self._stub.Presence(self._reports(counts, stream)):
-                    ended(response.session_id, response.reason)
+                    _pass_on(response, news)
             except grpc.aio.AioRpcError as error:
                 # The poll tells of a scheduler that is away, once.
                 away = error.code() is grpc.StatusCode.UNAVAILABLE
@@ -144,6 +208,8 @@ class PlacementClient:
                 self._presence = None
                 self._changed_event.set()
             await asyncio.sleep(retry_pause(self._misses))
+            if await self._line.renew():
+                self._stub = placement_pb2_grpc.PlacementStub(self._line.channel)
 
     async def run_poll(self) -> None:
         """Keeps `served` fresh until cancelled."""
@@ -154,6 +220,7 @@ class PlacementClient:
                 self._missed(error)
             else:
                 self._heard()
+                self.pool = pool
                 names = (name for actor in pool.actors if actor.healthy for name in actor.names)
                 self.served = tuple(dict.fromkeys(names))
             if self.served:
@@ -167,6 +234,7 @@ class PlacementClient:
             log.warning("scheduler.away", address=self._address, error=str(error))
         self._misses += 1
         self.served = ()
+        self.pool = None
 
     def _heard(self) -> None:
         if self._misses > 0:
@@ -207,6 +275,16 @@ def retry_pause(misses: int) -> float:
     """Returns the seconds to wait after so many questions in a row without an answer."""
     # Limited, as a float cannot hold every power.
     return min(MOST_RETRY_S, FIRST_RETRY_S * _GROWTH ** min(max(misses - 1, 0), 50))
+
+
+def _pass_on(response: placement_pb2.PresenceResponse, news: PoolNews) -> None:
+    match response.WhichOneof("response"):
+        case "ended":
+            news.ended(response.ended.session_id, response.ended.reason)
+        case "moves":
+            news.moves(response.moves.lease)
+        case "parked":
+            news.parked(response.parked)
 
 
 def _metadata() -> tuple[tuple[str, str], ...]:

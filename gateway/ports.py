@@ -229,6 +229,20 @@ class Hub(Protocol):
             UnknownSessionError: Never heard of, or not the caller's.
         """
 
+    async def fork(
+        self, principal: Principal, session_id: str, copies: int, request_id: str = ""
+    ) -> Sequence[HubSession]:
+        """Makes copies of a session as it is between two windows, and begins to place them.
+        Repeating a request id returns the first ones.
+
+        Raises:
+            UnknownSessionError: No such session, or not the caller's.
+            BadArgumentError: No copies, or too many.
+            NotReadyError: The session is at no actor just now.
+            CommandRefusedError: It cannot be copied as it is.
+            NoCapacityError: The queue is full.
+        """
+
 
 class UploadRecord(Protocol):
     """An upload as the wires see it."""

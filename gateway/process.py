@@ -23,7 +23,9 @@ from gateway.uploads import StoredUploads
 from gateway.webrtc.ice import IceServer
 from gateway.webrtc.peer import AiortcPeers, PeerSettings
 from gateway.webrtc.statistics import PeerCollector
+from scheduler.metrics import PoolCollector
 from scheduler.process import plugins
+from scheduler.process.tls import Wires
 
 log = structlog.get_logger(__name__)
 
@@ -60,9 +62,11 @@ class GatewayProcess:
 
         Raises:
             PluginError: One is missing or broken.
-            ConfigurationError: The options of the storage do not fit it.
+            ConfigurationError: The options of the storage do not fit it, or the folder of the
+                certificate cannot be used.
         """
         self._settings = settings
+        self._internal_wires = Wires(settings.tls)
         self._share = share
         self._sockets = sockets
         self._gateway_id = f"g{secrets.token_hex(6)}"
@@ -108,19 +112,21 @@ class GatewayProcess:
         ingress_settings = self._ingress_settings()
         self._peers = AiortcPeers(self._peer_settings())
         self._placement = PlacementClient(
-            placement_address or settings.placement_address, self._gateway_id
+            placement_address or settings.placement_address, self._gateway_id, self._internal_wires
         )
-        self._links = ActorLinks(self._gateway_id)
+        self._links = ActorLinks(self._gateway_id, self._internal_wires)
         self._uploads = StoredUploads(
             self._storage,
             max_upload_bytes=settings.limits.max_upload_bytes,
             upload_session_bytes=settings.limits.upload_session_bytes,
+            on_complete=lambda session_id: self._hub.upload_completed(session_id),
         )
         self._hub = GatewayHub(
             self._placement,
             self._links,
             max_connections=settings.limits.max_connections,
             on_ended=self._uploads.forget,
+            on_copied=self._uploads.copy,
             new_session_id=self._share.new_session_id,
         )
         services = IngressServices(
@@ -129,6 +135,7 @@ class GatewayProcess:
             auth=self._authenticator,
             peers=self._peers,
             pool=self._placement.describe_pool,
+            drain=self._placement.drain,
             settings=ingress_settings,
         )
         self._http = HttpServer(services)
@@ -136,8 +143,13 @@ class GatewayProcess:
             ingress = self._ingresses[name] = wire(services)
             if hasattr(ingress, "routes"):
                 self._http.add_routes(ingress.routes())
-        self._collector = PeerCollector(self._peers.statistics)
-        REGISTRY.register(self._collector)
+        placement = self._placement
+        self._collectors = (
+            PeerCollector(self._peers.statistics),
+            PoolCollector(lambda: placement.pool),
+        )
+        for collector in self._collectors:
+            REGISTRY.register(collector)
         self._tasks = [
             asyncio.create_task(self._hub.run(), name="hub"),
             asyncio.create_task(watch_lag(), name="loop lag"),
@@ -161,7 +173,8 @@ class GatewayProcess:
 
     async def stop(self) -> None:
         """Drains and ends everything it started."""
-        REGISTRY.unregister(self._collector)
+        for collector in self._collectors:
+            REGISTRY.unregister(collector)
         await self._hub.stop("the gateway is shutting down")
         for ingress in self._ingresses.values():
             await ingress.stop(DRAIN_S)

@@ -1,9 +1,14 @@
-"""The camera of a session on its way to the actor: one publisher, undecoded frames."""
+"""The camera of a session on its way to the actor: one publisher, undecoded frames.
+
+While a session moves there are two actors, and each is sent the camera: the decoder of
+each begins at a keyframe.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.ports import CameraFrame
 from gateway.viewer_stats import ViewerClock
@@ -11,7 +16,25 @@ from sana_gateway_internal.v1 import stream_pb2
 
 if TYPE_CHECKING:
     from gateway.client_connection import ClientConnection
-    from gateway.links import ActorLink
+
+
+class Receiver(Protocol):
+    """An actor, as far as the camera goes."""
+
+    def send(self, request: stream_pb2.ControlRequest, *, urgent: bool = True) -> None:
+        """Sends on its control stream."""
+
+    def camera(self, packet: stream_pb2.CameraPacket) -> bool:
+        """Sends a camera frame; False when there was no room for it."""
+
+
+@dataclass(slots=True)
+class _Feed:
+    """What one actor is sent."""
+
+    receiver: Receiver
+    skips: bool = True
+    """Whether its next frame has to be a keyframe."""
 
 
 class Publishing:
@@ -30,9 +53,8 @@ class Publishing:
         self._session_id = session_id
         self._times = times
         self._clock = clock
-        self._link: ActorLink | None = None
+        self._feeds: tuple[_Feed, ...] = ()
         self._publisher: ClientConnection | None = None
-        self._skips = False
 
     @property
     def publisher(self) -> ClientConnection | None:
@@ -42,52 +64,52 @@ class Publishing:
     def publish(self, connection: ClientConnection | None) -> None:
         """Changes who publishes."""
         self._publisher = connection
-        # Another publisher's frames do not follow on: they begin at a keyframe.
-        self._skips = True
         self._times.publisher_changed()
-        self._tell()
+        for feed in self._feeds:
+            # Another publisher's frames do not follow on: they begin at a keyframe.
+            feed.skips = True
+            self._tell(feed.receiver)
 
-    def linked(self, link: ActorLink | None) -> None:
-        """The session has an actor, or has lost it."""
-        self._link = link
+    def linked(self, *receivers: Receiver) -> None:
+        """Says which actors the session has now; one that is new begins at a keyframe."""
+        known = {id(feed.receiver): feed for feed in self._feeds}
+        self._feeds = tuple(known.get(id(each)) or _Feed(each) for each in receivers)
 
-    def opened(self) -> None:
-        """The actor takes part: it has to hear of a camera."""
+    def opened(self, receiver: Receiver) -> None:
+        """An actor takes part: it has to hear of a camera, and to get a keyframe."""
         if self._publisher is not None:
-            self._tell()
+            self._tell(receiver)
+            self.ask_keyframe()
 
     def frame(self, frame: CameraFrame) -> None:
         """Hands a frame of the publisher on, or drops up to the next keyframe."""
-        link = self._link
-        if link is None:
-            self._skips = True
-            return
-        keyframe, timestamp_us = frame.keyframe, frame.timestamp_us
-        if self._skips and not keyframe:
-            return
-        if self.is_live:
-            self._times.camera_frame(timestamp_us, self._clock())
-        packet = stream_pb2.CameraPacket(
-            session_id=self._session_id,
-            codec=frame.codec,
-            keyframe=keyframe,
-            timestamp_us=timestamp_us,
-            data=frame.data,
-            discontinuity=frame.discontinuity or self._skips,
-        )
-        sent = link.camera(packet)
-        if not sent and not self._skips:
-            self.ask_keyframe()
-        self._skips = not sent
+        keyframe, timestamp_us, noted = frame.keyframe, frame.timestamp_us, not self.is_live
+        for feed in self._feeds:
+            if feed.skips and not keyframe:
+                continue
+            if not noted:
+                noted = True
+                self._times.camera_frame(timestamp_us, self._clock())
+            packet = stream_pb2.CameraPacket(
+                session_id=self._session_id,
+                codec=frame.codec,
+                keyframe=keyframe,
+                timestamp_us=timestamp_us,
+                data=frame.data,
+                discontinuity=frame.discontinuity or feed.skips,
+            )
+            sent = feed.receiver.camera(packet)
+            if not sent and not feed.skips:
+                self.ask_keyframe()
+            feed.skips = not sent
 
     def ask_keyframe(self) -> None:
-        """The camera's decoder needs a keyframe."""
+        """A decoder of the camera needs a keyframe."""
         if self._publisher is not None:
             self._publisher.sink.camera_keyframe()
 
-    def _tell(self) -> None:
-        if self._link is not None:
-            status = stream_pb2.CameraStatus(
-                session_id=self._session_id, published=self._publisher is not None
-            )
-            self._link.send(stream_pb2.ControlRequest(camera=status))
+    def _tell(self, receiver: Receiver) -> None:
+        status = stream_pb2.CameraStatus(
+            session_id=self._session_id, published=self._publisher is not None
+        )
+        receiver.send(stream_pb2.ControlRequest(camera=status))

@@ -1,24 +1,29 @@
 """A session as this gateway sees it: its lease, its journal, who is connected.
 
 The gateway stores the latest snapshot and never decides from it: commands go to the
-actor, whose session machine is the only authority. What the session shows is the affair of
-`gateway.showing`, its camera of `gateway.publishing`.
+actor, whose session machine is the only authority. Which actor that is, and how the session
+gets from one to another, is the affair of `gateway.attending`; what the session shows that
+of `gateway.showing`, its camera of `gateway.publishing`.
+
+A session that has had its place stays ready, with or without an actor: while it is placed
+anew or parked the picture holds, and commands wait.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 import structlog
 from google.protobuf import duration_pb2, timestamp_pb2
 
+from gateway.attending import Attending
 from gateway.client_connection import ClientConnection
 from gateway.connection import Event
 from gateway.fanout import OutputFanout
+from gateway.journal import Journal
 from gateway.links import ActorLink
 from gateway.pacing import Pacing
 from gateway.ports import Sink
@@ -26,14 +31,17 @@ from gateway.publishing import Publishing
 from gateway.showing import Showing
 from gateway.viewer_stats import ViewerClock
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2, session_pb2
-from sana_gateway_internal.v1 import placement_pb2, stream_pb2
-from scheduler.core.errors import LimitError, SessionClosedError
+from sana_gateway_internal.v1 import placement_pb2, snapshot_pb2, stream_pb2
+from scheduler.core.errors import (
+    CommandRefusedError,
+    LimitError,
+    NotReadyError,
+    SessionClosedError,
+)
 from scheduler.core.ids import Principal
 
 log = structlog.get_logger(__name__)
 
-JOURNAL = 256
-"""Messages kept for who reconnects."""
 FIRST_CONNECTION = 1002
 """Connections are numbered from here; 1001 belongs to the oldest Reactor clients."""
 LAST_CONNECTION = 9999
@@ -45,8 +53,17 @@ class SessionEvents(Protocol):
     def connections_changed(self, session: GatewaySession) -> None:
         """A connection came or went."""
 
-    def link_lost(self, session: GatewaySession) -> None:
-        """Its actor's streams ended."""
+    def opened(self, session: GatewaySession) -> None:
+        """Its actor takes part."""
+
+    def unplaced(self, session: GatewaySession, *, refused: bool) -> None:
+        """It has no actor: it died, or has refused the session."""
+
+    def handed_over(self, session: GatewaySession) -> None:
+        """It was handed over to an actor that the scheduler knows."""
+
+    def wanted(self, session: GatewaySession) -> None:
+        """Somebody needs it while it is parked."""
 
     def over(self, session: GatewaySession, reason: str) -> None:
         """The actor says that it has ended."""
@@ -80,6 +97,10 @@ class GatewaySession:
         self.created_at = time.time()
         self.last_connected_at = time.monotonic()
         self.lease: placement_pb2.Lease | None = None
+        self.is_parked = False
+        """Whether it is on no actor because nobody needs it."""
+        self.existed = False
+        """Whether it is more than a wish: it has been at an actor, or is a copy."""
         self._session_id = session_id
         self._principal = principal
         self._events = events
@@ -88,14 +109,16 @@ class GatewaySession:
         self._queue = (0, 0.0)
         self._close_reason = ""
         self._settled = asyncio.Event()
-        self._link: ActorLink | None = None
+        self._host = ""
+        self._one_copying = asyncio.Lock()
+        self._copying: asyncio.Future[stream_pb2.Copied] | None = None
         self._connections: dict[int, ClientConnection] = {}
         self._next_connection = FIRST_CONNECTION
-        self._journal: deque[message_pb2.Message] = deque(maxlen=JOURNAL)
-        self._state: message_pb2.Message | None = None
+        self._journal = Journal()
         clock, times = asyncio.get_running_loop().time, ViewerClock()
         self._showing = Showing(session_id, self.send, pacing, times, clock)
         self.publishing = Publishing(session_id, times, clock)
+        self._attending = Attending(session_id, self, self._showing, self.publishing, clock)
 
     # -- what wires see -------------------------------------------------------------------------
 
@@ -154,12 +177,13 @@ class GatewaySession:
         self._connections[connection.connection_id] = connection
         self._connections_changed()
         if self.status == session_pb2.SESSION_STATUS_READY:
-            if self._link is not None:
+            if self._attending.answers:
                 connection.told(Event.OPENED)
             self._greet(connection)
-        elif self._queue[0]:
+            self.wake()
+        if self._queue[0]:
             sink.queued(*self._queue)
-        return connection, self._gap(resume_after)
+        return connection, self._journal.lacks(resume_after)
 
     # -- what connections ask -------------------------------------------------------------------
 
@@ -169,11 +193,14 @@ class GatewaySession:
         return self.status == session_pb2.SESSION_STATUS_READY
 
     def send(self, request: stream_pb2.ControlRequest, *, urgent: bool = True) -> None:
-        """Sends to the actor; lost while it is being found anew (commands are kept by
-        their connections and sent again).
-        """
-        if self._link is not None:
-            self._link.send(request, urgent=urgent)
+        """Sends to the actor; see `Attending.send`."""
+        self._attending.send(request, urgent=urgent)
+
+    def wake(self) -> None:
+        """Somebody needs the session: one that is parked is placed."""
+        if self.is_parked:
+            self.is_parked = False
+            self._events.wanted(self)
 
     def output(self, codec: media_pb2.Codec.ValueType) -> OutputFanout:
         """Returns the output of a codec."""
@@ -195,70 +222,144 @@ class GatewaySession:
         for connection in list(self._connections.values()):
             connection.sink.queued(position, estimated_wait_s)
 
+    @property
+    def epoch(self) -> int:
+        """Epoch of its newest lease; 0 before the first."""
+        return self._attending.epoch
+
+    @property
+    def has_actor(self) -> bool:
+        """Whether it is at an actor, or was asked to be."""
+        return self._attending.present
+
+    @property
+    def near_host(self) -> str:
+        """Host that keeps its state, as last heard; empty: none, or not known."""
+        snapshot = self._attending.snapshot
+        return self._host or ("" if snapshot is None else snapshot.host)
+
     def join(self, lease: placement_pb2.Lease, link: ActorLink) -> None:
-        """The session was placed; takes part in it at its actor, unless it has ended."""
-        if self.status == session_pb2.SESSION_STATUS_CLOSED:
+        """The session was placed; takes part in it at its actor, unless it has ended.
+
+        Raises:
+            LinkDeadError: The actor is gone.
+        """
+        if self.status != session_pb2.SESSION_STATUS_CLOSED:
+            self._leased(lease)
+            self._attending.join(lease, link)
+
+    def move(self, lease: placement_pb2.Lease, link: ActorLink) -> None:
+        """The session is to move to another actor.
+
+        Raises:
+            LinkDeadError: There is no other, and that one is gone.
+        """
+        if self.status != session_pb2.SESSION_STATUS_CLOSED and lease.epoch > self.epoch:
+            self._leased(lease)
+            self._attending.move(lease, link)
+
+    def parked(self, epoch: int, host: str, *, restoring: bool = False) -> None:
+        """The session is on no actor any more. The picture holds.
+
+        Args:
+            epoch: Of the lease that ended.
+            host: Host that keeps the state in its memory.
+            restoring: Whether that was not meant: it is to go on at once.
+        """
+        if self.status != session_pb2.SESSION_STATUS_READY or epoch < self.epoch:
             return
-        self.lease = lease
-        self._link = link
-        self._showing.joined(lease.epoch)
-        self.publishing.linked(link)
-        link.join(self._session_id, self, lease.token)
+        if not self.has_actor and self.epoch == 0 and not self.is_parked:
+            return  # it is being placed already
+        self._host = host
+        self._attending.abandon()
+        self.waits()
+        self.is_parked = True
+        if restoring or any(connection.is_unanswered for connection in self._connections.values()):
+            self.wake()  # it crossed a command
+
+    def begin_from(self, snapshot: snapshot_pb2.ControlSnapshot) -> None:
+        """Says what a copy of another session is."""
+        self._attending.snapshot = snapshot
+        self.existed = True
+
+    async def copy(self, copies: list[str], patience_s: float) -> stream_pb2.Copied:
+        """Has the actor copy the session; one copying at a time.
+
+        Args:
+            copies: Ids of the copies.
+            patience_s: How long to wait for the answer.
+
+        Raises:
+            NotReadyError: No actor answers just now.
+            CommandRefusedError: The session cannot be copied.
+        """
+        try:
+            async with asyncio.timeout(patience_s), self._one_copying:
+                copied = await self._copied_by_actor(copies)
+        except TimeoutError:
+            text = "the session was not copied in time; try again"
+            raise NotReadyError(text, retry_after_s=1.0) from None
+        if not copied.HasField("snapshot") or not copied.copies:
+            raise CommandRefusedError(copied.failure or "it cannot be copied", command="fork")
+        return copied
+
+    async def _copied_by_actor(self, copies: list[str]) -> stream_pb2.Copied:
+        if not self._attending.answers:
+            self.wake()
+            raise NotReadyError("the session is being placed; try again", retry_after_s=1.0)
+        self._copying = asyncio.get_running_loop().create_future()
+        wanted = stream_pb2.Copy(session_id=self._session_id, copies=copies)
+        self.send(stream_pb2.ControlRequest(copy=wanted))
+        try:
+            return await self._copying
+        finally:
+            self._copying = None
 
     def close(self, reason: str) -> None:
         """The session has ended."""
         if self.status == session_pb2.SESSION_STATUS_CLOSED:
             return
         self.status = session_pb2.SESSION_STATUS_CLOSED
+        self.is_parked = False
         self._close_reason = reason
         self._queue = (0, 0.0)
         self._settled.set()
-        if self._link is not None:
-            self._link.leave(self._session_id)
-            self._link = None
-            self.publishing.linked(None)
+        self._attending.leave()
+        self._attending.snapshot = None
+        self._copied_no_more()
         for connection in list(self._connections.values()):
             connection.sink.ended(reason)
             connection.close()
         # An ended session is still answered for, but keeps nothing of its content.
         self._journal.clear()
-        self._state = None
         self._showing.close()
         self._log.info("session.closed", reason=reason)
 
-    # -- what the link tells --------------------------------------------------------------------
+    # -- what the actors tell -------------------------------------------------------------------
 
-    def control(self, response: stream_pb2.ControlResponse) -> None:
-        """Something happened at the actor."""
-        kind = response.WhichOneof("response")
-        handler = self._HANDLERS.get(kind or "")
-        if handler is not None:
-            handler(self, response)
+    @property
+    def revision(self) -> int:
+        """Revision of the last message that clients have seen."""
+        return self._journal.revision
 
-    def packet(self, packet: stream_pb2.VideoPacket) -> None:
-        """A frame of an output came."""
-        self._showing.packet(packet)
+    @property
+    def is_running(self) -> bool:
+        """Whether windows are being made, as last heard."""
+        state = self._journal.state
+        return state is not None and state.state.running
 
-    def link_lost(self) -> None:
-        """The actor's streams ended."""
-        self._link = None
-        self.publishing.linked(None)
-        self._showing.lost()
-        for connection in self._connections.values():
-            connection.told(Event.LOST)
-        self._events.link_lost(self)
-
-    def _opened(self, response: stream_pb2.ControlResponse) -> None:
+    def opened(self, response: stream_pb2.ControlResponse) -> None:
+        """The actor takes part."""
         first = self.status == session_pb2.SESSION_STATUS_WAITING
         self.status = session_pb2.SESSION_STATUS_READY
+        self.existed = True
+        self.is_parked = False
         self._queue = (0, 0.0)
-        known = self._journal[-1].revision if self._journal else 0
+        known = self._journal.revision
         missed = [message for message in response.opened.journal if message.revision > known]
         for message in missed:
             self._remember(message)
         self._settled.set()
-        self.publishing.opened()
-        self._showing.opened()
         for connection in list(self._connections.values()):
             connection.told(Event.OPENED)
             if first:
@@ -267,13 +368,33 @@ class GatewaySession:
                 for message in missed:
                     connection.sink.message(message)
             connection.resend()
+        self._events.opened(self)
 
-    def _refused(self, response: stream_pb2.ControlResponse) -> None:
-        """The actor does not know the lease: it was placed anew, or has just ended."""
-        self._log.warning("session.refused", reason=response.refused.reason)
-        if self._link is not None:
-            self._link.leave(self._session_id)
-        self.link_lost()
+    def said(self, response: stream_pb2.ControlResponse) -> None:
+        """The actor has said something to the connections, or has copied the session."""
+        handler = self._HANDLERS.get(response.WhichOneof("response") or "")
+        if handler is not None:
+            handler(self, response)
+
+    def waits(self) -> None:
+        """For a while no actor answers."""
+        self._copied_no_more()
+        for connection in self._connections.values():
+            connection.told(Event.LOST)
+
+    def unplaced(self, *, refused: bool) -> None:
+        """No actor is left."""
+        self.waits()
+        self._events.unplaced(self, refused=refused)
+
+    def handed_over(self) -> None:
+        """The session was handed over, and this gateway does not know where to."""
+        self._events.handed_over(self)
+
+    def over(self, reason: str) -> None:
+        """The actor says that the session has ended."""
+        self.waits()
+        self._events.over(self, reason)
 
     def _message(self, response: stream_pb2.ControlResponse) -> None:
         told = response.message
@@ -299,42 +420,45 @@ class GatewaySession:
         if connection is not None:
             connection.acked(response.ack.command_id, response.ack.accepted)
 
+    def _copied(self, response: stream_pb2.ControlResponse) -> None:
+        if self._copying is not None and not self._copying.done():
+            self._copying.set_result(response.copied)
+
+    def _copied_no_more(self) -> None:
+        """Whoever waits for copies waits in vain: the actor is gone."""
+        if self._copying is not None and not self._copying.done():
+            text = "the session is being placed; try again"
+            self._copying.set_exception(NotReadyError(text, retry_after_s=1.0))
+
     _HANDLERS: dict[str, Callable[[GatewaySession, stream_pb2.ControlResponse], None]] = {  # noqa: RUF012
-        "opened": _opened,
-        "refused": _refused,
         "message": _message,
         "ack": _ack,
-        "chunk": lambda self, told: self._showing.chunk(told.chunk),
-        "abandoned": lambda self, told: self._showing.abandon(told.abandoned.next_run),
-        "camera_keyframe": lambda self, _: self.publishing.ask_keyframe(),
-        "closed": lambda self, told: self._events.over(self, told.closed.reason),
+        "copied": _copied,
     }
 
     # -- the rest -------------------------------------------------------------------------------
 
     def _greet(self, connection: ClientConnection) -> None:
         connection.sink.ready()
-        resume_after = connection.resume_after
-        if resume_after is not None and not self._gap(resume_after):
-            for message in self._journal:
-                if message.revision > resume_after:
-                    replay = message_pb2.Message()
-                    replay.CopyFrom(message)
-                    replay.replayed = True
-                    connection.sink.message(replay)
-        elif self._state is not None:
-            connection.sink.message(self._state)
+        resume_after, journal = connection.resume_after, self._journal
+        if resume_after is not None and not journal.lacks(resume_after):
+            for message in journal.after(resume_after):
+                replay = message_pb2.Message()
+                replay.CopyFrom(message)
+                replay.replayed = True
+                connection.sink.message(replay)
+        elif journal.state is not None:
+            connection.sink.message(journal.state)
 
-    def _gap(self, resume_after: int | None) -> bool:
-        if resume_after is None or not self._journal:
-            return resume_after is not None and resume_after > 0
-        return not self._journal[0].revision - 1 <= resume_after <= self._journal[-1].revision
+    def _leased(self, lease: placement_pb2.Lease) -> None:
+        self.lease = lease
+        self.model = lease.model or self.model
+        self._host = ""
+        self.is_parked = False
 
     def _remember(self, message: message_pb2.Message) -> None:
-        if message.revision:
-            self._journal.append(message)
+        self._journal.add(message)
         if message.HasField("state"):
-            self._state = message
             self.publishing.is_live = message.state.mode != command_pb2.MODE_FILE
 
     def _take_number(self) -> int:

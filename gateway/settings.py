@@ -93,6 +93,8 @@ class GatewaySettings(ProcessSettings):
     """URL under which clients reach HTTP, where it is not the one they asked."""
     placement_address: str = "127.0.0.1:50061"
     """Address of the scheduler: host:port, or unix:/path."""
+    tls: str = ""
+    """Folder of `sana-gateway certs`: mutual TLS to scheduler and actors. Empty: in the clear."""
     ingress: tuple[str, ...] = ("grpc", "reactor")
     """Wires to answer, by plugin name."""
     auth: str = "none"

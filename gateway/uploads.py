@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -42,6 +42,9 @@ class ObjectStore(Protocol):
     async def append(self, key: str, offset: int, data: bytes) -> None:
         """Adds bytes to it."""
 
+    async def link(self, key: str, to: str) -> None:
+        """Makes an object appear under another key too."""
+
     async def delete(self, prefix: str) -> None:
         """Removes every object below a prefix."""
 
@@ -65,7 +68,12 @@ class StoredUploads:
     """Implements `gateway.ports.Uploads` over a storage."""
 
     def __init__(
-        self, store: ObjectStore, *, max_upload_bytes: int, upload_session_bytes: int
+        self,
+        store: ObjectStore,
+        *,
+        max_upload_bytes: int,
+        upload_session_bytes: int,
+        on_complete: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Stores the storage and its limits.
 
@@ -73,8 +81,10 @@ class StoredUploads:
             store: Where the bytes go.
             max_upload_bytes: Size of one upload.
             upload_session_bytes: Announced sizes of all uploads of one session.
+            on_complete: Called with a session whenever an upload of it is complete.
         """
         self._store = store
+        self._on_complete = on_complete
         self._max_upload_bytes = max_upload_bytes
         self._upload_session_bytes = upload_session_bytes
         self._sessions: dict[str, dict[str, Upload]] = {}
@@ -121,6 +131,32 @@ class StoredUploads:
         await asyncio.shield(self._own(self._write(session_id, upload, offset, data)))
         return upload
 
+    async def copy(
+        self, session_id: str, files: Sequence[command_pb2.FileRef], copies: Sequence[str]
+    ) -> None:
+        """Gives complete uploads of a session to others too, which keep them when it ends.
+
+        Args:
+            session_id: Whose uploads. They need not have come through this gateway.
+            files: Which.
+            copies: The other sessions.
+
+        Raises:
+            SanaGatewayError: The storage failed; what was given is taken back.
+        """
+        for copy in copies:
+            own = self._sessions.setdefault(copy, {})
+            own.update({file.upload_id: Upload(file, file.size) for file in files})
+        try:
+            for copy in copies:
+                for file in files:
+                    upload_id = file.upload_id
+                    await self._store.link(_key(session_id, upload_id), _key(copy, upload_id))
+        except BaseException:
+            for copy in copies:
+                self.forget(copy)
+            raise
+
     def forget(self, session_id: str) -> None:
         """Drops what a session uploaded; the bytes go in the background."""
         if self._sessions.pop(session_id, None) is not None:
@@ -148,6 +184,8 @@ class StoredUploads:
             if data:
                 await self._store.append(_key(session_id, upload.file.upload_id), offset, data)
                 upload.received += len(data)
+                if upload.complete:
+                    self._on_complete(session_id)
 
     async def _delete(self, prefix: str) -> None:
         try:

@@ -18,6 +18,7 @@ from gateway.loop_lag import watch_lag
 from gateway.open_files import allow_many_files
 from gateway.settings import GatewaySettings
 from scheduler.core.errors import ConfigurationError
+from scheduler.process.tls import Wires
 
 DRAIN_S: Final = 1.0
 """How long calls may take to end after their workers have."""
@@ -35,11 +36,13 @@ class FrontDoor:
 
         Raises:
             PluginError: One is missing or broken.
-            ConfigurationError: The options of the storage do not fit it.
+            ConfigurationError: The options of the storage do not fit it, or the folder of the
+                workers' certificate cannot be used.
         """
         authenticator = chosen.authenticator(settings)
         # The workers' own affair, but one sentence from here is better than one from each.
         chosen.storage(settings)
+        Wires(settings.tls)
         addresses = settings.ingress_settings()
         self._changed = asyncio.Event()
         self._workers = MediaWorkers(settings, self._changed.set)

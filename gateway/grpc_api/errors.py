@@ -13,6 +13,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from gateway.placement import SchedulerAwayError
 from sana_gateway.v1 import error_pb2
 from scheduler import wire
 from scheduler.core import errors
@@ -75,6 +76,7 @@ class StreamError(errors.SanaGatewayError):
 
 
 _OWN: Final[dict[type[Exception], grpc.StatusCode]] = {
+    SchedulerAwayError: grpc.StatusCode.UNAVAILABLE,
     StoppingError: grpc.StatusCode.UNAVAILABLE,
     UnansweredError: grpc.StatusCode.DEADLINE_EXCEEDED,
 }

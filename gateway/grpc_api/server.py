@@ -64,7 +64,8 @@ class GrpcIngress:
             maximum_concurrent_rpcs=self._services.settings.max_streams,
         )
         session_pb2_grpc.add_SessionServiceServicer_to_server(self._sessions, server)
-        pool_pb2_grpc.add_PoolServiceServicer_to_server(PoolService(self._services.pool), server)
+        pool = PoolService(self._services.pool, self._services.drain)
+        pool_pb2_grpc.add_PoolServiceServicer_to_server(pool, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflected = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(reflected, server)

@@ -55,8 +55,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         context: Context,  # noqa: ARG002
     ) -> session_pb2.CreateSessionResponse:
         """Creates a session."""
-        if len(request.request_id) > ID_LENGTH:
-            raise BadArgumentError(f"request_id has more than {ID_LENGTH} characters")
+        _check_request_id(request.request_id)
         session = await self._hub.create(caller(), request.model, request.request_id)
         _LOG.info("session created", session_id=session.session_id)
         return session_pb2.CreateSessionResponse(session=session.describe())
@@ -78,6 +77,18 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         """Ends a session."""
         await self._hub.close(caller(), request.session_id, "closed by the client")
         return session_pb2.CloseSessionResponse()
+
+    async def ForkSession(  # noqa: N802
+        self,
+        request: session_pb2.ForkSessionRequest,
+        context: Context,  # noqa: ARG002
+    ) -> session_pb2.ForkSessionResponse:
+        """Copies a session."""
+        _check_request_id(request.request_id)
+        made = await self._hub.fork(
+            caller(), request.session_id, request.copies, request.request_id
+        )
+        return session_pb2.ForkSessionResponse(sessions=[each.describe() for each in made])
 
     async def Attach(  # type: ignore[override] # noqa: N802 - writes through the context
         self, request_iterator: AsyncIterator[session_pb2.AttachRequest], context: Context
@@ -212,6 +223,11 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         if start.size != upload.file.size:
             raise BadUploadError("the size is not the one announced first")
         return upload
+
+
+def _check_request_id(request_id: str) -> None:
+    if len(request_id) > ID_LENGTH:
+        raise BadArgumentError(f"request_id has more than {ID_LENGTH} characters")
 
 
 def _status(upload: UploadRecord) -> session_pb2.UploadStatus:

@@ -60,12 +60,15 @@ def name_of(made: ports.CommandLike) -> str:
 
 
 def message(said: message_pb2.Message) -> tuple[str, dict[str, object]] | None:
-    """Returns name and payload of a message as Reactor clients know them; None if it is empty."""
+    """Returns name and payload of a message as Reactor clients know them; None for those that
+    they do not know.
+    """
     name = said.WhichOneof("payload")
-    if name is None:
+    fields = MESSAGE_FIELDS.get(name or "")
+    if name is None or fields is None:
         return None
     payload = getattr(said, name)
-    return name, {field: _field(payload, field) for field in MESSAGE_FIELDS[name]}
+    return name, {field: _field(payload, field) for field in fields}
 
 
 MESSAGE_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.links import LinkDeadError
 from gateway.ports import EncodedFrame
-from sana_gateway.v1 import media_pb2, message_pb2
+from sana_gateway.v1 import media_pb2, message_pb2, pool_pb2
 from sana_gateway_internal.v1 import placement_pb2, stream_pb2
 from scheduler.core.errors import UnknownSessionError
 from scheduler.core.ids import Principal
@@ -67,22 +68,44 @@ class FakeLink:
     def __init__(self, address: str = "actor-1") -> None:
         self.address = address
         self.sent: list[stream_pb2.ControlRequest] = []
+        self.urgent: list[bool] = []
+        """Of what was sent, in the same order."""
         self.cameras: list[stream_pb2.CameraPacket] = []
         self.joined: dict[str, Any] = {}
         self.tokens: dict[str, str] = {}
+        self.opens: list[stream_pb2.Open] = []
+        """How sessions were joined, in order."""
+        self.left: list[str] = []
+        self.dead = False
         self.has_room = True
         self.changes = Changes()
 
-    def join(self, session_id: str, session: Any, token: str) -> None:
+    def join(
+        self,
+        session_id: str,
+        session: Any,
+        token: str,
+        restore: stream_pb2.Restore | None = None,
+        *,
+        standby: bool = False,
+    ) -> None:
+        if self.dead:
+            raise LinkDeadError("the actor's streams have ended")
         self.joined[session_id], self.tokens[session_id] = session, token
+        self.opens.append(
+            stream_pb2.Open(session_id=session_id, token=token, restore=restore, standby=standby)
+        )
         self.changes.happened()
 
-    def leave(self, session_id: str) -> None:
-        self.joined.pop(session_id, None)
+    def leave(self, session_id: str, session: Any) -> None:
+        if self.joined.get(session_id) is session:
+            del self.joined[session_id]
+            self.left.append(session_id)
         self.changes.happened()
 
     def send(self, request: stream_pb2.ControlRequest, *, urgent: bool = True) -> None:
         self.sent.append(request)
+        self.urgent.append(urgent)
         self.changes.happened()
 
     def camera(self, packet: stream_pb2.CameraPacket) -> bool:
@@ -97,8 +120,17 @@ class FakeLink:
     def open(self, session_id: str, *revisions: int) -> None:
         """The actor takes the gateway in; its journal has states of these revisions."""
         journal = [_state(revision) for revision in revisions]
-        opened = stream_pb2.Opened(session_id=session_id, journal=journal)
-        self.joined[session_id].control(stream_pb2.ControlResponse(opened=opened))
+        self.tell(session_id, opened=stream_pb2.Opened(journal=journal))
+
+    def tell(self, session_id: str, **response: Any) -> None:
+        """The actor says something."""
+        (kind,) = response
+        response[kind].session_id = session_id
+        self.joined[session_id].control(stream_pb2.ControlResponse(**response))
+
+    def packet(self, packet: stream_pb2.VideoPacket) -> None:
+        """The actor sends a frame."""
+        self.joined[packet.session_id].packet(packet)
 
     def lose(self) -> None:
         """The actor's streams end."""
@@ -116,14 +148,23 @@ class FakeLinks:
 
     def __init__(self) -> None:
         self.dead: set[str] = set()
+        self.hung: set[str] = set()
+        """Addresses that never answer."""
+        self.tries: Counter[str] = Counter()
+        """How often each address was asked for."""
+        self.changes = Changes()
         self._links: dict[str, FakeLink] = {}
 
     def __getitem__(self, address: str) -> FakeLink:
         return self._links.setdefault(address, FakeLink(address))
 
     async def get(self, address: str) -> FakeLink:
+        self.tries[address] += 1
+        self.changes.happened()
         if address in self.dead:
             raise LinkDeadError("the actor does not answer")
+        if address in self.hung:
+            await asyncio.Event().wait()
         return self[address]
 
 
@@ -135,6 +176,8 @@ class Asked:
     model: str
     principal: Principal
     waited_s: float
+    restore: bool = False
+    near_host: str = ""
     _answers: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
 
     def queue(self, position: int, wait_s: float = 0.0) -> None:
@@ -142,9 +185,9 @@ class Asked:
         queued = placement_pb2.Queued(position=position, estimated_wait_us=int(wait_s * 1e6))
         self._answers.put_nowait(placement_pb2.PlaceResponse(queued=queued))
 
-    def grant(self, address: str = "actor-1") -> None:
+    def grant(self, address: str = "actor-1", epoch: int = 1) -> None:
         """Places the session."""
-        granted = lease(self.session_id, address, self.principal, self.model)
+        granted = lease(self.session_id, address, self.principal, self.model, epoch)
         self._answers.put_nowait(placement_pb2.PlaceResponse(lease=granted))
 
     def fail(self, error: Exception) -> None:
@@ -171,7 +214,8 @@ class FakePlacement:
         self.found: dict[str, placement_pb2.Lease | Exception] = {}
         self.finds = 0
         self.counts: Callable[[], Mapping[str, int]] = dict
-        self.ended: Callable[[str, str], None] = lambda *_: None
+        self.news: Any = None
+        self.pool = pool_pb2.DescribePoolResponse()
         self.changes = Changes()
 
     async def until_asked(self, count: int = 1) -> Asked:
@@ -180,9 +224,16 @@ class FakePlacement:
         return self.asked[count - 1]
 
     async def place(
-        self, session_id: str, model: str, principal: Principal, waited_s: float
+        self,
+        session_id: str,
+        model: str,
+        principal: Principal,
+        waited_s: float,
+        *,
+        restore: bool = False,
+        near_host: str = "",
     ) -> AsyncIterator[placement_pb2.PlaceResponse]:
-        asked = Asked(session_id, model, principal, waited_s)
+        asked = Asked(session_id, model, principal, waited_s, restore, near_host)
         self.asked.append(asked)
         self.changes.happened()
         try:
@@ -212,10 +263,11 @@ class FakePlacement:
     def connections(self, session_id: str, count: int) -> None:
         self.reported.append((session_id, count))
 
-    async def run_presence(
-        self, counts: Callable[[], Mapping[str, int]], ended: Callable[[str, str], None]
-    ) -> None:
-        self.counts, self.ended = counts, ended
+    async def describe_pool(self) -> pool_pb2.DescribePoolResponse:
+        return self.pool
+
+    async def run_presence(self, counts: Callable[[], Mapping[str, int]], news: Any) -> None:
+        self.counts, self.news = counts, news
         self.changes.happened()
         await asyncio.Event().wait()
 
@@ -224,12 +276,12 @@ class FakePlacement:
 
 
 def lease(
-    session_id: str, address: str, principal: Principal, model: str = "painter"
+    session_id: str, address: str, principal: Principal, model: str = "painter", epoch: int = 1
 ) -> placement_pb2.Lease:
     """Makes a lease."""
     return placement_pb2.Lease(
         session_id=session_id,
-        epoch=1,
+        epoch=epoch,
         address=address,
         token=f"token for {address}",
         principal=placement_pb2.Principal(tenant=principal.tenant, scopes=sorted(principal.scopes)),

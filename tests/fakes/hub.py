@@ -28,6 +28,7 @@ from scheduler.core.errors import (
     UnknownSessionError,
 )
 from scheduler.core.ids import Principal
+from tests.fakes.drains import Drains
 from tests.fakes.uploads import FakeUploads as FakeUploads
 
 JOURNAL = 256
@@ -412,9 +413,11 @@ class FakeHub:
         self.ready = ready
         """Whether new sessions are placed at once."""
         self.create_error: RequestError | None = None
-        """Raised by the next calls of `create`."""
+        """Raised by the next calls of `create` and `fork`."""
         self.sessions: dict[str, FakeSession] = {}
         self.closed: list[tuple[str, str]] = []
+        self.forks = 0
+        """Times that a session was to be copied."""
         self._requests: dict[tuple[str, str], FakeSession] = {}
         self._numbers = itertools.count(1)
 
@@ -441,6 +444,17 @@ class FakeHub:
             self._requests[key] = session
         self.changes.happened()
         return session
+
+    async def fork(
+        self, principal: Principal, session_id: str, copies: int, request_id: str = ""
+    ) -> Sequence[FakeSession]:
+        """Makes copies; repeating a request id returns the first ones."""
+        if self.create_error is not None:
+            raise self.create_error
+        source = await self.find(principal, session_id)
+        names = [f"{session_id} {request_id or self.forks}/{each}" for each in range(copies)]
+        self.forks += 1
+        return [await self.create(principal, source.model, name) for name in names]
 
     async def find(self, principal: Principal, session_id: str) -> FakeSession:
         session = self.sessions.get(session_id)
@@ -565,6 +579,7 @@ def fake_services(
     peers: FakePeers | None = None,
     settings: IngressSettings | None = None,
     pool: pool_pb2.DescribePoolResponse | None = None,
+    drains: Sequence[pool_pb2.DrainActorResponse] = (),
 ) -> IngressServices:
     """Returns services over the fakes, listening on free ports of the loopback."""
 
@@ -577,6 +592,7 @@ def fake_services(
         auth=NoAuth(),
         peers=peers or FakePeers(),
         pool=describe,
+        drain=Drains(drains),
         settings=settings
         or IngressSettings(grpc_address="127.0.0.1:0", http_address="127.0.0.1:0"),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import grpc.aio
 
 from sana_gateway_internal.v1 import placement_pb2, placement_pb2_grpc
+from scheduler.backends.launcher import Found, Room
 from scheduler.core.ids import ActorId
 
 
@@ -20,6 +21,7 @@ class FakeActor:
     """An actor without a process."""
 
     actor: ActorId
+    model: str = "model"
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     killed: bool = False
     grace: float | None = None
@@ -29,18 +31,36 @@ class FakeActor:
 class FakeLauncher:
     """Remembers what it was asked; actors end when a test says so."""
 
-    def __init__(self, room: int = 1, running: Sequence[FakeActor] = ()) -> None:
-        self.room = room
+    def __init__(
+        self,
+        room: int = 1,
+        running: Sequence[FakeActor] = (),
+        *,
+        surge: int = 0,
+        models: Sequence[str] = ("model",),
+    ) -> None:
+        self.actors = room
+        self.surge = surge
+        self.models = models
         self.running = list(running)
+        self.going: dict[ActorId, float | None] = {}
+        """Actors whose host is to go."""
+        self.wishes: list[int] = []
         self.failures = 0
         """Launches that fail before one succeeds."""
         self.launched: asyncio.Queue[FakeActor] = asyncio.Queue()
         self.kills: asyncio.Queue[FakeActor] = asyncio.Queue()
         self._surveys = asyncio.Semaphore(0)
 
-    async def capacity(self) -> int:
+    async def room(self) -> Room:
         self._surveys.release()
-        return self.room
+        return Room(self.actors, self.surge)
+
+    async def leaving(self) -> Mapping[ActorId, float | None]:
+        return dict(self.going)
+
+    async def wish(self, actors: int) -> None:
+        self.wishes.append(actors)
 
     async def surveyed(self, times: int) -> None:
         """Returns after it was asked so many times more for its room."""
@@ -49,14 +69,14 @@ class FakeLauncher:
         for _ in range(times):
             await self._surveys.acquire()
 
-    async def adopt(self) -> Sequence[tuple[ActorId, FakeActor]]:
-        return [(actor.actor, actor) for actor in self.running]
+    async def adopt(self) -> Sequence[Found[FakeActor]]:
+        return [Found(actor.actor, actor.model, actor) for actor in self.running]
 
-    async def launch(self, actor: ActorId) -> FakeActor:
+    async def launch(self, actor: ActorId, model: str) -> FakeActor:
         if self.failures:
             self.failures -= 1
             raise OSError("no room")
-        made = FakeActor(actor)
+        made = FakeActor(actor, model)
         self.launched.put_nowait(made)
         return made
 
@@ -70,13 +90,16 @@ class FakeLauncher:
 
 
 class EnrollingShell:
-    """A shell without a model: enrols, beats and admits every session."""
+    """A shell without a model: enrols, beats, admits every session, and goes on with one that
+    existed before as if a gateway had given it its snapshot.
+    """
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self._spec = spec
         self._held: dict[str, placement_pb2.HeldSession] = {}
         self._answers: asyncio.Queue[placement_pb2.EnrollRequest] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
+        self._ends_in_us = 0
 
     async def start(self) -> str:
         registered = asyncio.Event()
@@ -87,6 +110,9 @@ class EnrollingShell:
         await registered.wait()
         return str(self._spec["listen"])
 
+    async def drain(self, grace_s: float) -> None:
+        self._ends_in_us = round(grace_s * 1e6)
+
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -94,7 +120,8 @@ class EnrollingShell:
 
     async def _beat(self) -> None:
         while True:
-            beat = placement_pb2.EnrollRequest(heartbeat=placement_pb2.Heartbeat())
+            heartbeat = placement_pb2.Heartbeat(ends_in_us=self._ends_in_us)
+            beat = placement_pb2.EnrollRequest(heartbeat=heartbeat)
             self._answers.put_nowait(beat)
             await asyncio.sleep(0.2)
 
@@ -108,6 +135,7 @@ class EnrollingShell:
                 resident_slots=int(options.get("slots", "2")),
                 chunk_ms=100,
                 period_ms=1000,
+                host=self._spec["host"],
                 sessions=self._held.values(),
             )
         )
@@ -129,8 +157,19 @@ class EnrollingShell:
     def _obey(self, response: placement_pb2.EnrollResponse) -> None:
         if response.HasField("evict"):
             self._held.pop(response.evict.session_id, None)
-            return
-        admit = response.admit
+        elif response.HasField("park"):
+            self._park(response.park)
+        elif response.HasField("admit"):
+            self._admit(response.admit)
+
+    def _park(self, park: placement_pb2.Park) -> None:
+        self._held.pop(park.session_id, None)
+        parked = placement_pb2.Parked(session_id=park.session_id, epoch=park.epoch)
+        if not park.store:
+            parked.host = self._spec["host"]
+        self._answers.put_nowait(placement_pb2.EnrollRequest(parked=parked))
+
+    def _admit(self, admit: placement_pb2.Admit) -> None:
         self._held[admit.session_id] = placement_pb2.HeldSession(
             session_id=admit.session_id,
             epoch=admit.epoch,
@@ -139,6 +178,9 @@ class EnrollingShell:
         )
         admitted = placement_pb2.Admitted(session_id=admit.session_id, epoch=admit.epoch)
         self._answers.put_nowait(placement_pb2.EnrollRequest(admitted=admitted))
+        if admit.restore:
+            restored = placement_pb2.Restored(session_id=admit.session_id, epoch=admit.epoch)
+            self._answers.put_nowait(placement_pb2.EnrollRequest(restored=restored))
 
 
 class BrokenShell:

@@ -68,6 +68,10 @@ class Actor:
             self.asked.add(rung)
         assert wanted or not keyframe
 
+    @property
+    def reached(self) -> tuple[int, int]:
+        return self.run, self.frame
+
     def now(self) -> float:
         return self.us / 1e6
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiortc import RTCCertificate, RTCDtlsTransport, RTCIceGatherer, RTCIceTransport, RTCRtpSender
+from aiortc import RTCCertificate, RTCIceGatherer, RTCIceTransport, RTCRtpSender
 from aiortc.clock import current_ntp_time
 from aiortc.codecs import h264_depayload, vp8_depayload
 from aiortc.rtcrtpparameters import (
@@ -37,8 +37,10 @@ from aiortc.rtp import (
 from gateway.ports import EncodedFrame
 from gateway.webrtc.aiortc_adapter import Evidence, FrameSender, Reception
 from gateway.webrtc.aiortc_adapter.sending import ASK_INTERVAL_S, ntp_time
+from gateway.webrtc.aiortc_adapter.transport import DtlsTransport
 from gateway.webrtc.bursts import CAPACITY, FIRST_BURST
 from gateway.webrtc.frame_metadata import trailer
+from gateway.webrtc.ice import QUIET_S, Liveness
 from sana_gateway.v1 import media_pb2
 
 pytestmark = pytest.mark.unit
@@ -133,7 +135,8 @@ class Call:
 
     def __init__(self, codec: media_pb2.Codec.ValueType, *, frame_metadata: bool) -> None:
         ice = RTCIceTransport(RTCIceGatherer(iceServers=[]))
-        dtls = RTCDtlsTransport(ice, [RTCCertificate.generateCertificate()])
+        dtls = DtlsTransport(ice, [RTCCertificate.generateCertificate()])
+        self.liveness = dtls.ice.liveness = Liveness(0.0)
         self.rtc = RTCRtpSender("video", dtls)
         self.feedback = Feedback()
         self.wire = Wire()
@@ -193,6 +196,17 @@ async def test_a_frame_is_on_its_way_when_the_call_returns(make: Any) -> None:
     assert [packet.marker for packet in packets] == [0] * (len(packets) - 1) + [1]
     assert {packet.ssrc for packet in packets} == {call.rtc._ssrc}
     assert {packet.payload_type for packet in packets} == {102}
+
+
+async def test_a_client_that_frames_go_to_needs_no_questions(make: Any) -> None:
+    call = await make()
+    clock = Clock(call)
+    call.liveness.heard(clock.now)
+    call.liveness.asked(clock.now)
+    clock.now += QUIET_S
+    assert call.liveness.must_ask(clock.now)
+    call.sender.frame(FRAME)
+    assert not call.liveness.must_ask(clock.now)
 
 
 async def test_packets_are_numbered_without_a_gap_and_timed_by_the_play_out_clock(

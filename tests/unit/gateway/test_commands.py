@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import Mock, patch
 
 import grpc
 import pytest
@@ -14,7 +16,8 @@ import typer.main
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
-from gateway import cli, placement
+from gateway import cli, commands, placement
+from gateway.front_door.process import FrontDoor
 from gateway.head_process import HeadOptions
 from gateway.placement import MOST_RETRY_S, PlacementClient, retry_pause
 from gateway.process import GatewayProcess
@@ -74,6 +77,24 @@ def test_an_unknown_auth_plugin_is_refused_before_anything_starts(tmp_path: Path
         GatewayProcess(gateway_settings(tmp_path, auth="nosuch"))
 
 
+@pytest.mark.parametrize("made", [GatewayProcess, FrontDoor])
+def test_a_gateway_without_the_certificate_it_was_told_of_says_what_makes_one(
+    made: type[GatewayProcess | FrontDoor], tmp_path: Path
+) -> None:
+    settings = gateway_settings(tmp_path, tls=str(tmp_path), media_workers=1)
+    with pytest.raises(ConfigurationError, match=r"no readable ca\.crt: `sana-gateway certs`"):
+        made(settings)
+
+
+def test_where_its_certificate_is_a_role_is_told_by_its_environment_too(tmp_path: Path) -> None:
+    command = typer.main.get_command(scheduler_commands.actor)
+    told = {"SANA_GATEWAY_TLS": str(tmp_path)}
+    with patch.dict(os.environ, told):
+        heard = command.make_context("actor", ["--join", "127.0.0.1:1"]).params
+        assert heard["tls"] == tmp_path
+        assert load_settings(GatewaySettings).tls == str(tmp_path)
+
+
 @pytest.mark.parametrize("key", ["http_port", "grpc_port"])
 async def test_a_port_in_use_is_one_sentence_and_nothing_stays_behind(
     key: str, tmp_path: Path
@@ -93,31 +114,54 @@ async def test_a_port_in_use_is_one_sentence_and_nothing_stays_behind(
 
 
 def test_what_is_passed_on_is_what_the_head_understands() -> None:
-    options = HeadOptions(
-        model="simulated",
-        model_options=("chunk_ms=100", "busy=true"),
-        actors=2,
-        backend="in-process",
-        ray_address="10.0.0.1:6379",
-        storage_root=Path("/srv/sana"),
-        reconnect_window=0.0,
-        otlp_endpoint="",
-        log_level="debug",
-        policy="spread",
-        gpus_per_actor=0.5,
-        bitrate=1_000_000,
-        encoder_threads=3,
-        encoder="nvenc",
-        spare_decoders=0,
-        decode_limits=("max_fps=60",),
-    )
+    told = {
+        "model": ["simulated=1", "painter"],
+        "model_option": ["chunk_ms=100", "busy=true"],
+        "actors": 2,
+        "surge": 1,
+        "backend": "in-process",
+        "ray_address": "10.0.0.1:6379",
+        "reconnect_window": "2d",
+        "park_after": "never",
+        "snapshot_memory": "8G",
+        "degrade": True,
+        "rebalance": False,
+        "tenant": ["acme:weight=2", "*:max=1"],
+        "warm_spares": None,
+        "autoscale": "",
+        "gpus_per_actor": 0.5,
+        "encoder": "nvenc",
+        "spare_decoders": 0,
+        "decode_limit": ["max_fps=60"],
+        "tls": Path("/etc/sana/tls"),
+    }
+    options = HeadOptions(told, Path("/srv/sana"), otlp_endpoint="", log_level="debug")
     command = typer.main.get_command(scheduler_commands.head)
     heard = command.make_context("head", options.arguments()).params
-    told = dataclasses.asdict(options)
-    told["model_option"] = list(told.pop("model_options"))
-    told["decode_limit"] = list(told.pop("decode_limits"))
-    assert {name: heard[name] for name in told} == told
+    assert {name: heard[name] or None for name in told} == {
+        name: value or None for name, value in told.items()
+    }
     assert (heard["placement_port"], heard["end_with_stdin"]) == (0, True)
+    assert (heard["storage_root"], heard["log_level"]) == (Path("/srv/sana"), "debug")
+
+
+def test_serve_passes_on_all_that_the_head_has_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[HeadOptions] = []
+
+    async def serve(_: GatewaySettings, head: HeadOptions, *__: object) -> None:
+        passed.append(head)
+
+    monkeypatch.setattr(commands, "_serve_all", serve)
+    result = CliRunner().invoke(cli.build(), ["serve", "--no-rebalance"])
+    assert result.exit_code == 0, result.output
+    mine, theirs = (
+        {option.name for option in typer.main.get_group(app).params}
+        for app in (commands.serve, scheduler_commands.head)
+    )
+    own = {"storage_root", "log_level", "otlp_endpoint", "ready_file"}
+    own |= {"install_completion", "show_completion"}
+    assert passed[0].told.keys() == (mine & theirs) - own
+    assert passed[0].told["rebalance"] is False
 
 
 def test_the_help_shows_defaults_examples_and_the_stand_in() -> None:
@@ -133,6 +177,10 @@ def test_the_help_shows_defaults_examples_and_the_stand_in() -> None:
         "--policy",
         "--gpus-per-actor",
         "--bitrate",
+        "--park-after",
+        "--tenant",
+        "--no-rebalance",
+        "as acme:weight=2,max=10",
     ):
         assert words in shown
     for words in ("[default: 127.0.0.1:50061]", "--media-workers", "--udp-ports", "Sizing:"):
@@ -183,7 +231,7 @@ async def test_a_scheduler_that_is_away_is_named_once(monkeypatch: pytest.Monkey
     with capture_logs() as logged:
         tasks = [
             asyncio.create_task(client.run_poll()),
-            asyncio.create_task(client.run_presence(dict, lambda *_: None)),
+            asyncio.create_task(client.run_presence(dict, Mock())),
         ]
         async with asyncio.timeout(20):
             await scheduler.enough.wait()

@@ -57,6 +57,7 @@ class Bench:
         self.output = OutputFanout(media_pb2.CODEC_VP8, self)
         self.run = 1
         self.us = 0
+        self.reached = (0, -1)
 
     def demand(
         self,
@@ -90,7 +91,8 @@ class Bench:
 
     def due(self, frame: int) -> None:
         self.us = max(self.us, frame * PERIOD_US)
-        self.output.due((self.run, frame))
+        self.reached = (self.run, frame)
+        self.output.due(self.reached)
 
     def show(self, *frames: int, key: int = -1, rung: int = MAIN) -> None:
         """Frames that come in time; `key` is the keyframe among them."""
@@ -502,3 +504,63 @@ def test_a_viewer_that_leaves_while_it_is_served_harms_nobody() -> None:
     bench.show(0, 1, key=0)
     assert leaver.numbers == [0]
     assert other.numbers == [0, 1]
+
+
+def test_the_picture_that_holds_is_kept_while_nobody_watches() -> None:
+    bench, first, second = Bench(), Watcher(), Watcher()
+    bench.output.join(first)
+    bench.show(0, 1, key=0)
+    bench.packet(1, key=True, held=True)
+    bench.due(1)
+    bench.output.leave(first)
+    bench.output.join(second)
+    assert [(frame.frame, frame.held) for frame in second.frames] == [(1, True)]
+
+
+def test_a_picture_that_held_once_is_not_shown_for_another() -> None:
+    bench, first, second = Bench(), Watcher(), Watcher()
+    bench.output.join(first)
+    bench.show(0, 1, key=0)
+    bench.packet(1, key=True, held=True)
+    bench.due(1)
+    bench.output.leave(first)
+    bench.due(2)
+    bench.asked()
+    bench.output.join(second)
+    assert second.frames == []
+    assert bench.asked() == [MAIN]
+
+
+def test_a_new_actor_begins_at_a_keyframe_and_takes_nothing_from_who_joins() -> None:
+    bench, watcher, late = Bench(), Watcher(), Watcher()
+    bench.output.join(watcher)
+    bench.show(0, key=0)
+    bench.packet(0, key=True, held=True)
+    bench.due(0)
+    bench.output.demand_again()
+    bench.output.join(late)
+    assert [frame.held for frame in late.frames] == [True]
+    bench.show(1, 2, 3, key=2)
+    assert watcher.numbers == [0, 0, 2, 3]
+
+
+def test_what_follows_from_another_actor_begins_at_a_keyframe() -> None:
+    bench, watcher = Bench(), Watcher()
+    bench.output.join(watcher)
+    bench.show(0, key=0)
+    bench.output.follow()
+    bench.show(1, 2, key=2)
+    assert watcher.numbers == [0, 2]
+
+
+def test_an_output_lacks_what_a_rung_that_is_watched_was_not_given() -> None:
+    bench, watcher = Bench(), Watcher()
+    assert not bench.output.lacks((1, 0)), "nobody watches"
+    bench.output.join(watcher)
+    bench.show(0, 1, key=0)
+    assert bench.output.given == (1, 1)
+    assert not bench.output.lacks((1, 1))
+    assert bench.output.lacks((1, 2))
+    bench.output.leave(watcher)
+    assert bench.output.given is None
+    assert bench.output.wanted == ()

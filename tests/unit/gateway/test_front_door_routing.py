@@ -84,6 +84,7 @@ def test_the_whole_contract_is_forwarded() -> None:
     }
     assert {each.name for each in METHODS.values() if each.streaming} == {
         "Attach",
+        "DrainActor",
         "Media",
         "Upload",
     }

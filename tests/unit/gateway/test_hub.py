@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from gateway import hub as module
-from gateway.front_door.routing import WHOLE
-from gateway.hub import GatewayHub
-from gateway.links import ActorLinks
-from gateway.placement import PlacementClient, SchedulerAwayError
-from gateway.session import GatewaySession
-from sana_gateway.v1 import session_pb2
+from gateway import seeking
+from gateway.placement import SchedulerAwayError
+from sana_gateway_internal.v1 import snapshot_pb2, stream_pb2
 from scheduler.core.errors import (
     NoCapacityError,
     NotReadyError,
@@ -22,74 +19,17 @@ from scheduler.core.errors import (
     UnknownModelError,
     UnknownSessionError,
 )
-from scheduler.core.ids import Principal
-from tests.fakes.gateway_parts import Asked, Ear, FakeLinks, FakePlacement, lease
-from tests.fakes.hub import Changes
+from tests.fakes.gateway_parts import Ear, lease
+from tests.unit.gateway.hub_bench import CLOSED, ME, OTHER, READY, WAITING, Bench, cancelled
 
 pytestmark = pytest.mark.unit
-
-ME = Principal("me", frozenset({"session"}))
-OTHER = Principal("somebody else", frozenset({"session"}))
-WAITING, READY, CLOSED = (
-    session_pb2.SESSION_STATUS_WAITING,
-    session_pb2.SESSION_STATUS_READY,
-    session_pb2.SESSION_STATUS_CLOSED,
-)
-
-
-class Bench:
-    """A hub whose scheduler and actors the test plays."""
-
-    def __init__(self) -> None:
-        self.placement = FakePlacement()
-        self.links = FakeLinks()
-        self.ended: list[str] = []
-        self.changes = Changes()
-        self.hub = GatewayHub(
-            cast(PlacementClient, self.placement),
-            cast(ActorLinks, self.links),
-            max_connections=4,
-            on_ended=self._on_ended,
-            new_session_id=WHOLE.new_session_id,
-        )
-
-    def _on_ended(self, session_id: str) -> None:
-        self.ended.append(session_id)
-        self.changes.happened()
-
-    async def asked(self, request_id: str = "") -> tuple[asyncio.Task[GatewaySession], Asked]:
-        """Begins to create a session; returns the task and what the scheduler is asked."""
-        task = asyncio.create_task(self.hub.create(ME, "painter", request_id))
-        return task, await self.placement.until_asked(len(self.placement.asked) + 1)
-
-    async def waiting(self) -> tuple[GatewaySession, Asked]:
-        """Creates a session that waits in the queue."""
-        task, asked = await self.asked()
-        asked.queue(1, 4.0)
-        return await task, asked
-
-    async def ready(self, address: str = "actor-1") -> GatewaySession:
-        """Creates a session that is on its actor."""
-        task, asked = await self.asked()
-        asked.grant(address)
-        session = await task
-        await self.opened(session, address)
-        return session
-
-    async def opened(self, session: GatewaySession, address: str, *revisions: int) -> None:
-        """An actor takes the gateway into a session that it has joined."""
-        link = self.links[address]
-        await link.changes.until(lambda: session.session_id in link.joined)
-        link.open(session.session_id, *revisions)
-
-    async def until_ended(self, session: GatewaySession) -> str:
-        await self.changes.until(lambda: session.session_id in self.ended)
-        return session.describe().close_reason
 
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_S", 0.01)
+    monkeypatch.setattr(seeking, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(seeking, "MOST_PAUSE_S", 0.02)
     monkeypatch.setattr(module, "SWEEP_S", 0.01)
 
 
@@ -168,7 +108,7 @@ async def test_a_ticket_is_handed_in_again_with_the_time_it_has_waited(bench: Be
 async def test_a_service_without_its_scheduler_says_so(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "AWAY_S", -1.0)
+    monkeypatch.setattr(seeking, "AWAY_S", -1.0)
     task, asked = await bench.asked()
     asked.fail(SchedulerAwayError("starting"))
     with pytest.raises(NoCapacityError) as caught:
@@ -217,8 +157,9 @@ async def test_a_session_that_the_scheduler_ended_is_ended_here(bench: Bench) ->
     session = await bench.ready()
     ear = Ear()
     session.connect(ear)
-    bench.placement.ended(session.session_id, "no client for 30 s")
-    bench.placement.ended("never heard of", "whatever")
+    await bench.placement.changes.until(lambda: bench.placement.news)
+    bench.placement.news.ended(session.session_id, "no client for 30 s")
+    bench.placement.news.ended("never heard of", "whatever")
     assert ear.heard[-1] == ("ended", "no client for 30 s")
     assert bench.ended == [session.session_id]
     assert bench.placement.released == []
@@ -316,49 +257,126 @@ async def test_a_ticket_that_nobody_waits_for_is_given_up(
     await cancelled(running)
 
 
-async def test_a_session_goes_on_at_the_actor_where_it_is_found(bench: Bench) -> None:
+async def test_a_session_whose_actor_died_is_placed_again_at_once(bench: Bench) -> None:
     session = await bench.ready("actor-1")
     ear = Ear()
     session.connect(ear)
-    bench.placement.found[session.session_id] = lease(session.session_id, "actor-2", ME)
+    bench.links["actor-1"].tell(
+        session.session_id,
+        snapshot=stream_pb2.SnapshotTaken(
+            snapshot=snapshot_pb2.ControlSnapshot(epoch=1, host="host-1", revision=4)
+        ),
+    )
     bench.links["actor-1"].lose()
-    await bench.opened(session, "actor-2", 1)
-    assert "ended" not in ear.kinds
+    asked = await bench.placement.until_asked(2)
+    assert (asked.session_id, asked.restore, asked.near_host) == (
+        session.session_id, True, "host-1",
+    )  # fmt: skip
+    asked.queue(1, 2.0)
+    await ear.changes.until(lambda: ("queued", 1, 2.0) in ear.heard)
+    shown = session.describe()
+    assert (shown.status, shown.queue_position) == (READY, 1), "it has had its place"
+    asked.grant("actor-2", epoch=2)
+    await bench.opened(session, "actor-2", 5)
+    (opened,) = bench.links["actor-2"].opens
+    assert opened.restore.snapshot.revision == 4
+    assert ear.kinds == ["ready", "queued", "message"], "and that is all that clients notice"
+    assert session.describe().queue_position == 0
+
+
+async def test_a_session_is_never_given_up_while_the_scheduler_does_not_say_that_it_ended(
+    bench: Bench,
+) -> None:
+    session = await bench.ready("actor-1")
+    bench.links["actor-1"].lose()
+    errors = (
+        SchedulerAwayError("restarting"),
+        UnknownModelError(()),
+        NoCapacityError("the queue is full"),
+    )
+    for number, error in enumerate(errors, start=2):
+        (await bench.placement.until_asked(number)).fail(error)
+    bench.links.dead.add("actor-2")
+    (await bench.placement.until_asked(5)).grant("actor-2", epoch=2)
+    asked = await bench.placement.until_asked(6)
+    bench.links.dead.clear()
+    asked.grant("actor-2", epoch=2)
+    await bench.opened(session, "actor-2")
     assert session.describe().status == READY
 
 
-async def test_the_search_goes_on_while_scheduler_or_actor_do_not_answer(bench: Bench) -> None:
-    session = await bench.ready("actor-1")
-    bench.placement.found[session.session_id] = SchedulerAwayError("restarting")
-    bench.links["actor-1"].lose()
-    await bench.placement.changes.until(lambda: bench.placement.finds >= 2)
-    bench.links.dead.add("actor-2")
-    bench.placement.found[session.session_id] = lease(session.session_id, "actor-2", ME)
-    known = bench.placement.finds
-    await bench.placement.changes.until(lambda: bench.placement.finds >= known + 2)
-    bench.links.dead.clear()
-    await bench.opened(session, "actor-2")
-
-
 @pytest.mark.parametrize("answer", [UnknownSessionError("no"), SessionClosedError("it ended")])
-async def test_a_session_whose_actor_died_ends_with_the_reason(
-    bench: Bench, answer: Exception
-) -> None:
+async def test_a_session_that_ended_with_its_actor_says_so(bench: Bench, answer: Exception) -> None:
     session = await bench.ready()
     bench.placement.found[session.session_id] = answer
     bench.links["actor-1"].lose()
+    (await bench.placement.until_asked(2)).fail(answer)
     assert await bench.until_ended(session) == "its worker died"
 
 
-async def test_a_session_that_is_not_found_in_time_is_given_up(
+async def test_a_session_for_which_another_gateway_asks_is_found_where_that_one_gets_it(
+    bench: Bench,
+) -> None:
+    session = await bench.ready("actor-1")
+    bench.placement.found[session.session_id] = NotReadyError("it waits")
+    bench.links["actor-1"].lose()
+    (await bench.placement.until_asked(2)).fail(SessionClosedError("asked for again"))
+    await bench.placement.changes.until(lambda: bench.placement.finds >= 2)
+    bench.placement.found[session.session_id] = lease(session.session_id, "actor-2", ME, epoch=2)
+    await bench.opened(session, "actor-2")
+    assert len(bench.placement.asked) == 2
+
+
+async def test_a_place_that_another_gateway_has_left_is_asked_for_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = await bench.ready()
-    monkeypatch.setattr(module, "AWAY_S", -1.0)
-    bench.placement.found[session.session_id] = SchedulerAwayError("away")
+    monkeypatch.setattr(seeking, "OTHERS_S", 0.02)
+    session = await bench.ready("actor-1")
+    bench.placement.found[session.session_id] = NotReadyError("it waits")
     bench.links["actor-1"].lose()
-    assert await bench.until_ended(session) == "its worker does not answer"
-    await bench.placement.changes.until(lambda: bench.placement.released)
+    (await bench.placement.until_asked(2)).fail(SessionClosedError("asked for again"))
+    (await bench.placement.until_asked(3)).grant("actor-2", epoch=2)
+    await bench.opened(session, "actor-2")
+
+
+async def test_an_actor_that_says_closed_is_believed_only_with_the_scheduler(
+    bench: Bench,
+) -> None:
+    given_up, over = await bench.ready("actor-1"), await bench.ready("actor-2")
+    for session, address in ((given_up, "actor-1"), (over, "actor-2")):
+        closed = stream_pb2.Closed(reason="superseded")
+        bench.links[address].tell(session.session_id, closed=closed)
+    asked = {each.session_id: each for each in [
+        await bench.placement.until_asked(3), await bench.placement.until_asked(4)
+    ]}  # fmt: skip
+    asked[over.session_id].fail(SessionClosedError("closed by the client"))
+    assert await bench.until_ended(over) == "superseded"
+    asked[given_up.session_id].grant("actor-3", epoch=2)
+    await bench.opened(given_up, "actor-3")
+
+
+async def test_an_actor_that_refuses_is_asked_for_less_and_less(bench: Bench) -> None:
+    session = await bench.ready("actor-1")
+    bench.links["actor-1"].lose()
+    for number in range(2, 5):
+        (await bench.placement.until_asked(number)).grant("actor-2", epoch=number)
+        link = bench.links["actor-2"]
+        await link.changes.until(lambda link=link: session.session_id in link.joined)
+        link.tell(session.session_id, refused=stream_pb2.Refused(reason="not here"))
+    (await bench.placement.until_asked(5)).grant("actor-2", epoch=5)
+    await bench.opened(session, "actor-2")
+
+
+async def test_an_actor_that_was_lost_and_takes_its_time_is_not_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeking, "DIAL_AGAIN_S", 0.01)
+    session = await bench.ready("actor-1")
+    bench.links["actor-1"].lose()
+    bench.links.hung.add("actor-1")
+    (await bench.placement.until_asked(2)).grant("actor-1", epoch=1)
+    (await bench.placement.until_asked(3)).grant("actor-2", epoch=2)
+    await bench.opened(session, "actor-2")
 
 
 async def test_an_actor_that_cannot_be_reached_at_first_is_looked_for(bench: Bench) -> None:
@@ -366,7 +384,7 @@ async def test_an_actor_that_cannot_be_reached_at_first_is_looked_for(bench: Ben
     task, asked = await bench.asked()
     asked.grant("actor-1")
     session = await task
-    bench.placement.found[session.session_id] = lease(session.session_id, "actor-2", ME)
+    (await bench.placement.until_asked(2)).grant("actor-2", epoch=2)
     await bench.opened(session, "actor-2")
 
 
@@ -395,8 +413,3 @@ async def test_stopping_tells_all_connections_and_leaves_the_sessions_placed() -
     assert bench.placement.released == []
     assert bench.placement.given_up == [waiting.session_id]
     assert bench.links["actor-1"].joined == {}
-
-
-async def cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

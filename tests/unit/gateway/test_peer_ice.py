@@ -18,6 +18,7 @@ from gateway.webrtc.ice import (
     QUIET_S,
     REFUSAL_SPAN_S,
     REFUSALS,
+    SERVED_QUIET_S,
     SILENCE_S,
     IceServer,
     IceServerProber,
@@ -208,6 +209,44 @@ def test_a_silent_client_is_asked_often_and_given_up_after_ten_seconds() -> None
     assert now - 100.0 == pytest.approx(SILENCE_S, abs=ASK_INTERVAL_S)
     assert questions[0] - 100.0 == pytest.approx(QUIET_S, abs=0.01)
     assert len(questions) == pytest.approx((SILENCE_S - QUIET_S) / ASK_INTERVAL_S, abs=2)
+
+
+def served(liveness: Liveness, until: float, *, reports_s: float = 1e9) -> list[float]:
+    """Sends a frame every 40 ms to a client that answers questions; returns when it was asked."""
+    now, look_at, report_at, questions = 0.0, 0.0, reports_s, []
+    while now < until:
+        now += 0.04
+        liveness.served(now)
+        if now >= report_at:
+            report_at += reports_s
+            liveness.heard(now)
+        if now >= look_at:
+            if liveness.must_ask(now):
+                liveness.asked(now)
+                liveness.consented(now)
+                questions.append(now)
+            look_at = now + liveness.next_question(now)
+        assert not liveness.gone(now)
+    return questions
+
+
+def test_a_client_that_reports_of_its_media_is_asked_for_consent_only_now_and_then() -> None:
+    questions = served(Liveness(0.0), 4 * CONSENT_INTERVAL_S, reports_s=1.5)
+    assert len(questions) == pytest.approx(4, abs=1)
+
+
+def test_a_client_that_only_watches_is_asked_seldom_and_kept() -> None:
+    questions = served(Liveness(0.0), 4 * SERVED_QUIET_S)
+    assert questions[0] == pytest.approx(SERVED_QUIET_S, abs=0.1)
+    assert len(questions) == pytest.approx(4, abs=1)
+
+
+def test_when_media_end_a_silent_client_is_soon_asked_often() -> None:
+    liveness = Liveness(0.0)
+    served(liveness, 2.0)
+    _, questions = silent(liveness, 2.0, 6.0)
+    assert questions[0] - 2.0 <= QUIET_S + 0.1
+    assert questions[1] - questions[0] == pytest.approx(ASK_INTERVAL_S, abs=0.01)
 
 
 def test_a_network_that_pauses_for_five_seconds_costs_nothing() -> None:

@@ -8,10 +8,11 @@ import pytest
 
 from gateway.client_connection import MAX_UNANSWERED
 from gateway.connection import Status
+from gateway.journal import LENGTH as JOURNAL
 from gateway.links import ActorLink
 from gateway.pacing import Pacing
 from gateway.ports import CameraFrame
-from gateway.session import FIRST_CONNECTION, JOURNAL, GatewaySession
+from gateway.session import FIRST_CONNECTION, GatewaySession
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2, session_pb2
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core.errors import (
@@ -36,14 +37,28 @@ class Events:
 
     def __init__(self) -> None:
         self.counts: list[int] = []
+        self.openings = 0
         self.lost = 0
+        self.refusals = 0
+        self.sought = 0
+        self.wishes = 0
         self.over_for: list[str] = []
 
     def connections_changed(self, session: GatewaySession) -> None:
         self.counts.append(session.connection_count)
 
-    def link_lost(self, session: GatewaySession) -> None:
+    def opened(self, session: GatewaySession) -> None:
+        self.openings += 1
+
+    def unplaced(self, session: GatewaySession, *, refused: bool) -> None:
         self.lost += 1
+        self.refusals += refused
+
+    def handed_over(self, session: GatewaySession) -> None:
+        self.sought += 1
+
+    def wanted(self, session: GatewaySession) -> None:
+        self.wishes += 1
 
     def over(self, session: GatewaySession, reason: str) -> None:
         self.over_for.append(reason)
@@ -64,17 +79,16 @@ class Bench:
             pacing=pacing or Pacing(),
         )
 
-    def place(self, *revisions: int, link: FakeLink | None = None) -> None:
+    def place(self, *revisions: int, link: FakeLink | None = None, epoch: int = 1) -> None:
         """The session is placed, and its actor takes the gateway in."""
         self.link = link or self.link
-        self.session.join(lease(SESSION, self.link.address, ME), cast(ActorLink, self.link))
+        place = lease(SESSION, self.link.address, ME, epoch=epoch)
+        self.session.join(place, cast(ActorLink, self.link))
         self.link.open(SESSION, *revisions)
 
     def tell(self, **response: Any) -> None:
         """The actor says something."""
-        (kind,) = response
-        response[kind].session_id = SESSION
-        self.session.control(stream_pb2.ControlResponse(**response))
+        self.link.tell(SESSION, **response)
 
     def state(self, revision: int, *, to: int = 0, command_id: str = "", **fields: Any) -> None:
         state = message_pb2.State(**fields)
@@ -91,7 +105,7 @@ class Bench:
     def packet(
         self, run: int, frame: int, *, key: bool = False, epoch: int = 1, held: bool = False
     ) -> None:
-        self.session.packet(
+        self.link.packet(
             stream_pb2.VideoPacket(
                 session_id=SESSION, epoch=epoch, run=run, frame=frame, keyframe=key, data=b"x",
                 output=stream_pb2.Output(codec=VP8), held=held,
@@ -214,6 +228,7 @@ async def test_commands_wait_for_the_actor_that_is_found_anew_and_go_out_once_ea
     assert connection.status is Status.WAITING
     connection.command(command("c3"))
     assert [each.command.command_id for each in bench.link.of("command")] == ["c1", "c2"]
+    assert connection.is_unanswered
     bench.place(link=FakeLink("actor-2"))
     assert connection.status is Status.READY
     assert [each.command.command_id for each in bench.link.of("command")] == ["c2", "c3"]

@@ -6,7 +6,10 @@ import asyncio
 
 import pytest
 
+from gateway import showing
+from gateway.lead import FIRST_TRANSIT_S
 from gateway.pacing import Pacing
+from gateway.showing import SOON_S
 from sana_gateway.v1 import command_pb2, media_pb2
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core.errors import (
@@ -14,7 +17,7 @@ from scheduler.core.errors import (
     PublisherTakenError,
 )
 from tests.fakes.gateway_parts import Ear, FakeLink
-from tests.unit.gateway.test_session import FRAME_RATE, VP8, Bench, frame
+from tests.unit.gateway.test_session import FRAME_RATE, SESSION, VP8, Bench, frame
 
 pytestmark = pytest.mark.unit
 
@@ -244,7 +247,7 @@ async def test_frames_that_are_here_before_their_chunk_need_no_start_buffer() ->
         bench.packet(run, 0, key=True)
         bench.chunk(run, 1)
     due_in_us = [each.due_in_us for each in bench.link.of("playout") if each.buffered]
-    assert due_in_us[0] == pytest.approx(10_000, abs=1_000)
+    assert due_in_us[0] == pytest.approx(FIRST_TRANSIT_S * 1e6, abs=1_000)
     assert due_in_us[-1] < 4_000
 
 
@@ -256,6 +259,21 @@ async def test_an_actor_hears_of_a_clock_that_was_set_anew() -> None:
     (before, after) = bench.link.of("playout")
     assert (before.next_frame, after.next_frame) == (0, 1)
     assert after.due_in_us == pytest.approx(1e6 / FRAME_RATE, abs=1)
+
+
+async def test_of_a_clock_that_goes_on_as_it_was_an_actor_hears_together_with_the_rest() -> None:
+    bench = Bench()
+    bench.place()
+    far, near = 2 * int(SOON_S * FRAME_RATE), 1
+    bench.chunk(1, near)
+    bench.chunk(1, far, chunk=1, first=near)
+    bench.chunk(1, 1, chunk=2, first=near + far)
+    urgent = [
+        urgent
+        for request, urgent in zip(bench.link.sent, bench.link.urgent, strict=True)
+        if request.WhichOneof("request") == "playout"
+    ]
+    assert urgent == [True, True, False], "the first is new, the second is due soon"
 
 
 async def test_a_viewer_that_stays_poor_is_given_a_rung_of_its_own() -> None:
@@ -325,8 +343,10 @@ async def test_packets_of_rungs_and_codecs_that_are_not_made_are_dropped() -> No
     connection, _ = bench.session.connect(ear)
     connection.subscribe([VP8], ear)
     for output in (stream_pb2.Output(codec=VP8, rung=2), stream_pb2.Output()):
-        bench.session.packet(
-            stream_pb2.VideoPacket(epoch=1, run=1, keyframe=True, held=True, output=output)
+        bench.link.packet(
+            stream_pb2.VideoPacket(
+                session_id=SESSION, epoch=1, run=1, keyframe=True, held=True, output=output
+            )
         )
     assert ear.frames == []
 
@@ -339,3 +359,31 @@ async def test_what_was_missed_while_the_actor_was_away_reaches_every_connection
     bench.link.lose()
     bench.place(1, 2, 3, 4, link=FakeLink("actor-2"))
     assert [message.revision for message in ear.messages[heard:]] == [3, 4]
+
+
+async def test_a_chunk_whose_last_frame_is_on_its_way_is_committed_when_it_has_come() -> None:
+    bench, ear = Bench(), Ear()
+    bench.place()
+    connection, _ = bench.session.connect(ear)
+    connection.subscribe([VP8], ear)
+    bench.chunk(1, 2)
+    bench.packet(1, 0, key=True)
+    await ear.changes.until(lambda: ear.frames)
+    bench.session._showing.play(asyncio.get_running_loop().time() + 0.01)
+    assert bench.link.of("commit") == [], "who dies now has to make it again"
+    bench.packet(1, 1)
+    assert [each.chunk for each in bench.link.of("commit")] == [0]
+
+
+async def test_a_chunk_whose_last_frame_does_not_come_is_committed_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(showing, "LATE_S", 0.01)
+    bench, ear = Bench(), Ear()
+    bench.place()
+    connection, _ = bench.session.connect(ear)
+    connection.subscribe([VP8], ear)
+    bench.chunk(1, 2)
+    bench.packet(1, 0, key=True)
+    await bench.link.changes.until(lambda: bench.link.of("commit"))
+    assert len(ear.frames) == 1

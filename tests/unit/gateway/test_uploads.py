@@ -36,6 +36,10 @@ class MemoryStore:
         assert offset == len(self.objects[key])
         self.objects[key] += data
 
+    async def link(self, key: str, to: str) -> None:
+        await self._disk()
+        self.objects[to] = self.objects[key]
+
     async def delete(self, prefix: str) -> None:
         await self._disk()
         for key in [key for key in self.objects if f"{key}/".startswith(f"{prefix}/")]:
@@ -227,3 +231,44 @@ async def test_a_session_that_ends_during_a_reservation_leaves_nothing(
         await reserving
     await uploads.close()
     assert store.objects == {}
+
+
+async def test_who_waits_for_an_upload_hears_when_it_is_complete(store: MemoryStore) -> None:
+    heard: list[str] = []
+    uploads = StoredUploads(
+        store, max_upload_bytes=100, upload_session_bytes=150, on_complete=heard.append
+    )
+    upload = await uploads.reserve("s", "a", "", 2)
+    await uploads.write("s", upload.file.upload_id, 0, b"x")
+    assert heard == []
+    await uploads.write("s", upload.file.upload_id, 1, b"x")
+    assert heard == ["s"]
+
+
+async def test_copies_of_a_session_keep_its_clip_when_it_ends(
+    store: MemoryStore, uploads: StoredUploads
+) -> None:
+    upload = await uploads.reserve("s", "a", "", 2)
+    upload_id = upload.file.upload_id
+    await uploads.write("s", upload_id, 0, b"ab")
+    await uploads.copy("s", [upload.file], ["c1", "c2"])
+    uploads.forget("s")
+    await uploads.close()
+    assert set(store.objects) == {f"c1/{upload_id}", f"c2/{upload_id}"}
+    assert uploads.find("c1", upload_id).complete
+    uploads.forget("c1")
+    await uploads.close()
+    assert set(store.objects) == {f"c2/{upload_id}"}
+
+
+async def test_copies_that_cannot_be_given_a_clip_are_given_nothing(
+    store: MemoryStore, uploads: StoredUploads
+) -> None:
+    upload = await uploads.reserve("s", "a", "", 1)
+    await uploads.write("s", upload.file.upload_id, 0, b"a")
+    store.fault = SanaGatewayError("the disk is full")
+    with pytest.raises(SanaGatewayError):
+        await uploads.copy("s", [upload.file], ["c1"])
+    with pytest.raises(UnknownUploadError):
+        uploads.find("c1", upload.file.upload_id)
+    await uploads.close()

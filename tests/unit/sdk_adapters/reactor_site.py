@@ -105,6 +105,7 @@ async def serve() -> AsyncIterator[Callable[..., Any]]:
             auth=auth or NoAuth(),
             peers=peers or FakePeers(),
             pool=None,  # type: ignore[arg-type]
+            drain=None,  # type: ignore[arg-type]
             settings=IngressSettings(http_address="127.0.0.1:0", **settings),
         )
         http, wire = HttpServer(services), ReactorIngress(services)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -385,3 +386,61 @@ async def test_nobody_listening_is_unavailable_after_the_window() -> None:
         with pytest.raises(sg.UnavailableError) as caught:
             await client.create_session("painter")
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_fork_gives_sessions_of_their_own(hub: FakeHub, client: sg.Client) -> None:
+    async with await client.create_session("painter") as session:
+        first, second = await session.fork(2)
+        ids = {session.session_id, first.session_id, second.session_id}
+        assert len(ids) == 3
+        async with first, second:
+            await first.ready(5)
+            await first.set_prompt("a charcoal drawing")
+            await second.set_prompt("a watercolour painting")
+        assert {session_id for session_id, _ in hub.closed} == ids - {session.session_id}
+
+
+async def test_repeating_a_fork_returns_the_same_copies(hub: FakeHub, client: sg.Client) -> None:
+    async with await client.create_session("painter") as session:
+        one = await client.fork(session.session_id, 2, request_id="r1")
+        two = await client.fork(session.session_id, 2, request_id="r1")
+        assert [each.session_id for each in one] == [each.session_id for each in two]
+        assert len(hub.sessions) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "raised"),
+    [
+        (errors.NotReadyError("later", retry_after_s=1.0), sg.NotReadyError),
+        (errors.CommandRefusedError("the model cannot", command="fork"), sg.CommandRejected),
+        (errors.NoCapacityError("the queue is full"), sg.NoCapacityError),
+    ],
+)
+async def test_a_fork_that_is_refused_says_why(
+    hub: FakeHub, client: sg.Client, fault: errors.RequestError, raised: type[Exception]
+) -> None:
+    async with await client.create_session("painter") as session:
+        hub.create_error = fault
+        with pytest.raises(raised):
+            await session.fork(1)
+        with pytest.raises(sg.BadArgumentError):
+            await client.fork(session.session_id, 1, request_id="x" * 65)
+
+
+async def test_a_client_hears_that_its_session_moved(hub: FakeHub, client: sg.Client) -> None:
+    async with await client.create_session("painter") as session:
+        heard: list[message_pb2.SessionMoved] = []
+        session.on("session_moved", heard.append)
+        moved = message_pb2.SessionMoved(continuity=message_pb2.CONTINUITY_EXACT, reason="moved")
+        hub.session.publish(session_moved=moved)
+        hub.session.publish(state=message_pb2.State(seed=77))
+        await session.wait_for(lambda state: state.seed == 77, 5)
+        assert heard == [moved]
+
+
+async def test_a_drain_tells_how_far_it_has_come(hub: FakeHub) -> None:
+    drains = [pool_pb2.DrainActorResponse(remaining=each) for each in (2, 1, 0)]
+    services = fake_services(hub, drains=drains)
+    async with grpc_gateway(services) as address, sg.Client(address, policy=QUICK) as client:
+        told = [each.remaining async for each in client.drain_actor("a", grace=timedelta(60))]
+    assert told == [2, 1, 0]
