@@ -72,6 +72,11 @@ class Storage(Protocol):
     async def exists(self, key: str) -> bool:
         """Tells whether there is such a complete object."""
 
+    async def link(self, key: str, to: str) -> None:
+        """Makes a complete object appear under another key too, which lives on its own: the
+        object is gone when both are. What is there already stays.
+        """
+
     async def delete(self, prefix: str) -> None:
         """Removes the object of this key, or every object below it, complete or not.
 
@@ -159,6 +164,10 @@ class FilesystemStorage:
         """Tells whether an object is complete; see `Storage`."""
         return await self._run(self._exists, _segments(key))
 
+    async def link(self, key: str, to: str) -> None:
+        """Makes an object appear under another key; see `Storage`."""
+        await self._run(self._link, _segments(key), _segments(to))
+
     async def delete(self, prefix: str) -> None:
         """Removes objects; see `Storage`."""
         segments = _segments(prefix)
@@ -234,6 +243,16 @@ class FilesystemStorage:
                 return _is_object(folder, segments[-1])
         except (FileNotFoundError, NotADirectoryError):
             return False
+
+    def _link(self, segments: tuple[str, ...], to: tuple[str, ...]) -> None:
+        name = segments[-1]
+        with self._folder(to, make=True) as target:
+            if _is_object(target, to[-1]):
+                return
+            with self._folder(segments) as source:
+                if not _is_object(source, name):
+                    raise StorageError("there is no such object")
+                os.link(name, to[-1], src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
 
     def _delete(self, segments: tuple[str, ...], growing: list[_Growing]) -> None:
         for each in growing:
