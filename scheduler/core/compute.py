@@ -1,18 +1,22 @@
 """The compute ledger of one actor: who has it booked, and who waits for it.
 
-A booking costs `chunk_ms` of compute for every `period_ms` of play-out. The sum over
-all bookings stays under a ceiling, except that a lone session is always let in: a slow
-actor serves one session badly rather than none.
+A booking costs `chunk_ms` of compute for every `period_ms` of play-out, and the time to
+encode what is made, which the actors of a host share. A session that runs at a share of its
+frame rate costs that share. The sum over all bookings stays under a ceiling, except that a
+lone session is always let in: a slow actor serves one session badly rather than none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
-from scheduler.core.ids import SessionId
+from scheduler.core.ids import ActorId, SessionId
+from scheduler.core.ledgers import ROUNDING, EncodeLedger
 
-_ROUNDING = 1e-6
-"""Milliseconds per second by which sums of floats may miss the ceiling."""
+NOBODY = ActorId("")
+
+FULL = 1.0
+"""The whole frame rate."""
 
 
 class ComputeLedger:
@@ -22,124 +26,240 @@ class ComputeLedger:
         chunk_ms: Declared compute of one steady chunk.
         period_ms: Play-out time of one steady chunk.
         ceiling: Chunk-milliseconds per second that may be booked.
-        smoothing: Weight of a new measurement in the moving average of `chunk_ms`, 0 to 1.
+        smoothing: Weight of a new measurement in the moving averages, 0 to 1.
+        actor: Whose it is.
+        encode_ms: Declared encode-milliseconds of one second of one session.
+        encode: Ledger of its host; without one encoding is not counted.
     """
 
     def __init__(
-        self, chunk_ms: float, period_ms: float, *, ceiling: float, smoothing: float
+        self,
+        chunk_ms: float,
+        period_ms: float,
+        *,
+        ceiling: float,
+        smoothing: float,
+        actor: ActorId = NOBODY,
+        encode_ms: float = 0.0,
+        encode: EncodeLedger | None = None,
     ) -> None:
         self.chunk_ms = chunk_ms
         self.period_ms = period_ms
         self.ceiling = ceiling
+        self.encode_ms = encode_ms
+        self.encode = encode
         self._smoothing = smoothing
-        self._booked: dict[SessionId, float | None] = {}
+        self._actor = actor
+        self._until: dict[SessionId, float | None] = {}
         """Until when a booking lasts; None when until it is given back."""
+        self._share: dict[SessionId, float] = {}
+        self._shares = 0.0
+        """Sum of the booked shares."""
+        self._computing = 0
         self._waiting: dict[SessionId, float] = {}
         """When a request is refused, in the order of the requests."""
 
     @property
     def cost(self) -> float:
-        """Chunk-milliseconds per second of one booking."""
+        """Chunk-milliseconds per second of one booking at the full rate."""
         return self.chunk_ms * 1000.0 / self.period_ms
 
     @property
     def booked(self) -> float:
         """Chunk-milliseconds per second that are booked."""
-        return self.cost * len(self._booked)
+        return self.cost * self._shares
 
     @property
-    def waiting(self) -> int:
+    def booked_encode(self) -> float:
+        """Encode-milliseconds per second that its sessions need."""
+        return self.encode_ms * self._shares
+
+    @property
+    def shares(self) -> float:
+        """Sum of the shares of the frame rate that are booked: sessions at the full rate."""
+        return self._shares
+
+    @property
+    def waiting_count(self) -> int:
         """Number of requests that wait."""
         return len(self._waiting)
 
     @property
+    def waiting(self) -> tuple[SessionId, ...]:
+        """Sessions whose request waits, in their order."""
+        return tuple(self._waiting)
+
+    @property
     def computing(self) -> int:
         """Number of bookings without an end."""
-        return sum(until is None for until in self._booked.values())
+        return self._computing
 
     def holds(self, session: SessionId) -> bool:
         """Tells whether a session has a booking of either kind."""
-        return session in self._booked
+        return session in self._until
 
     def is_computing(self, session: SessionId) -> bool:
         """Tells whether a session has a booking without an end."""
-        return self._booked.get(session, 0.0) is None
+        return self._until.get(session, 0.0) is None
 
     def waits(self, session: SessionId) -> bool:
         """Tells whether a session's request waits."""
         return session in self._waiting
 
-    def has_room(self) -> bool:
-        """Tells whether a new session may book: there is room and nobody waits for it."""
-        return not self._waiting and self._fits()
+    def anybody_waits(self) -> bool:
+        """Tells whether any request waits."""
+        return bool(self._waiting)
 
-    def measure(self, chunk_ms: float) -> None:
-        """Refines the cost of a chunk by a measurement in milliseconds."""
-        self.chunk_ms += self._smoothing * (chunk_ms - self.chunk_ms)
+    def share(self, session: SessionId) -> float:
+        """Returns the share of its frame rate that a session has booked; 0 if none."""
+        return self._share.get(session, 0.0)
 
-    def lend(self, session: SessionId, until: float) -> None:
+    def room(self, rates: Sequence[float] = ()) -> float:
+        """Returns the largest share that a new booking may have: the whole rate or one of
+        `rates`, highest first; 0 when none fits or somebody waits already.
+        """
+        if self._waiting:
+            return 0.0
+        return self.fitting(rates)
+
+    def fitting(self, rates: Sequence[float] = ()) -> float:
+        """Returns the largest share that fits, whoever waits; 0 when none does."""
+        if self._fits(FULL):
+            return FULL
+        return next((rate for rate in rates if self._fits(rate)), 0.0)
+
+    def measure(self, chunk_ms: float, encode_ms: float = 0.0) -> None:
+        """Refines the costs by measurements in milliseconds; 0 means unknown."""
+        if chunk_ms > 0:
+            self.chunk_ms += self._smoothing * (chunk_ms - self.chunk_ms)
+        if encode_ms > 0:
+            self.encode_ms += self._smoothing * (encode_ms - self.encode_ms)
+            self._tell_host()
+
+    def lend(self, session: SessionId, until: float, share: float = FULL) -> None:
         """Books for a session until a deadline, or until it books for itself."""
-        self._booked[session] = until
+        self._put(session, until, share)
 
-    def restore(self, session: SessionId) -> None:
-        """Records that a session computes already, whatever the ceiling says."""
-        self._booked[session] = None
+    def extend(self, session: SessionId, until: float) -> bool:
+        """Lends what is lent to a session until another time; tells whether anything is."""
+        if self._until.get(session) is None:
+            return False
+        self._until[session] = until
+        return True
 
-    def book(self, session: SessionId, refuse_at: float) -> bool:
-        """Books for a session without an end, or lets it wait.
-
-        Returns:
-            Whether it is booked now. A request that waits already keeps its turn.
-        """
-        if session in self._booked or self.has_room():
-            self._booked[session] = None
-            return True
-        self._waiting.setdefault(session, refuse_at)
-        return False
-
-    def release(self, session: SessionId) -> None:
-        """Gives back what a session booked or asked for, if anything."""
-        self._booked.pop(session, None)
+    def restore(self, session: SessionId, share: float = FULL) -> None:
+        """Records that a session computes, whatever the ceiling says."""
         self._waiting.pop(session, None)
+        self._put(session, None, share)
 
-    def expire(self, now: float) -> list[SessionId]:
-        """Ends the lent bookings that are over and the requests that waited too long.
+    def book(self, session: SessionId, rates: Sequence[float] = ()) -> float:
+        """Books for a session without an end, at the full rate where it fits.
+
+        Args:
+            session: Who asks. What it has booked already it keeps, and at the full rate
+                from now on where there is room.
+            rates: Lower shares that will do, highest first.
 
         Returns:
-            The sessions whose request is refused.
+            The share that is booked; 0 when there is no room. Then it may `wait`.
         """
-        for session in [s for s, until in self._booked.items() if _is_over(until, now)]:
-            del self._booked[session]
-        refused = [s for s, refuse_at in self._waiting.items() if refuse_at <= now]
+        share = self._share.get(session)
+        if share is None:
+            share = self.room(rates)
+        elif share < FULL and not self._waiting and self._fits(FULL - share):
+            share = FULL
+        if share:
+            self._put(session, None, share)
+        return share
+
+    def wait(self, session: SessionId, refuse_at: float) -> None:
+        """Lets a request wait. One that waits already keeps its turn."""
+        self._waiting.setdefault(session, refuse_at)
+
+    def release(self, session: SessionId) -> bool:
+        """Gives back what a session booked or asked for; tells whether there was anything."""
+        waited = self._waiting.pop(session, None) is not None
+        return self._drop(session) or waited
+
+    def end_lent(self, now: float) -> list[SessionId]:
+        """Ends the lent bookings that are over, and returns whose they were."""
+        over = [session for session, until in self._until.items() if _is_over(until, now)]
+        for session in over:
+            self._drop(session)
+        return over
+
+    def refuse(self, now: float) -> list[SessionId]:
+        """Ends the requests that have waited long enough, and returns whose they were."""
+        refused = [session for session, at in self._waiting.items() if at <= now]
         for session in refused:
             del self._waiting[session]
         return refused
 
-    def grant(self) -> list[SessionId]:
+    def grant(self, rates: Sequence[float] = ()) -> list[SessionId]:
         """Books for those who wait, in order, as far as there is room.
+
+        Args:
+            rates: Lower shares that will do, highest first.
 
         Returns:
             The sessions that are booked now.
         """
         granted = []
-        while self._waiting and self._fits():
+        while self._waiting:
+            share = self.fitting(rates)
+            if not share:
+                break
             session = next(iter(self._waiting))
             del self._waiting[session]
-            self._booked[session] = None
+            self._put(session, None, share)
             granted.append(session)
         return granted
 
+    def put_off(self, session: SessionId, refuse_at: float) -> None:
+        """Lets a request that waits be refused later."""
+        if session in self._waiting:
+            self._waiting[session] = refuse_at
+
     def lent_until(self) -> float | None:
         """Returns when the next lent booking ends, if one is lent."""
-        return min((until for until in self._booked.values() if until is not None), default=None)
+        return min((until for until in self._until.values() if until is not None), default=None)
 
-    def deadlines(self) -> Iterator[float]:
-        """Yields the times at which `expire` has something to do."""
-        yield from (until for until in self._booked.values() if until is not None)
-        yield from self._waiting.values()
+    def next_expiry(self) -> float | None:
+        """Returns when `end_lent` or `refuse` has something to do."""
+        return min(
+            (
+                *(until for until in self._until.values() if until is not None),
+                *self._waiting.values(),
+            ),
+            default=None,
+        )
 
-    def _fits(self) -> bool:
-        return not self._booked or self.booked + self.cost <= self.ceiling + _ROUNDING
+    def _fits(self, share: float) -> bool:
+        if self._until and self.cost * (self._shares + share) > self.ceiling + ROUNDING:
+            return False
+        return self.encode is None or self.encode.fits(self.encode_ms * share)
+
+    def _put(self, session: SessionId, until: float | None, share: float) -> None:
+        self._drop(session)
+        self._until[session] = until
+        self._share[session] = share
+        self._shares += share
+        self._computing += until is None
+        self._tell_host()
+
+    def _drop(self, session: SessionId) -> bool:
+        if session not in self._until:
+            return False
+        self._computing -= self._until.pop(session) is None
+        self._shares -= self._share.pop(session)
+        if not self._until:
+            self._shares = 0.0
+        self._tell_host()
+        return True
+
+    def _tell_host(self) -> None:
+        if self.encode is not None and self.encode_ms > 0:
+            self.encode.book(self._actor, self.booked_encode)
 
 
 def _is_over(until: float | None, now: float) -> bool:

@@ -1,11 +1,14 @@
 """The lease machine: where a session stands with its place on an actor.
 
     queued --assign--> assigned --confirm--> active --release--> released
-       ^                  |                    |
-       +-----refuse-------+                    +--lose--> lost --release--> released
+       ^                |  ^  |                |
+       +----refuse------+  |  +--lose--> lost <+--lose
+                           +---assign-----+
 
-`park`, `move` and `drain` complete the table. A session without a connection is not a
-state of its own: it is `active` with a release deadline (operators see it as detached).
+`park`, `move` and `drain` complete the table. A session that existed before goes back to
+where it came from when an actor does not take it: `lost` or `parked`, never `queued`. A
+session without a connection is not a state of its own: it is `active` with a deadline
+(operators see it as detached).
 """
 
 from __future__ import annotations
@@ -27,13 +30,13 @@ class LeaseState(enum.Enum):
     ACTIVE = "active"
     """On its actor."""
     PARKED = "parked"
-    """In storage, on no actor."""
+    """Kept on no actor until somebody needs it."""
     MOVING = "moving"
-    """Leaves one actor for another."""
+    """Leaves one actor for another, and is on the first one until the other goes on."""
     DRAINING = "draining"
-    """On an actor that takes no more and will be left at the next chunk boundary."""
+    """On an actor that is being emptied."""
     LOST = "lost"
-    """Its actor is gone."""
+    """Its actor is gone; it waits for another."""
     RELEASED = "released"
     """Over."""
 
@@ -59,6 +62,8 @@ TRANSITIONS: dict[LeaseState, dict[Step, LeaseState]] = {
     LeaseState.ASSIGNED: {
         Step.CONFIRM: LeaseState.ACTIVE,
         Step.REFUSE: LeaseState.QUEUED,
+        Step.PARK: LeaseState.PARKED,
+        Step.LOSE: LeaseState.LOST,
         Step.RELEASE: LeaseState.RELEASED,
     },
     LeaseState.ACTIVE: {
@@ -78,6 +83,7 @@ TRANSITIONS: dict[LeaseState, dict[Step, LeaseState]] = {
         Step.RELEASE: LeaseState.RELEASED,
     },
     LeaseState.DRAINING: {
+        Step.CONFIRM: LeaseState.ACTIVE,
         Step.PARK: LeaseState.PARKED,
         Step.MOVE: LeaseState.MOVING,
         Step.LOSE: LeaseState.LOST,
@@ -111,10 +117,42 @@ class Lease:
     state: LeaseState = LeaseState.QUEUED
     actor: ActorId | None = None
     epoch: Epoch = UNPLACED
-    admit_until: float | None = None
-    """While assigned: when the actor's answer is overdue."""
     placed_at: float | None = None
-    """When the actor confirmed."""
+    """When an actor first confirmed it."""
+    rate_share: float = 1.0
+    """Share of the model's frame rate that it runs at."""
+    target: ActorId | None = None
+    """While it moves: where to."""
+    target_epoch: Epoch = UNPLACED
+    target_admitted: bool = False
+    """While it moves: whether the target has it and gateways were told."""
+    wants_compute: bool = False
+    """While on no actor: whether it computed, or waited to, when it left the last one."""
+    kept_on: str = ""
+    """Host that keeps its state, as far as is known."""
+    idle_since: float | None = None
+    """While on an actor: since when it has no compute and asks for none."""
+    parking: bool = False
+    """Whether its actor was told to park it and has not answered."""
+    pressed: bool = False
+    """Whether it is to be parked because its actor ends, not for want of anything to do."""
+    park_pause: float = 0.0
+    """Pause before the next try, after one that failed; 0 when none has."""
+    park_not_before: float = 0.0
+    awaits_room: bool = False
+    """Whether its actor was told that there is no room elsewhere."""
+    unsure: bool = False
+    """Whether it may have been handed over to a target that did not go on with it."""
+    asked_again: tuple[GatewayId, Epoch, float] | None = None
+    """Gateway that asked for its place while it had it, at which epoch and when."""
+
+    @property
+    def on_actor(self) -> bool:
+        """Whether it has its place: confirmed, and not given up."""
+        state = self.state
+        return (
+            state is LeaseState.ACTIVE or state is LeaseState.MOVING or state is LeaseState.DRAINING
+        )
 
     def step(self, step: Step) -> None:
         """Moves on.

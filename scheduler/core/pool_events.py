@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
 from scheduler.core.lease import LeaseState
+from scheduler.core.tenants import ANYBODY, TenantRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,7 @@ class PoolRules:
     """Limits and deadlines of the pool. Times in seconds."""
 
     queue_limit: int = 64
-    """Sessions that may wait for a place."""
+    """New sessions that may wait for a place; those that existed before are never refused."""
     resume_reserve: float = 0.1
     """Share of the slots that new sessions leave free; rounded down to whole slots."""
     compute_ceiling: float = 850.0
@@ -27,7 +28,7 @@ class PoolRules:
     """How long a newly placed session holds compute without having asked for it."""
     start_wait: float = 30.0
     """How long a request for compute waits before it is refused."""
-    actor_timeout: float = 3.0
+    actor_timeout: float = 2.0
     """Silence after which an actor counts as lost."""
     admit_timeout: float = 5.0
     """How long an actor may take to admit a session before the next one is asked."""
@@ -40,6 +41,53 @@ class PoolRules:
     """Told to those who are refused, when nothing better is known."""
     ended_kept: int = 4096
     """Ended sessions that are remembered, so that a late word of them is answered."""
+    encode_ceiling: float = 0.85
+    """Share of a host's encode-milliseconds that may be booked."""
+    park_after: float | None = 60.0
+    """How long a session may be without compute before it is parked; None: for ever."""
+    park_detached_after: float = 5.0
+    """The same for a session that nobody is connected to."""
+    park_timeout: float = 30.0
+    """How long an actor may take to park a session."""
+    park_retry: float = 5.0
+    """Pause before a session that could not be parked is parked again; doubles each time."""
+    move_timeout: float = 15.0
+    """How long a session may take to go on at the actor that it moves to."""
+    depart_timeout: float = 10.0
+    """How long an actor may go on to show what it made of a session that has left."""
+    reopen_grace: float = 10.0
+    """A gateway that asks for the place of a live session twice in this time cannot reach it."""
+    drain_concurrency: int = 4
+    """Sessions that leave an actor that is being emptied at the same time."""
+    drain_reserve: float = 20.0
+    """So long before the end of a drain's grace its last sessions are parked."""
+    tenants: Mapping[str, TenantRules] = field(default_factory=dict)
+    """What tenants are entitled to."""
+    default_tenant: TenantRules = ANYBODY
+    """What those are entitled to that are not named."""
+    ageing: float = 30.0
+    """Waiting time that outweighs one step of priority."""
+    degrade: bool = False
+    """Whether sessions may run at a lower rate, where the model allows it, rather than wait."""
+    models: tuple[str, ...] = ()
+    """Names that may be asked for although no actor answers to them yet."""
+    warm_spares: Mapping[str, int] = field(default_factory=dict)
+    """Idle actors of a model that are not given to another one; 1 where not named."""
+    repurpose_after: float | None = 60.0
+    """How long a model must lack an actor, and an actor be idle, before it is given to that
+    model; None: never."""
+    repurpose_timeout: float = 300.0
+    """How long a repurposed actor may take to come back, before another one is taken."""
+    rebalance: bool = True
+    """Whether sessions are moved away from loaded actors without need."""
+    rebalance_gap: float = 0.3
+    """Difference of booked shares from which on a session is moved."""
+    rebalance_after: float = 10.0
+    """How long the difference must have lasted."""
+
+    def tenant(self, name: str) -> TenantRules:
+        """Returns what a tenant is entitled to."""
+        return self.tenants.get(name, self.default_tenant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +114,20 @@ class ActorRegistered:
     chunk_ms: float
     period_ms: float
     held: tuple[Held, ...] = ()
+    host: str = ""
+    """Host whose memory keeps its snapshots; actors of one host share them."""
+    resident_bytes: int = 0
+    """Memory for sessions; 0: only the slots count."""
+    session_bytes: int = 0
+    """Declared memory of one session."""
+    encode_capacity_ms: float = 0.0
+    """Encode-milliseconds per second that its host has; 0: not counted."""
+    encode_ms: float = 0.0
+    """Declared encode-milliseconds of one second of one session."""
+    degraded_rates: tuple[float, ...] = ()
+    """Shares of its own frame rate at which it may run sessions, highest first; below 1."""
+    draining: bool = False
+    """Its process was told to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +137,16 @@ class ActorBeat:
     actor: ActorId
     chunk_ms: float = 0.0
     """Measured compute of one steady chunk; 0 while unknown."""
+    encode_ms: float = 0.0
+    """Measured encode-milliseconds of one second of one session; 0 while unknown."""
+    session_bytes: int = 0
+    """Measured memory of one session; 0 while unknown."""
+    chunks: int = 0
+    """Chunks finished since the last beat."""
+    late_chunks: int = 0
+    """Of these, those that came after their deadline."""
+    ends_in: float | None = None
+    """Its process was told to end and will be in so many seconds; None: it was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +184,11 @@ class PlaceAsked:
     gateway: GatewayId
     waited: float = 0.0
     """Seconds it has waited already, with a scheduler before this one."""
+    restore: bool = False
+    """It existed before (lost with its actor, parked, or a fork): it goes ahead of new ones
+    and is restored where it is placed."""
+    near_host: str = ""
+    """Host that keeps its snapshot; preferred, not demanded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +241,54 @@ class ConnectionsReported:
 
 
 @dataclass(frozen=True, slots=True)
+class ParkAnswered:
+    """An actor has parked a session, or could not."""
+
+    actor: ActorId
+    session: SessionId
+    epoch: Epoch
+    host: str = ""
+    """Host that keeps it in memory; empty: it lies in the storage."""
+    failure: str = ""
+    """Why it could not be parked; then it stays where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRestored:
+    """A session that came from elsewhere goes on at its new actor."""
+
+    actor: ActorId
+    session: SessionId
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDeparted:
+    """A session was handed over and all of it shown: its old actor is rid of it."""
+
+    actor: ActorId
+    session: SessionId
+    epoch: Epoch
+    """Its epoch at that actor."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainAsked:
+    """An actor is to be emptied."""
+
+    actor: ActorId
+    grace: float | None = None
+    """Seconds until its process ends come what may; None: it waits for room for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainCancelled:
+    """An actor is to take sessions again."""
+
+    actor: ActorId
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayLost:
     """A gateway's report ended: its connections count as lost."""
 
@@ -184,6 +309,11 @@ Event = (
     | Unbooked
     | ConnectionsReported
     | GatewayLost
+    | ParkAnswered
+    | SessionRestored
+    | SessionDeparted
+    | DrainAsked
+    | DrainCancelled
 )
 
 
@@ -195,6 +325,81 @@ class Admit:
     session: SessionId
     epoch: Epoch
     principal: Principal
+    model: str
+    restore: bool = False
+    """It existed before: it waits there for a snapshot."""
+    computing: bool = False
+    """Compute is booked for it already."""
+    rate_share: float = 1.0
+    """Share of the model's frame rate to run it at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Tell an actor to keep a session's state and give the session up; answered by
+    `ParkAnswered`.
+    """
+
+    actor: ActorId
+    session: SessionId
+    epoch: Epoch
+    store: bool
+    """Into the storage; else into the memory of the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """Tell the gateways that a session is to move: see `Pool.target`."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedTold:
+    """Tell the gateways that a session is on no actor any more; whoever needs it places it."""
+
+    session: SessionId
+    epoch: Epoch
+    """Of the lease that ended."""
+    host: str
+    """Host whose memory keeps its state; empty: it lies in the storage, if anywhere."""
+    restoring: bool = False
+    """It already waits for another place, as it was lost or must go on: who is connected
+    leaves the old place and asks for the new one at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitsRoom:
+    """Tell the actor of a session that is to be drained whether there is no room elsewhere."""
+
+    actor: ActorId
+    session: SessionId
+    epoch: Epoch
+    awaits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DrainProgress:
+    """Tell whoever drains an actor how far it has come."""
+
+    actor: ActorId
+    remaining: int
+    without_room: int
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """An actor is drained: it ends, and another takes its place if one is wanted."""
+
+    actor: ActorId
+
+
+@dataclass(frozen=True, slots=True)
+class Repurpose:
+    """End an idle actor and launch one of another model in its place."""
+
+    actor: ActorId
     model: str
 
 
@@ -245,6 +450,8 @@ class BookAnswered:
     booked: bool
     retry_after: float = 0.0
     """When not booked: seconds after which to try again."""
+    rate_share: float = 1.0
+    """When booked: share of the model's frame rate to run at from now on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +461,22 @@ class Replace:
     actor: ActorId
 
 
-Effect = Admit | Evict | Waiting | Placed | Ended | BookAnswered | Replace
+Effect = (
+    Admit
+    | Evict
+    | Waiting
+    | Placed
+    | Ended
+    | BookAnswered
+    | Replace
+    | Park
+    | Moves
+    | ParkedTold
+    | AwaitsRoom
+    | DrainProgress
+    | Retire
+    | Repurpose
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +492,12 @@ class ActorView:
     computing: int
     booked_ms_per_s: float
     ceiling_ms_per_s: float
+    host: str = ""
+    resident_bytes: int = 0
+    booked_bytes: int = 0
+    booked_encode_ms_per_s: float = 0.0
+    encode_ceiling_ms_per_s: float = 0.0
+    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +513,27 @@ class SessionView:
     computing: bool
     age: float
     """Seconds since it first asked for a place."""
+    model: str = ""
+    """As it was asked for."""
+    rate_share: float = 1.0
+    """Share of the model's frame rate that it runs at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What an autoscaler goes by."""
+
+    queue_age: float = 0.0
+    """Seconds that the first in the queue has waited."""
+    queued: int = 0
+    predicted_utilisation: float = 0.0
+    """Booked share of all compute that may be booked, with those who wait."""
+    miss_rate: float = 0.0
+    """Share of chunks that came after their deadline, over the last minute."""
+    actors_wanted: int = 0
+    """Actors that the present demand needs."""
+    wanted_by_model: Mapping[str, int] = field(default_factory=dict)
+    """The same, by the actors' own models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,3 +543,4 @@ class PoolView:
     actors: tuple[ActorView, ...] = ()
     sessions: tuple[SessionView, ...] = field(default=())
     """Queued ones first, in their order."""
+    signals: Signals = Signals()

@@ -1,22 +1,30 @@
-"""The queue for places: in the order of first submission, whatever came in between."""
+"""The queue for places: those that existed before first, then new ones by fair turns."""
 
 from __future__ import annotations
 
-import bisect
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from scheduler.core.fair_queue import FairQueue
 from scheduler.core.ids import ActorId, SessionId
-from scheduler.core.lease import Lease
+from scheduler.core.lease import Lease, LeaseState
+from scheduler.core.pool_events import PoolRules
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Ticket:
-    """A session that waits."""
+    """A session that waits for a place, or for the answer of the actor it was given to."""
 
     lease: Lease
     number: int
     """Order of arrival, which decides between equal times."""
+    restore: bool = False
+    """The session existed before."""
+    origin: LeaseState = LeaseState.QUEUED
+    """State that it goes back to when an actor does not take it."""
+    near_host: str = ""
+    """Host that keeps its state; preferred."""
     avoid: dict[ActorId, float] = field(default_factory=dict)
     """Actors that refused it, and until when they are not asked again."""
     told: tuple[int, float] | None = None
@@ -26,8 +34,13 @@ class Ticket:
 
     @property
     def turn(self) -> tuple[float, int]:
-        """What the queue is ordered by."""
+        """What the tickets of a tenant are ordered by."""
         return self.lease.submitted_at, self.number
+
+    @property
+    def tenant(self) -> str:
+        """Whose session it is."""
+        return self.lease.principal.tenant
 
     def ask_anew(self, now: float) -> None:
         """Forgets the refusals that are long enough ago."""
@@ -36,21 +49,80 @@ class Ticket:
 
 
 class PlaceQueue:
-    """Tickets in their turn."""
+    """Tickets in their turn.
 
-    def __init__(self) -> None:
-        self._tickets: list[Ticket] = []
+    Args:
+        rules: Limits and tenants.
+    """
+
+    def __init__(self, rules: PoolRules) -> None:
+        self._restores = FairQueue[Ticket](rules.tenant, rules.ageing)
+        self._new = FairQueue[Ticket](rules.tenant, rules.ageing)
+        self._tickets: dict[SessionId, Ticket] = {}
+        self._models: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._tickets)
 
     def __iter__(self) -> Iterator[Ticket]:
-        return iter(self._tickets)
+        yield from self._restores.order()
+        yield from self._new.order()
+
+    def __contains__(self, session: SessionId) -> bool:
+        return session in self._tickets
+
+    def restores(self) -> Iterator[Ticket]:
+        """Yields the tickets of sessions that existed before, in their turn; the queue must
+        not change meanwhile.
+        """
+        return self._restores.in_turn()
+
+    def new(self) -> Iterator[Ticket]:
+        """Yields the tickets of new sessions, as `restores` does."""
+        return self._new.in_turn()
+
+    @property
+    def new_count(self) -> int:
+        """How many new sessions wait."""
+        return len(self._new)
+
+    def oldest(self) -> float | None:
+        """Returns when the one that waits longest first asked; None when nobody waits."""
+        return min((t.lease.submitted_at for t in self._tickets.values()), default=None)
+
+    @property
+    def models(self) -> Counter[str]:
+        """How many tickets wait for each model."""
+        return self._models
+
+    def queued_of(self, tenant: str) -> int:
+        """Returns how many new sessions of a tenant wait."""
+        return self._new.size(tenant)
 
     def add(self, ticket: Ticket) -> None:
         """Adds a ticket at its turn."""
-        bisect.insort(self._tickets, ticket, key=lambda other: other.turn)
+        self._tickets[ticket.lease.session] = ticket
+        self._models[ticket.lease.model] += 1
+        self._line(ticket).add(ticket)
 
     def remove(self, session: SessionId) -> None:
-        """Removes the ticket of a session, if it has one."""
-        self._tickets = [t for t in self._tickets if t.lease.session != session]
+        """Removes the ticket of a session that gives up, if it has one."""
+        ticket = self._take(session)
+        if ticket is not None:
+            self._line(ticket).remove(ticket)
+
+    def serve(self, ticket: Ticket) -> None:
+        """Removes a ticket that got a place, and counts it against its tenant's turn."""
+        self._take(ticket.lease.session)
+        self._line(ticket).serve(ticket)
+
+    def _take(self, session: SessionId) -> Ticket | None:
+        ticket = self._tickets.pop(session, None)
+        if ticket is not None:
+            self._models[ticket.lease.model] -= 1
+            if not self._models[ticket.lease.model]:
+                del self._models[ticket.lease.model]
+        return ticket
+
+    def _line(self, ticket: Ticket) -> FairQueue[Ticket]:
+        return self._restores if ticket.restore else self._new

@@ -3,85 +3,114 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from scheduler.core.compute import ComputeLedger
 from scheduler.core.ids import ActorId, SessionId
+from scheduler.core.ledgers import EncodeLedger, ResidentLedger
 from scheduler.core.placement import ActorLoad
-from scheduler.core.pool_events import ActorRegistered, ActorView, PoolRules
+from scheduler.core.pool_events import ActorBeat, ActorRegistered, ActorView, PoolRules
+
+_NOTABLE = 0.001
+"""Share by which a cost must have changed for it to matter at once."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ActorRecord:
-    """One actor: what it declared, and both of its ledgers."""
+    """One actor: what it declared, and its ledgers."""
 
     actor: ActorId
     models: tuple[str, ...]
     address: str
-    resident_slots: int
+    host: str
+    resident: ResidentLedger
     compute: ComputeLedger
-    seen_at: float
-    """When it was last heard of."""
+    rates: tuple[float, ...] = ()
+    """Shares of the frame rate, below 1, at which it may run sessions; empty when the rules
+    forbid that."""
     linked: bool = True
     """Whether its stream stands."""
-    sessions: set[SessionId] = field(default_factory=set)
-    """Sessions that hold one of its slots."""
+    draining: bool = False
+    """Whether it takes no more sessions."""
+    idle_since: float | None = None
+    """Since when it has no session."""
 
     @classmethod
-    def of(cls, event: ActorRegistered, rules: PoolRules, now: float) -> ActorRecord:
+    def of(cls, event: ActorRegistered, rules: PoolRules, encode: EncodeLedger) -> ActorRecord:
         """Makes the record of an actor that was not known."""
-        ledger = ComputeLedger(
+        resident = ResidentLedger(event.resident_slots, event.resident_bytes, event.session_bytes)
+        compute = ComputeLedger(
             event.chunk_ms,
             event.period_ms,
             ceiling=rules.compute_ceiling,
             smoothing=rules.cost_smoothing,
+            actor=event.actor,
+            encode_ms=event.encode_ms,
+            encode=encode,
         )
-        return cls(
-            event.actor, event.models, event.address, event.resident_slots, ledger, seen_at=now
-        )
+        rates = event.degraded_rates if rules.degrade else ()
+        return cls(event.actor, event.models, event.address, event.host, resident, compute, rates)
+
+    def renew(self, event: ActorRegistered) -> None:
+        """Takes in what it declares now; measured costs stay."""
+        self.models, self.address, self.linked = event.models, event.address, True
+        self.resident.slots = event.resident_slots
+        self.resident.limit_bytes = event.resident_bytes
+
+    def measure(self, beat: ActorBeat) -> bool:
+        """Takes in what it measured; tells whether that changes what it can take."""
+        compute, resident = self.compute, self.resident
+        before = (compute.chunk_ms, compute.encode_ms, resident.session_bytes)
+        compute.measure(beat.chunk_ms, beat.encode_ms)
+        if beat.session_bytes > 0:
+            resident.session_bytes = beat.session_bytes
+        after = (compute.chunk_ms, compute.encode_ms, resident.session_bytes)
+        return any(abs(new - old) > _NOTABLE * old for old, new in zip(before, after, strict=True))
 
     @property
-    def free_slots(self) -> int:
-        """Slots that no session holds."""
-        return max(0, self.resident_slots - len(self.sessions))
+    def own_model(self) -> str:
+        """Name of the model it has loaded."""
+        return self.models[0]
 
-    def renew(self, event: ActorRegistered, now: float) -> None:
-        """Takes in what it declares now; measured costs stay."""
-        self.models, self.address = event.models, event.address
-        self.resident_slots, self.seen_at, self.linked = event.resident_slots, now, True
+    @property
+    def takes(self) -> bool:
+        """Whether it may get sessions at all."""
+        return self.linked and not self.draining
 
-    def beat(self, chunk_ms: float, now: float) -> None:
-        """Takes in a sign of life, with a measurement unless it is 0."""
-        self.seen_at = now
-        if chunk_ms > 0:
-            self.compute.measure(chunk_ms)
-
-    def is_open(self) -> bool:
-        """Tells whether it can take a new session now."""
-        return self.linked and self.free_slots > 0 and self.compute.has_room()
+    @property
+    def booked_share(self) -> float:
+        """Share of its compute that is booked."""
+        return self.compute.booked / self.compute.ceiling
 
     def load(self) -> ActorLoad:
         """Returns it as placement policies see it."""
         return ActorLoad(
-            actor_id=self.actor,
-            sessions=len(self.sessions),
-            resident_slots=self.resident_slots,
-            booked_ms_per_s=self.compute.booked,
-            ceiling_ms_per_s=self.compute.ceiling,
+            self.actor,
+            self.resident.taken,
+            self.resident.capacity,
+            self.compute.booked,
+            self.compute.ceiling,
         )
 
     def view(self) -> ActorView:
         """Returns it as operators see it."""
+        encode = self.compute.encode
         return ActorView(
             actor=self.actor,
             models=self.models,
             address=self.address,
             healthy=self.linked,
-            sessions=len(self.sessions),
-            resident_slots=self.resident_slots,
+            sessions=self.resident.taken,
+            resident_slots=self.resident.slots,
             computing=self.compute.computing,
             booked_ms_per_s=self.compute.booked,
             ceiling_ms_per_s=self.compute.ceiling,
+            host=self.host,
+            resident_bytes=self.resident.limit_bytes,
+            booked_bytes=self.resident.booked_bytes,
+            booked_encode_ms_per_s=self.compute.booked_encode,
+            encode_ceiling_ms_per_s=encode.ceiling if encode else 0.0,
+            draining=self.draining,
         )
 
 

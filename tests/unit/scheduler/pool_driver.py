@@ -14,6 +14,9 @@ PRINCIPAL = Principal("tenant", frozenset({"session"}))
 GATEWAY = GatewayId("gateway")
 MODEL = "model"
 
+STAYING = ev.PoolRules(park_after=None, park_detached_after=1e9)
+"""Rules under which nothing is parked."""
+
 _EffectT = TypeVar("_EffectT", bound=ev.Effect)
 
 
@@ -23,7 +26,7 @@ class PoolDriver:
     def __init__(
         self, rules: ev.PoolRules | None = None, policy: PlacementPolicy | None = None
     ) -> None:
-        self.pool = Pool(rules or ev.PoolRules(), policy or Pack())
+        self.pool = Pool(rules or STAYING, policy or Pack())
         self.now = 1000.0
         self.effects: list[ev.Effect] = []
         """Of the last step."""
@@ -61,18 +64,54 @@ class PoolDriver:
         chunk_ms: float = 200.0,
         models: tuple[str, ...] = (MODEL,),
         held: tuple[ev.Held, ...] = (),
+        host: str = "",
+        resident_bytes: int = 0,
+        session_bytes: int = 0,
+        encode_capacity_ms: float = 0.0,
+        encode_ms: float = 0.0,
+        rates: tuple[float, ...] = (),
+        draining: bool = False,
     ) -> list[ev.Effect]:
         return self.tell(
             ev.ActorRegistered(
-                ActorId(name), models, f"unix:/{name}", slots, chunk_ms, 1000.0, held
+                ActorId(name),
+                models,
+                f"unix:/{name}",
+                slots,
+                chunk_ms,
+                1000.0,
+                held,
+                host or f"host-{name}",
+                resident_bytes,
+                session_bytes,
+                encode_capacity_ms,
+                encode_ms,
+                rates,
+                draining,
             )
         )
 
     def ask(
-        self, session: str, *, model: str = MODEL, waited: float = 0.0, gateway: str = GATEWAY
+        self,
+        session: str,
+        *,
+        model: str = MODEL,
+        waited: float = 0.0,
+        gateway: str = GATEWAY,
+        tenant: str = PRINCIPAL.tenant,
+        restore: bool = False,
+        near_host: str = "",
     ) -> list[ev.Effect]:
         return self.tell(
-            ev.PlaceAsked(SessionId(session), model, PRINCIPAL, GatewayId(gateway), waited)
+            ev.PlaceAsked(
+                SessionId(session),
+                model,
+                Principal(tenant, PRINCIPAL.scopes),
+                GatewayId(gateway),
+                waited,
+                restore,
+                near_host,
+            )
         )
 
     def admitted(self) -> ev.Admit:
@@ -105,6 +144,16 @@ class PoolDriver:
 
     def book(self, session: str, epoch: int) -> list[ev.Effect]:
         return self.tell(ev.BookAsked(SessionId(session), Epoch(epoch)))
+
+    def running(self, session: str) -> Epoch:
+        """Places a session that somebody is connected to, and has it compute."""
+        epoch = self.place(session)
+        self.connect(session)
+        self.book(session, epoch)
+        return epoch
+
+    def die(self, actor: str = "a") -> list[ev.Effect]:
+        return self.tell(ev.ActorDied(ActorId(actor)))
 
     def unbook(self, session: str, epoch: int) -> list[ev.Effect]:
         return self.tell(ev.Unbooked(SessionId(session), Epoch(epoch)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from scheduler.core import pool_events as ev
@@ -11,12 +13,14 @@ from scheduler.core.errors import (
 )
 from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
 from scheduler.core.lease import LeaseState
-from scheduler.core.pool import NO_CLIENT, SUPERSEDED, WORKER_DIED
+from scheduler.core.pool import NO_CLIENT, SUPERSEDED
+from scheduler.core.pool_events import PoolRules
 from tests.unit.scheduler.pool_driver import (
     CHEAP,
     GATEWAY,
     MODEL,
     PRINCIPAL,
+    STAYING,
     PoolDriver,
     full,
     held,
@@ -113,7 +117,7 @@ def test_connections_outlive_a_dropped_ticket(driver: PoolDriver) -> None:
 
 
 def test_connections_outlive_a_refusal() -> None:
-    driver = PoolDriver(ev.PoolRules(queue_limit=0))
+    driver = PoolDriver(dataclasses.replace(STAYING, queue_limit=0))
     full(driver)
     driver.connect("x")
     with pytest.raises(NoCapacityError):
@@ -147,10 +151,23 @@ def test_a_gateway_that_missed_an_end_is_told_again(driver: PoolDriver) -> None:
     ]
 
 
-def test_a_session_that_no_actor_claims_after_a_restart_ends(driver: PoolDriver) -> None:
+def test_a_session_that_no_actor_claims_after_a_restart_waits_to_be_asked_for(
+    driver: PoolDriver,
+) -> None:
     driver.report({"s": 1}, complete=True)
+    assert driver.wait(300.0) == []
+    driver.actor()
+    driver.ask("s", restore=True)
+    assert driver.admitted().restore
+
+
+def test_a_session_that_only_gateways_know_of_ends_when_its_client_is_gone(
+    driver: PoolDriver,
+) -> None:
+    driver.report({"s": 1}, complete=True)
+    driver.connect("s", 0)
     assert driver.wait(29.9) == []
-    assert driver.wait(0.1) == [ev.Ended(SessionId("s"), WORKER_DIED)]
+    assert driver.wait(0.1) == [ev.Ended(SessionId("s"), NO_CLIENT.format(30))]
 
 
 def test_a_session_that_an_actor_claims_after_a_restart_lives_on(driver: PoolDriver) -> None:
@@ -163,16 +180,28 @@ def test_a_session_that_an_actor_claims_after_a_restart_lives_on(driver: PoolDri
 # Actors
 
 
-def test_a_silent_actor_is_lost_with_its_sessions(driver: PoolDriver) -> None:
-    full(driver)
-    driver.wait(2.9, beating=False)
+def test_a_silent_actor_is_lost_and_its_sessions_wait(driver: PoolDriver) -> None:
+    [epoch] = full(driver)
+    patience = PoolRules().actor_timeout
+    driver.wait(patience - 0.1, beating=False)
     assert driver.effects == []
     driver.wait(0.1, beating=False)
     assert driver.effects == [
-        ev.Ended(SessionId("s0"), WORKER_DIED),
+        ev.ParkedTold(SessionId("s0"), epoch, "host-a", restoring=True),
         ev.Replace(ActorId("a")),
+        ev.Waiting(SessionId("s0"), 1, 0.0),
     ]
-    assert driver.pool.describe(driver.now) == ev.PoolView()
+    assert driver.session("s0").state is LeaseState.LOST
+
+
+def test_a_scheduler_that_was_away_blames_nobody(driver: PoolDriver) -> None:
+    full(driver)
+    driver.actor("b")
+    driver.now += 60.0
+    driver.tell(ev.ActorBeat(ActorId("b")))
+    assert driver.of(ev.Replace) == []
+    driver.wait(3.0, beating=False)
+    assert len(driver.of(ev.Replace)) == 2
 
 
 def test_an_actor_that_beats_is_kept(driver: PoolDriver) -> None:
@@ -187,7 +216,7 @@ def test_an_unlinked_actor_gets_no_sessions_and_may_come_back(driver: PoolDriver
     assert not driver.view().healthy
     driver.ask("x")
     assert driver.session("x").state is LeaseState.QUEUED
-    driver.wait(2.0)
+    driver.wait(1.0)
     driver.actor(slots=2, chunk_ms=CHEAP, held=(held("s0", epochs[0]),))
     assert driver.admitted().session == "x"
     assert driver.session("s0").state is LeaseState.ACTIVE
@@ -213,7 +242,8 @@ def test_a_lost_actor_that_comes_back_must_give_up_its_sessions(driver: PoolDriv
     [epoch] = full(driver)
     driver.tell(ev.ActorDied(ActorId("a")))
     assert driver.actor(held=(held("s0", epoch),)) == [
-        ev.Evict(ActorId("a"), SessionId("s0"), epoch, WORKER_DIED)
+        ev.Evict(ActorId("a"), SessionId("s0"), epoch, SUPERSEDED),
+        ev.Admit(ActorId("a"), SessionId("s0"), Epoch(2), PRINCIPAL, MODEL, restore=True),
     ]
 
 
@@ -267,9 +297,12 @@ def test_registering_again_without_a_session_that_was_being_admitted_asks_anew(
     assert driver.admitted().actor == "b"
 
 
-def test_a_session_that_its_actor_no_longer_has_is_over(driver: PoolDriver) -> None:
-    full(driver)
-    assert driver.actor(slots=1) == [ev.Ended(SessionId("s0"), WORKER_DIED)]
+def test_a_session_that_its_actor_no_longer_has_is_restored(driver: PoolDriver) -> None:
+    [epoch] = full(driver)
+    assert driver.actor(slots=1) == [
+        ev.ParkedTold(SessionId("s0"), epoch, "host-a", restoring=True),
+        ev.Admit(ActorId("a"), SessionId("s0"), Epoch(2), PRINCIPAL, MODEL, restore=True),
+    ]
 
 
 def test_of_two_holders_the_higher_epoch_wins(driver: PoolDriver) -> None:

@@ -1,0 +1,144 @@
+"""Compute is asked for, granted, waited for and given back."""
+
+from __future__ import annotations
+
+from scheduler.core import pool_events as ev
+from scheduler.core.compute import FULL
+from scheduler.core.errors import SessionClosedError
+from scheduler.core.facts import Facts
+from scheduler.core.ids import ActorId, Epoch, SessionId
+from scheduler.core.lease import Lease
+from scheduler.core.moves import Moves
+from scheduler.core.roster import ActorRecord
+
+
+class Bookings:
+    """Serves the sessions that compute or want to.
+
+    Args:
+        facts: The pool's.
+        moves: Takes those to another actor that find no compute on theirs.
+    """
+
+    def __init__(self, facts: Facts, moves: Moves) -> None:
+        self._facts = facts
+        self._moves = moves
+
+    def ask(self, event: ev.BookAsked, now: float) -> None:
+        """A session wants compute: it has it, goes where it can have it, or waits.
+
+        Raises:
+            UnknownSessionError: It is on no actor.
+            SessionClosedError: It has ended, or its epoch is void.
+        """
+        facts = self._facts
+        lease = facts.leases.get(event.session)
+        if lease is None or lease.actor is None:
+            raise facts.absent(event.session)
+        actor = self._at(event.session, event.epoch)
+        if actor is None:
+            raise SessionClosedError("this lease of the session is void")
+        share = actor.compute.book(lease.session)
+        refuse_at = None
+        if not share:
+            refuse_at = now + facts.rules.start_wait
+            actor.compute.wait(lease.session, refuse_at)
+            if event.epoch == lease.epoch and self._move(lease, now):
+                share = 0.0
+            elif actor.rates and actor.compute.waiting[0] == lease.session:
+                share = self._book_degraded(actor, lease.session)
+        facts.compute_changed(actor, refuse_at)
+        facts.note(lease)
+        if share:
+            self._grant(actor, lease.session, event.epoch)
+
+    def withdraw(self, event: ev.BookWithdrawn, _: float) -> None:
+        """A session no longer waits for compute."""
+        actor = self._at(event.session, event.epoch)
+        if actor is not None and actor.compute.waits(event.session):
+            actor.compute.release(event.session)
+            self._facts.compute_changed(actor)
+            self._facts.note(self._facts.leases[event.session])
+
+    def give_back(self, event: ev.Unbooked, _: float) -> None:
+        """A session needs no compute any more."""
+        actor = self._at(event.session, event.epoch)
+        if actor is not None:
+            self._facts.stop_computing(actor, event.session, event.epoch)
+            self._facts.note(self._facts.leases[event.session])
+
+    def expire(self, actor_id: ActorId, now: float) -> None:
+        """Lent bookings end, and requests have waited long enough. Those of sessions that are
+        about to have compute elsewhere wait on.
+        """
+        facts = self._facts
+        actor = facts.fleet.actors[actor_id]
+        compute = actor.compute
+        for session in compute.waiting:
+            if session in facts.moving:
+                compute.put_off(session, now + facts.rules.start_wait)
+        for session in compute.end_lent(now):
+            facts.note(facts.leases[session])
+        self.serve([actor])
+        lent_until = compute.lent_until()
+        retry_after = facts.rules.retry_after if lent_until is None else lent_until - now
+        for session in compute.refuse(now):
+            epoch = self._epoch_at(session, actor)
+            facts.emit(ev.BookAnswered(session, epoch, booked=False, retry_after=retry_after))
+            facts.note(facts.leases[session])
+        facts.compute_changed(actor, compute.next_expiry())
+
+    def serve(self, touched: list[ActorRecord]) -> None:
+        """Grants what waits on the actors that were touched."""
+        for actor in touched:
+            if not actor.compute.anybody_waits():
+                continue
+            granted = actor.compute.grant(actor.rates)
+            for session in granted:
+                self._grant(actor, session, self._epoch_at(session, actor))
+                self._facts.note(self._facts.leases[session])
+            if granted:
+                self._facts.compute_changed(actor)
+
+    def move_starved(self, now: float) -> None:
+        """Moves sessions that wait for compute to actors that have got room."""
+        facts = self._facts
+        for actor_id in list(facts.starved):
+            for session in facts.fleet.actors[actor_id].compute.waiting:
+                self._move(facts.leases[session], now)
+
+    def _move(self, lease: Lease, now: float) -> bool:
+        if not self._moves.can_begin(lease):
+            return False
+        found = self._moves.find_target(lease)
+        if found is None:
+            return False
+        self._moves.begin(lease, *found, now)
+        return True
+
+    def _book_degraded(self, actor: ActorRecord, session: SessionId) -> float:
+        """Books at a lower rate for the first, and only, one that waits."""
+        granted = actor.compute.grant(actor.rates)
+        return actor.compute.share(session) if granted else 0.0
+
+    def _grant(self, actor: ActorRecord, session: SessionId, epoch: Epoch) -> None:
+        lease = self._facts.leases[session]
+        share = actor.compute.share(session)
+        if lease.actor == actor.actor:
+            lease.rate_share = share
+        self._facts.emit(ev.BookAnswered(session, epoch, booked=True, rate_share=share or FULL))
+
+    def _at(self, session: SessionId, epoch: Epoch) -> ActorRecord | None:
+        """Returns the actor that a session has under an epoch: its own, or its target."""
+        lease = self._facts.leases.get(session)
+        if lease is None:
+            return None
+        if lease.actor is not None and lease.epoch == epoch:
+            return self._facts.fleet.actors[lease.actor]
+        if lease.target is not None and lease.target_epoch == epoch:
+            return self._facts.fleet.actors[lease.target]
+        return None
+
+    def _epoch_at(self, session: SessionId, actor: ActorRecord) -> Epoch:
+        lease = self._facts.leases[session]
+        return lease.epoch if lease.actor == actor.actor else lease.target_epoch

@@ -1,0 +1,49 @@
+"""Tenants: what each is entitled to, and how many sessions it has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRules:
+    """What a tenant is entitled to."""
+
+    weight: float = 1.0
+    """Share of the places that become free, against the others that wait; above 0."""
+    max_sessions: int | None = None
+    """Sessions that may hold a place at once; more of them wait. None: as many as fit. Parked
+    sessions hold none, and a session that existed before is restored whatever the limit."""
+    max_queued: int | None = None
+    """New sessions that may wait; more of them are refused. None: as many as the queue takes."""
+    priority: int = 0
+    """Higher ones are placed first."""
+
+
+ANYBODY = TenantRules()
+
+
+class TenantUsage:
+    """How many places the sessions of each tenant hold."""
+
+    def __init__(self) -> None:
+        self._placed: Counter[str] = Counter()
+        self.total = 0
+        """Places that are held altogether."""
+
+    def placed(self, tenant: str) -> int:
+        """Returns how many places a tenant holds."""
+        return self._placed[tenant]
+
+    def take(self, tenant: str) -> None:
+        """Counts a place that is taken."""
+        self._placed[tenant] += 1
+        self.total += 1
+
+    def give_back(self, tenant: str) -> None:
+        """Counts a place that is given back."""
+        self._placed[tenant] -= 1
+        self.total -= 1
+        if self._placed[tenant] <= 0:
+            del self._placed[tenant]

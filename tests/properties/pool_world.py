@@ -1,0 +1,278 @@
+"""Actors, gateways and operators around a pool, played by hand, with their own account of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scheduler.core import pool_events as ev
+from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
+from scheduler.core.lease import LeaseState
+from scheduler.core.placement import PlacementPolicy
+from scheduler.core.pool import Pool
+from scheduler.core.tenants import TenantRules
+
+MODEL = "model"
+GATEWAY = GatewayId("gateway")
+CHUNK_MS = 200.0
+FITTING = 4
+"""Sessions of that cost that fit below the ceiling."""
+SESSION_BYTES = 100
+ENCODE_MS = 90.0
+
+RULES = ev.PoolRules(
+    queue_limit=4,
+    tenants={
+        "small": TenantRules(max_sessions=2, max_queued=1),
+        "heavy": TenantRules(weight=3.0),
+        "first": TenantRules(priority=2),
+    },
+)
+TENANTS = ("small", "heavy", "first", "other")
+
+Place = tuple[ActorId, Epoch]
+
+
+class World:
+    """A pool, its time, and what it was seen to do."""
+
+    def __init__(self, policy: PlacementPolicy, rules: ev.PoolRules = RULES) -> None:
+        self.now = 0.0
+        self.pool = Pool(rules, policy)
+        self.alive: dict[ActorId, ev.ActorRegistered] = {}
+        """Actors whose process runs."""
+        self.admits: dict[tuple[SessionId, Epoch], ev.Admit] = {}
+        """Placements that no actor has answered."""
+        self.parks: dict[SessionId, ev.Park] = {}
+        """Parks that no actor has answered."""
+        self.moves: dict[SessionId, Place] = {}
+        """Targets of sessions that gateways were told to move."""
+        self.tails: dict[SessionId, Place] = {}
+        """Actors that a session has left and that still show it."""
+        self.places: dict[SessionId, Place] = {}
+        """Where sessions are that were confirmed."""
+        self.off: set[SessionId] = set()
+        """Sessions that existed and are on no actor: lost or parked."""
+        self.waiting: dict[SessionId, int] = {}
+        """Positions last told."""
+        self.booked: set[SessionId] = set()
+        self.may_end: set[SessionId] = set()
+        """Sessions that a client or a timeout may end in this step."""
+        self.retired: set[ActorId] = set()
+        self.highest_epoch = 0
+
+    # What happens
+
+    def tell(self, event: ev.Event) -> None:
+        """Applies an event and takes in what follows."""
+        try:
+            self.pool.apply(event, self.now)
+        finally:
+            self.conclude()
+
+    def conclude(self) -> None:
+        """Has the pool decide, and plays along."""
+        effects = self.pool.decide(self.now)
+        for effect in effects:
+            handler = getattr(self, f"on_{type(effect).__name__.lower()}", None)
+            if handler is not None:
+                handler(effect, effects)
+        # A retired actor that is not heard of any more is gone, and nobody replaces it.
+        for actor in self.retired - self.pool._facts.fleet.actors.keys():
+            self.gone(actor)
+        self.may_end.clear()
+
+    def on_admit(self, admit: ev.Admit, effects: Sequence[ev.Effect]) -> None:
+        assert admit.epoch > self.highest_epoch, "epochs strictly rise"
+        self.highest_epoch = admit.epoch
+        assert admit.actor in self.alive, "only live actors are asked"
+        assert admit.actor not in self.retired
+        self.admits[admit.session, admit.epoch] = admit
+        self.waiting.pop(admit.session, None)
+        known = admit.session in self.places or admit.session in self.off
+        assert admit.restore or not known, "what existed is restored"
+        limit = self.pool.rules.tenant(admit.principal.tenant).max_sessions
+        if not admit.restore and limit is not None:
+            came_back = sum(isinstance(e, ev.Admit) and e.restore for e in effects)
+            placed = self.pool._facts.usage.placed(admit.principal.tenant)
+            assert placed - came_back <= limit, "a tenant holds no more places than it may"
+
+    def on_evict(self, evict: ev.Evict, effects: Sequence[ev.Effect]) -> None:
+        self.admits.pop((evict.session, evict.epoch), None)
+        place = (evict.actor, evict.epoch)
+        if self.tails.get(evict.session) == place:
+            del self.tails[evict.session]
+        if self.moves.get(evict.session) == place:
+            del self.moves[evict.session]
+        if self.places.get(evict.session) == place:
+            explained = [
+                effect
+                for effect in effects
+                if isinstance(effect, ev.Ended | ev.ParkedTold) and effect.session == evict.session
+            ]
+            assert explained, "a live session is never put out without a word"
+
+    def on_waiting(self, waiting: ev.Waiting, _: Sequence[ev.Effect]) -> None:
+        self.waiting[waiting.session] = waiting.position
+
+    def on_placed(self, placed: ev.Placed, _: Sequence[ev.Effect]) -> None:
+        lease = self.pool.lease(placed.session)
+        assert lease.actor is not None
+        self.places[placed.session] = (lease.actor, lease.epoch)
+        self.admits.pop((placed.session, lease.epoch), None)
+        self.off.discard(placed.session)
+
+    def on_moves(self, moves: ev.Moves, _: Sequence[ev.Effect]) -> None:
+        target = self.pool.target(moves.session)
+        assert target.actor is not None
+        assert target.epoch > self.pool.lease(moves.session).epoch
+        self.moves[moves.session] = (target.actor, target.epoch)
+
+    def on_park(self, park: ev.Park, _: Sequence[ev.Effect]) -> None:
+        assert self.places[park.session] == (park.actor, park.epoch)
+        self.parks[park.session] = park
+
+    def on_parkedtold(self, told: ev.ParkedTold, __: Sequence[ev.Effect]) -> None:
+        place = self.places.pop(told.session, None)
+        if place is None:
+            # Its actor and the target of its move were lost in one step.
+            assert told.session in self.off
+            return
+        assert place[1] == told.epoch
+        self.parks.pop(told.session, None)
+        self.booked.discard(told.session)
+        target = self.moves.pop(told.session, None)
+        if target is not None and self.state(told.session) is LeaseState.ACTIVE:
+            # The old actor is gone: its target is the new place.
+            self.places[told.session] = target
+        else:
+            self.off.add(told.session)
+
+    def on_ended(self, ended: ev.Ended, _: Sequence[ev.Effect]) -> None:
+        existed = ended.session in self.places or ended.session in self.off
+        assert not existed or ended.session in self.may_end, "a live session was put out"
+        for book in (self.places, self.waiting, self.moves, self.parks):
+            book.pop(ended.session, None)
+        self.off.discard(ended.session)
+        self.booked.discard(ended.session)
+
+    def on_replace(self, replace: ev.Replace, _: Sequence[ev.Effect]) -> None:
+        self.gone(replace.actor)
+
+    def on_retire(self, retire: ev.Retire, _: Sequence[ev.Effect]) -> None:
+        assert retire.actor not in self.retired, "an actor retires once"
+        assert retire.actor not in [actor for actor, _ in self.places.values()]
+        self.retired.add(retire.actor)
+
+    def gone(self, actor: ActorId) -> None:
+        """The process of an actor is gone."""
+        self.alive.pop(actor, None)
+        self.retired.discard(actor)
+        for key in [key for key, admit in self.admits.items() if admit.actor == actor]:
+            del self.admits[key]
+        for book in (self.moves, self.tails):
+            for session in [s for s, place in book.items() if place[0] == actor]:
+                del book[session]
+
+    # Verbs
+
+    def register(self, actor: str, slots: int) -> None:
+        """A new actor comes; a retired one of that name is gone."""
+        event = ev.ActorRegistered(
+            ActorId(actor),
+            (MODEL,),
+            f"unix:/{actor}",
+            slots,
+            CHUNK_MS,
+            1000.0,
+            host="host",
+            resident_bytes=8 * SESSION_BYTES,
+            session_bytes=SESSION_BYTES,
+            encode_capacity_ms=1000.0,
+            encode_ms=ENCODE_MS,
+        )
+        self.alive[event.actor] = event
+        self.tell(event)
+
+    def die(self, actor: str) -> None:
+        """The process of an actor ends."""
+        # What it was about to say is lost with it.
+        for session in [s for s, park in self.parks.items() if park.actor == actor]:
+            del self.parks[session]
+        self.tell_gone(ActorId(actor))
+
+    def tell_gone(self, actor: ActorId) -> None:
+        """The scheduler hears that an actor is gone."""
+        self.alive.pop(actor, None)
+        self.tell(ev.ActorDied(actor))
+        self.gone(actor)
+
+    def ask(self, session: str, *, tenant: str, waited: float = 0.0, restore: bool = False) -> None:
+        """A gateway asks for a place."""
+        principal = Principal(tenant, frozenset())
+        self.tell(
+            ev.PlaceAsked(SessionId(session), MODEL, principal, GATEWAY, waited, restore=restore)
+        )
+
+    def answer(self, admit: ev.Admit, refusal: str = "") -> None:
+        """An actor answers a placement or a move."""
+        del self.admits[admit.session, admit.epoch]
+        self.tell(ev.AdmitAnswered(admit.actor, admit.session, admit.epoch, refusal))
+
+    def park(self, session: SessionId, failure: str = "") -> None:
+        """An actor answers a park."""
+        park = self.parks.pop(session)
+        self.tell(ev.ParkAnswered(park.actor, session, park.epoch, "host", failure))
+
+    def restore(self, session: SessionId) -> None:
+        """A session that moves goes on at its target."""
+        self.tails[session] = self.places[session]
+        self.booked.discard(session)
+        actor, epoch = self.places[session] = self.moves.pop(session)
+        self.tell(ev.SessionRestored(actor, session, epoch))
+
+    def depart(self, session: SessionId) -> None:
+        """The old actor of a session is rid of it."""
+        actor, epoch = self.tails.pop(session)
+        self.tell(ev.SessionDeparted(actor, session, epoch))
+
+    def connect(self, session: str, count: int) -> None:
+        """A gateway tells how many connections a session has."""
+        self.tell(ev.ConnectionsReported(GATEWAY, {SessionId(session): count}, complete=False))
+
+    def release(self, session: str) -> None:
+        """A session is over."""
+        self.may_end.add(SessionId(session))
+        self.tell(ev.ReleaseAsked(SessionId(session), "closed"))
+
+    def pass_time(self, seconds: float, silent: frozenset[str] = frozenset()) -> None:
+        """Lets time pass; all actors but the silent ones send signs of life."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(end, self.now + 1.0)
+            for actor in [actor for actor in self.alive if actor not in silent]:
+                self.pool.apply(ev.ActorBeat(actor), self.now)
+            presence = self.pool._facts.presence
+            self.may_end = {s for s in self.pool._facts.leases if not presence.is_connected(s)}
+            self.conclude()
+
+    # What is to be seen
+
+    def state(self, session: SessionId) -> LeaseState | None:
+        """Returns the state of a session, as operators see it."""
+        lease = self.pool._facts.leases.get(session)
+        return None if lease is None else lease.state
+
+    def settle(self) -> None:
+        """All answer what they were asked, until nobody is asked any more."""
+        for _ in range(200):
+            for admit in list(self.admits.values()):
+                self.answer(admit)
+            for session in list(self.moves):
+                self.restore(session)
+            for session in list(self.tails):
+                self.depart(session)
+            for session in list(self.parks):
+                self.park(session)
+            if not (self.admits or self.moves or self.tails or self.parks):
+                return
+        raise AssertionError("the pool never comes to rest")

@@ -1,0 +1,102 @@
+"""The ledgers of places and of encoding; a lone session fits everywhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduler.core.compute import ComputeLedger
+from scheduler.core.ids import ActorId, Epoch, SessionId
+from scheduler.core.ledgers import EncodeLedger, ResidentLedger
+
+pytestmark = pytest.mark.unit
+
+A, B = ActorId("a"), ActorId("b")
+
+
+def compute(encode: EncodeLedger | None = None, **costs: float) -> ComputeLedger:
+    return ComputeLedger(
+        costs.get("chunk_ms", 200.0),
+        1000.0,
+        ceiling=850.0,
+        smoothing=0.5,
+        actor=A,
+        encode_ms=costs.get("encode_ms", 0.0),
+        encode=encode,
+    )
+
+
+def test_places_are_bounded_by_slots_and_by_bytes() -> None:
+    assert ResidentLedger(4).capacity == 4
+    assert ResidentLedger(4, 250, 100).capacity == 2
+    assert ResidentLedger(4, 2500, 100).capacity == 4
+    assert ResidentLedger(4, 0, 100).capacity == 4
+    assert ResidentLedger(4, 50, 100).capacity == 1
+
+
+def test_who_has_left_and_is_still_shown_holds_a_place() -> None:
+    ledger = ResidentLedger(2, 250, 100)
+    ledger.sessions[SessionId("s")] = None
+    ledger.leaving[SessionId("t")] = Epoch(1)
+    assert (ledger.taken, ledger.free, ledger.booked_bytes) == (2, 0, 200)
+
+
+def test_a_host_counts_what_all_its_actors_encode() -> None:
+    host = EncodeLedger(0.85)
+    host.join(A, 1000.0)
+    host.join(B, 1200.0)
+    assert host.ceiling == 850.0
+    host.book(A, 500.0)
+    host.book(B, 300.0)
+    assert (host.booked, host.fits(50.0), host.fits(51.0)) == (800.0, True, False)
+    host.book(A, 100.0)
+    assert host.booked == 400.0
+    host.leave(B)
+    assert host.booked == 100.0
+    assert host.actors == (A,)
+
+
+def test_a_host_that_says_nothing_is_not_counted() -> None:
+    host = EncodeLedger(0.85)
+    host.join(A, 0.0)
+    host.book(A, 9000.0)
+    assert host.fits(9000.0)
+
+
+def test_a_lone_session_may_encode_more_than_its_host_can() -> None:
+    host = EncodeLedger(0.85)
+    host.join(A, 1000.0)
+    assert host.fits(5000.0)
+
+
+def test_a_lower_rate_costs_its_share_of_both() -> None:
+    host = EncodeLedger(0.85)
+    host.join(A, 1000.0)
+    ledger = compute(host, chunk_ms=400.0, encode_ms=300.0)
+    assert ledger.book(SessionId("s0")) == 1.0
+    assert ledger.book(SessionId("s1")) == 1.0
+    assert ledger.room() == 0.0
+    ledger.release(SessionId("s1"))
+    assert ledger.book(SessionId("s1"), rates=(0.75,)) == 1.0
+    assert ledger.book(SessionId("s2"), rates=(0.75, 0.125)) == 0.125
+    assert (ledger.booked, host.booked) == (850.0, 637.5)
+
+
+def test_measurements_refine_what_was_declared() -> None:
+    host = EncodeLedger(0.85)
+    host.join(A, 1000.0)
+    ledger = compute(host, encode_ms=100.0)
+    ledger.book(SessionId("s"))
+    ledger.measure(400.0, 300.0)
+    assert (ledger.booked, host.booked) == (300.0, 200.0)
+    ledger.measure(0.0, 0.0)
+    assert (ledger.booked, host.booked) == (300.0, 200.0)
+
+
+def test_an_empty_ledger_is_exactly_empty() -> None:
+    ledger = compute(chunk_ms=1.0)
+    sessions = [SessionId(f"s{number}") for number in range(30)]
+    for session in sessions:
+        ledger.restore(session, 0.1)
+    for session in sessions:
+        ledger.release(session)
+    assert (ledger.booked, ledger.computing) == (0.0, 0)
