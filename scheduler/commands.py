@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
 import importlib.util
 import json
 import os
@@ -11,22 +12,38 @@ import signal
 import sys
 import tempfile
 import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Protocol
 
 import structlog
 import typer
 
+from scheduler import option_values as values
 from scheduler import options
 from scheduler.backends.inprocess import LocalScheduler
+from scheduler.backends.kept_states import KeptStates
 from scheduler.backends.launcher import BITRATE, PREFLIGHT, ActorSpec, resolve
+from scheduler.backends.ray_node import (
+    ACTOR_TITLE,
+    LOOPBACK,
+    NodeSettings,
+    RayNode,
+    RayNodeError,
+)
 from scheduler.core.errors import ConfigurationError, PluginError
 from scheduler.core.ids import ActorId
 from scheduler.core.pool_events import PoolRules
 from scheduler.process import plugins
 from scheduler.process.logging import Level, configure_logging
 from scheduler.process.telemetry import configure_tracing, shutdown
+from scheduler.process.tls import FOLDER as TLS_FOLDER
+from scheduler.process.tls import Wires
 from scheduler.runtime import SchedulerSettings
+from scheduler.scaling import ScalingRules
+from scheduler.supervision import SupervisionRules
 
 log = structlog.get_logger(__name__)
 
@@ -42,11 +59,19 @@ actor = typer.Typer(
 )
 
 LOCAL = "127.0.0.1"
+_WATCH_S = 0.5
+"""How often heads and actors look whether their Ray node still runs."""
+_REJOIN_S = 5.0
+"""Patience with a head that is away, and the pause after it."""
+_CLUSTER_TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 - a name
 _TOKEN_HELP = "Secret shared by all nodes; also read from RAY_AUTH_TOKEN."  # noqa: S105 - no secret
 
 
 class _Running(Protocol):
     """What `serve head` ends."""
+
+    def is_running(self) -> bool:
+        """Tells whether what it stands on still runs."""
 
     def stop(self) -> None:
         """Ends it."""
@@ -54,11 +79,10 @@ class _Running(Protocol):
 
 @head.callback()
 def serve_head(
-    model: options.Model = "painter",
+    model: options.Models = options.DEFAULT_MODELS,
     model_option: options.ModelOption = None,
-    actors: Annotated[
-        int, typer.Option(min=0, help="Model actors on this machine; 0 leaves them to others.")
-    ] = 1,
+    actors: options.Actors = None,
+    surge: options.Surge = 0,
     gpus_per_actor: options.GpusPerActor = 0.0,
     backend: options.Backend = "ray",
     placement_host: Annotated[
@@ -87,12 +111,23 @@ def serve_head(
     ] = "",
     log_level: Annotated[Level, typer.Option(help="Least severe level that is logged.")] = "info",
     policy: options.Policy = "pack",
-    reconnect_window: options.ReconnectWindow = options.RECONNECT_WINDOW_S,
+    reconnect_window: options.ReconnectWindow = "30s",
+    park_after: options.ParkAfter = "60s",
+    park_detached_after: options.ParkDetachedAfter = "5s",
+    snapshot_every: options.SnapshotEvery = 4,
+    snapshot_memory: options.SnapshotMemory = "0",
+    degrade: options.Degrade = False,
+    tenant: options.Tenant = None,
+    warm_spares: options.WarmSpares = None,
+    repurpose_after: options.RepurposeAfter = "60s",
+    rebalance: options.Rebalance = True,
+    autoscale: options.Autoscale = "",
     bitrate: options.Bitrate = BITRATE,
     encoder_threads: options.EncoderThreads = 0,
     encoder: options.Encoder = "auto",
     spare_decoders: options.SpareDecoders = 1,
     decode_limit: options.DecodeLimit = None,
+    tls: options.Tls = None,
     announce_fd: Annotated[
         int,
         typer.Option(
@@ -110,23 +145,47 @@ def serve_head(
     """Run the scheduler, and model actors on this machine, until stopped."""
     configure_logging(log_level, service="head")
     _give_up_when_told()
+    wishes = values.counts(model, "--model")
+    models = tuple(wishes)
+    told = values.model_options(model_option, models)
+    named, anybody = values.tenants(tenant)
+    rules = PoolRules(
+        reconnect_window=values.seconds(reconnect_window, "--reconnect-window"),
+        park_after=values.patience(park_after, "--park-after"),
+        park_detached_after=values.seconds(park_detached_after, "--park-detached-after"),
+        tenants=named,
+        default_tenant=anybody,
+        degrade=degrade,
+        models=models,
+        warm_spares=values.spares(warm_spares, models),
+        repurpose_after=values.patience(repurpose_after, "--repurpose-after"),
+        rebalance=rebalance,
+    )
+    if actors is None:
+        actors = sum(wishes.values()) or 1
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sana-")))
         local = placement_port == 0
         placement = f"unix:{folder}/placement" if local else f"{placement_host}:{placement_port}"
-        secret = secrets.token_hex(32)
+        secret = _lease_secret(os.environ.get(_CLUSTER_TOKEN, ""))
+        identity = _identity(tls)
         scheduler = SchedulerSettings(
             address=placement,
             lease_secret=secret,
             policy=policy,
-            rules=PoolRules(reconnect_window=reconnect_window),
+            rules=rules,
+            supervision=SupervisionRules(wishes=wishes, scaling=_scaling(autoscale)),
+            tls=identity,
         )
-        spec = ActorSpec(
-            model=model,
+        kept = KeptStates() if backend == "in-process" else None
+        if kept is not None:
+            stack.callback(kept.remove)
+        first = ActorSpec(
+            model=models[0],
             placement_address=placement,
             lease_secret=secret,
             listen=_data_plane(backend, node_ip, folder if local else None),
-            model_options=options.pairs(model_option, "--model-option"),
+            model_options=told[models[0]],
             storage={"plugin": "filesystem", "root": str(storage_root or folder / "storage")},
             otlp_endpoint=otlp_endpoint or None,
             log=_actor_log(log_level, local=local),
@@ -135,27 +194,67 @@ def serve_head(
             encoder=encoder,
             spare_decoders=spare_decoders,
             decode_limits=options.pairs(decode_limit, "--decode-limit"),
+            snapshot_every=snapshot_every,
+            snapshot_root=str(kept.path) if kept is not None else "",
+            snapshot_bytes=values.size(snapshot_memory, "--snapshot-memory"),
+            tls=identity,
         )
-        _preflight(backend, policy, spec, actors)
+        specs = tuple(replace(first, model=name, model_options=told[name]) for name in models)
+        _preflight(backend, policy, specs, actors)
         if backend == "in-process":
             configure_tracing("sana-gateway-head", otlp_endpoint or None, instance=str(os.getpid()))
-            running, addresses = _in_process(scheduler, spec, actors)
+            running, addresses = _in_process(scheduler, specs, actors)
         else:
-            running, addresses = _ray(
-                scheduler, spec, actors, gpus_per_actor, ray_address, ray_port, node_ip
+            node = NodeSettings(
+                actors=actors,
+                surge=surge,
+                port=ray_port,
+                node_ip=node_ip or LOOPBACK,
+                env={TLS_FOLDER: identity},
             )
+            running, addresses = _ray(scheduler, specs, gpus_per_actor, ray_address, node)
         try:
             _announce(addresses, announce_fd, ready_file)
-            _wait_for_the_end(end_with_stdin=end_with_stdin)
+            _wait_for_the_end(running, end_with_stdin=end_with_stdin)
         finally:
             running.stop()
             shutdown()
+
+
+def _lease_secret(cluster_token: str) -> str:
+    """Returns what lease tokens are signed with.
+
+    Actors outlive their head for a while: the next head of the same cluster signs alike.
+    """
+    if not cluster_token:
+        return secrets.token_hex(32)
+    return hmac.new(cluster_token.encode(), b"sana-gateway leases", "sha256").hexdigest()
+
+
+def _identity(folder: Path | None) -> str:
+    """Returns the folder as processes with other working directories find it; empty if none.
+
+    Raises:
+        ConfigurationError: It cannot be used.
+    """
+    if folder is None:
+        return ""
+    Wires(folder)
+    return str(folder.absolute())
+
+
+def _scaling(autoscale: str) -> ScalingRules | None:
+    if not autoscale:
+        return None
+    least, most = values.span(autoscale, "--autoscale")
+    return ScalingRules(least=least, most=most)
 
 
 @actor.callback()
 def serve_actor(
     join: Annotated[str, typer.Option(help="host:port of the Ray head to join.")],
     actors: Annotated[int, typer.Option(min=1, help="Model actors there is room for.")] = 1,
+    surge: options.Surge = 0,
     node_ip: Annotated[
         str, typer.Option(help="Address under which other machines reach this one.")
     ] = "",
@@ -163,29 +262,80 @@ def serve_actor(
     join_timeout: Annotated[
         float, typer.Option(min=0, help="Seconds in which the head must answer.")
     ] = 20.0,
+    drain_grace: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="When told to end (SIGTERM), how long the sessions here get to move to other "
+            "machines. Those that find no room are parked 20 s before the end, and are the "
+            "first in line. A second signal ends it at once.",
+        ),
+    ] = "60s",
+    tls: options.Tls = None,
     ready_file: Annotated[
         Path | None, typer.Option(help="Write the head's address here, as JSON, once joined.")
     ] = None,
 ) -> None:
     """Join a pool until stopped. The scheduler starts the model actors."""
     _need_ray()
+    grace = values.seconds(drain_grace, "--drain-grace")
     from scheduler.backends.ray import await_head, start_worker
-    from scheduler.backends.ray_node import LOOPBACK, NodeSettings
 
     configure_logging("info", service="actor")
+    settings = NodeSettings(
+        actors=actors,
+        surge=surge,
+        head_address=join,
+        node_ip=node_ip or LOOPBACK,
+        auth_token=token,
+        env={TLS_FOLDER: _identity(tls)},
+    )
     _give_up_when_told()
     log.info("actor.joining", head=join)
     await_head(join, join_timeout)
-    node = start_worker(
-        NodeSettings(
-            actors=actors, head_address=join, node_ip=node_ip or LOOPBACK, auth_token=token
-        )
-    )
+    node = start_worker(settings)
+    _announce({"joined": join}, -1, ready_file)
+    while _lost(node):
+        # The cluster gave this machine up, or began anew: what ran here has ended.
+        node.stop()
+        node = _rejoined(settings)
     try:
-        _announce({"joined": join}, -1, ready_file)
-        _wait_for_the_end(end_with_stdin=False)
+        _give_up_when_told()
+        log.info("actor.draining", grace_s=grace)
+        node.drain(grace, ACTOR_TITLE)
     finally:
         node.stop()
+
+
+def _lost(node: RayNode) -> bool:
+    """Waits until this process is told to end, or its node ends by itself.
+
+    Returns:
+        Whether it was the node.
+    """
+    over = _told_to_end()
+    while not over.wait(_WATCH_S):
+        if not node.is_running():
+            log.warning("actor.lost_its_cluster")
+            return True
+    return False
+
+
+def _rejoined(settings: NodeSettings) -> RayNode:
+    """Joins a cluster again, however long its head takes to be there."""
+    from scheduler.backends.ray import await_head, start_worker
+
+    _give_up_when_told()
+    while True:
+        try:
+            await_head(settings.head_address, _REJOIN_S)
+            node = start_worker(settings)
+        except RayNodeError as error:
+            log.warning("actor.cannot_rejoin", error=str(error))
+            time.sleep(_REJOIN_S)
+        else:
+            log.info("actor.rejoined")
+            return node
 
 
 def _announce(addresses: dict[str, str], descriptor: int, file: Path | None) -> None:
@@ -212,7 +362,7 @@ def _data_plane(backend: str, node_ip: str, folder: Path | None) -> str:
     return "{node_ip}:0" if backend == "ray" else f"{node_ip or LOCAL}:0"
 
 
-def _preflight(backend: str, policy: str, spec: ActorSpec, actors: int) -> None:
+def _preflight(backend: str, policy: str, specs: Sequence[ActorSpec], actors: int) -> None:
     """Refuses what could not start, before anything is started.
 
     Raises:
@@ -225,13 +375,14 @@ def _preflight(backend: str, policy: str, spec: ActorSpec, actors: int) -> None:
     if backend == "ray":
         _need_ray(", or choose --backend in-process")
     plugins.load("sana_gateway.placement", policy)
-    try:
-        resolve(PREFLIGHT)(spec.for_actor(ActorId("")))
-    except PluginError as error:
-        if actors > 0:
-            raise
-        # The machines that the actors run on may have what this one lacks.
-        log.warning("model.not_usable_here", error=str(error))
+    for spec in specs:
+        try:
+            resolve(PREFLIGHT)(spec.for_actor(ActorId("")))
+        except PluginError as error:
+            if actors > 0:
+                raise
+            # The machines that the actors run on may have what this one lacks.
+            log.warning("model.not_usable_here", error=str(error))
 
 
 def _need_ray(instead: str = "") -> None:
@@ -240,33 +391,30 @@ def _need_ray(instead: str = "") -> None:
 
 
 def _in_process(
-    scheduler: SchedulerSettings, spec: ActorSpec, actors: int
+    scheduler: SchedulerSettings, specs: tuple[ActorSpec, ...], actors: int
 ) -> tuple[_Running, dict[str, str]]:
     sys.setswitchinterval(0.0005)
-    local = LocalScheduler(scheduler, spec, actors=actors)
+    local = LocalScheduler(scheduler, specs, actors=actors)
     return local, {"placement": local.start()}
 
 
 def _ray(
     scheduler: SchedulerSettings,
-    spec: ActorSpec,
-    actors: int,
+    specs: tuple[ActorSpec, ...],
     gpus_per_actor: float,
     ray_address: str,
-    ray_port: int,
-    node_ip: str,
+    node: NodeSettings,
 ) -> tuple[_Running, dict[str, str]]:
     from scheduler.backends.ray import HeadSettings, start_head
-    from scheduler.backends.ray_node import LOOPBACK, NodeSettings
 
     settings = HeadSettings(
         scheduler=scheduler,
-        actor=spec,
-        node=NodeSettings(actors=actors, port=ray_port, node_ip=node_ip or LOOPBACK),
+        actors=specs,
+        node=node,
         ray_address=ray_address,
         gpus_per_actor=gpus_per_actor,
-        otlp_endpoint=spec.otlp_endpoint,
-        log=spec.log,
+        otlp_endpoint=specs[0].otlp_endpoint,
+        log=specs[0].log,
     )
     running = start_head(settings)
     addresses = {"placement": running.address}
@@ -278,16 +426,29 @@ def _ray(
 def _give_up_when_told() -> None:
     """Lets SIGTERM end a start in order: what was begun is ended on the way out."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _wait_for_the_end(*, end_with_stdin: bool) -> None:
-    """Returns on SIGTERM, SIGINT, or the end of standard input."""
+def _told_to_end() -> threading.Event:
+    """Returns what SIGTERM and SIGINT set from now on."""
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())
+    return over
+
+
+def _wait_for_the_end(running: _Running, *, end_with_stdin: bool) -> None:
+    """Returns on SIGTERM, SIGINT, or the end of standard input.
+
+    Raises:
+        RayNodeError: The head's own node ended by itself.
+    """
+    over = _told_to_end()
     if end_with_stdin:
         threading.Thread(target=_drain, args=(over,), daemon=True).start()
-    over.wait()
+    while not over.wait(_WATCH_S):
+        if not running.is_running():
+            raise RayNodeError("the head's Ray node has ended: start the head again")
 
 
 def _drain(over: threading.Event) -> None:

@@ -4,27 +4,53 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from scheduler.core.errors import ConfigurationError
-from scheduler.core.pool_events import PoolRules
+from scheduler.process.tls import FOLDER
 
 MOST_PORT = 65535
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5})")
 
-RECONNECT_WINDOW_S = PoolRules().reconnect_window
+DEFAULT_MODELS = ["painter"]
 
-Model = Annotated[
-    str,
+Models = Annotated[
+    list[str],
     typer.Option(
+        metavar="NAME[=COUNT]",
         help="Model plugin to serve; `sana-gateway plugins` lists them. Clients that ask for "
-        "sana-streaming or reactor/sana-streaming are answered by it too: it stands in."
+        "sana-streaming or reactor/sana-streaming are answered by it too: it stands in. "
+        "Repeatable: several models share the pool, COUNT actors of each to begin with; the "
+        "first has the rest. Idle actors change their model as clients ask (--repurpose-after).",
     ),
 ]
 ModelOption = Annotated[
-    list[str] | None, typer.Option(help="KEY=VALUE for the model; repeatable.", show_default=False)
+    list[str] | None,
+    typer.Option(
+        metavar="[MODEL:]KEY=VALUE",
+        help="Option of a model, by default of the first; repeatable.",
+        show_default=False,
+    ),
+]
+Actors = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Model actors on this machine; 0 leaves them to others. By default the sum of the "
+        "models' counts, or 1.",
+        show_default=False,
+    ),
+]
+Surge = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="More actors for as long as others are being drained: a successor comes before one "
+        "goes. Needs the memory, and with --gpus-per-actor the GPUs, for all of them.",
+    ),
 ]
 GpusPerActor = Annotated[float, typer.Option(min=0, help="GPUs of each model actor.")]
 Backend = Annotated[
@@ -32,7 +58,91 @@ Backend = Annotated[
 ]
 Policy = Annotated[str, typer.Option(help="Placement policy: pack, spread or least-loaded.")]
 ReconnectWindow = Annotated[
-    float, typer.Option(min=0, help="Seconds that a session is kept without a connection.")
+    str,
+    typer.Option(
+        metavar="TIME",
+        help="How long a session is kept without a connection: 30s, 5m, 2d. It costs a GPU "
+        "nothing once it is parked.",
+    ),
+]
+ParkAfter = Annotated[
+    str,
+    typer.Option(
+        metavar="TIME",
+        help="A session that was paused, or has nothing to do, for so long leaves its GPU: its "
+        "state is kept, and it goes on wherever there is room as soon as somebody needs it. "
+        "`never` keeps it there.",
+    ),
+]
+ParkDetachedAfter = Annotated[
+    str,
+    typer.Option(
+        metavar="TIME", help="The same for a session without a connection, whatever it does."
+    ),
+]
+SnapshotEvery = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Windows (about a second each) after which the state of a running session is kept "
+        "anew. When an actor dies, up to so many are computed again: fewer make the gap shorter "
+        "and cost copying.",
+    ),
+]
+SnapshotMemory = Annotated[
+    str,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory of each machine for kept states, as 512M or 8G; past it the oldest of "
+        "sessions that run elsewhere go first. 0: as much as /dev/shm takes.",
+    ),
+]
+Degrade = Annotated[
+    bool,
+    typer.Option(
+        help="Let sessions run at fewer frames a second, where the model allows it, rather than "
+        "wait. Clients see it in the state."
+    ),
+]
+Tenant = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME:KEY=VALUE,...",
+        help="What a tenant is entitled to: weight (its share when places are short, 1), max "
+        "(sessions at once), queued (sessions that may wait), priority (higher ones first, 0), "
+        "as acme:weight=2,max=10. Repeatable; the name * stands for all others.",
+        show_default=False,
+    ),
+]
+WarmSpares = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[MODEL=]COUNT",
+        help="Idle actors of a model that are not given to another one, by default 1. "
+        "Repeatable; without a name, of every model.",
+        show_default=False,
+    ),
+]
+RepurposeAfter = Annotated[
+    str,
+    typer.Option(
+        metavar="TIME",
+        help="How long clients of a model must have waited for an actor, and an actor of "
+        "another model been idle, before it changes its model. `never`: none does.",
+    ),
+]
+Rebalance = Annotated[
+    bool, typer.Option(help="Move sessions from crowded actors to empty ones as they go.")
+]
+Autoscale = Annotated[
+    str,
+    typer.Option(
+        metavar="LEAST-MOST",
+        help="Ask the cluster's autoscaler for nodes as the demand grows, within these numbers "
+        "of actors, and give them back, drained, when it has been less for five minutes. For a "
+        "Ray cluster with an autoscaler (--ray-address); by default the cluster stays as it is.",
+        show_default=False,
+    ),
 ]
 Bitrate = Annotated[
     int, typer.Option(min=1, help="Bits per second of each viewer's video to begin with.")
@@ -55,6 +165,19 @@ DecodeLimit = Annotated[
         help="NAME=VALUE, a bound on clips and cameras, as max_duration_s=60; repeatable. "
         "docs/roles.md lists them.",
         show_default=False,
+    ),
+]
+Tls = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        envvar=FOLDER,
+        show_envvar=True,
+        show_default=False,
+        help="Folder with ca.crt, tls.crt and tls.key, which `sana-gateway certs FOLDER` makes: "
+        "scheduler, actors and gateways then speak mutual TLS over TCP, and hear nobody without "
+        "a certificate of the same authority. Name it to every role, or to none. Without it keep "
+        "their ports in a private network.",
     ),
 ]
 

@@ -15,24 +15,15 @@ import grpc
 import grpc.aio
 from opentelemetry import trace
 
-from sana_gateway.v1 import pool_pb2
 from sana_gateway_internal.v1 import placement_pb2, placement_pb2_grpc
-from scheduler.core import pool_events as ev
+from scheduler import placement_wire as wire
 from scheduler.core.errors import BadArgumentError, ConfigurationError, RequestError
 from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
-from scheduler.core.lease import LeaseState
+from scheduler.links import Enrollment, Grant, PresenceLink
 from scheduler.placement_status import RETRY_AFTER_MS, status_of
 from scheduler.process import telemetry
-from scheduler.service import (
-    SETTLING_RETRY,
-    Enrollment,
-    Grant,
-    Order,
-    PresenceLink,
-    SchedulerService,
-    SettlingError,
-)
-from scheduler.wire import principal_in, principal_out
+from scheduler.process.tls import Wires
+from scheduler.service import SETTLING_RETRY, SchedulerService, SettlingError
 
 MAX_MESSAGE = 4 * 1024 * 1024
 """Largest message in bytes, either way."""
@@ -55,12 +46,6 @@ _R = TypeVar("_R")
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 _tracer = trace.get_tracer("sana_gateway.scheduler")
-
-_LEASE_STATES = {
-    LeaseState.QUEUED: pool_pb2.LEASE_STATE_QUEUED,
-    LeaseState.ASSIGNED: pool_pb2.LEASE_STATE_ASSIGNED,
-    LeaseState.ACTIVE: pool_pb2.LEASE_STATE_ACTIVE,
-}
 
 
 def _unary(
@@ -119,7 +104,7 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
         self, request: placement_pb2.PlaceRequest, context: _Context
     ) -> AsyncIterator[placement_pb2.PlaceResponse]:
         """Places a session."""
-        asked = _place_in(request)
+        asked = wire.place_in(request)
         span = _tracer.start_span(
             "scheduler.place",
             _caller(context),
@@ -133,7 +118,7 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
                     span.set_attribute("actor.id", news.actor)
                 else:
                     span.add_event("queued", {"position": news.position})
-                yield _place_out(news)
+                yield wire.place_out(news)
         except RequestError as error:
             span.set_status(trace.StatusCode.ERROR, error.reason)
             raise
@@ -146,9 +131,9 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
     ) -> placement_pb2.FindResponse:
         """Finds a session's lease."""
         del context
-        session = SessionId(_given("session_id", request.session_id))
+        session = SessionId(wire.given("session_id", request.session_id))
         grant = self._service.find(session, GatewayId(request.gateway_id))
-        return placement_pb2.FindResponse(lease=_lease_out(grant))
+        return placement_pb2.FindResponse(lease=wire.lease_out(grant))
 
     @_unary
     async def Release(  # noqa: N802 - named by the contract
@@ -156,7 +141,7 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
     ) -> placement_pb2.ReleaseResponse:
         """Ends a session."""
         del context
-        session = SessionId(_given("session_id", request.session_id))
+        session = SessionId(wire.given("session_id", request.session_id))
         self._service.release(session, request.reason or "released")
         return placement_pb2.ReleaseResponse()
 
@@ -164,21 +149,19 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
     async def Presence(  # noqa: N802 - named by the contract
         self, requests: AsyncIterator[placement_pb2.PresenceRequest], context: _Context
     ) -> AsyncIterator[placement_pb2.PresenceResponse]:
-        """Takes in who is connected, and tells of sessions that ended."""
+        """Takes in who is connected, and tells of sessions that end, move or are parked."""
         first = await anext(requests, None)
         if first is None:
             return
-        link = self._service.link_gateway(GatewayId(_given("gateway_id", first.gateway_id)))
+        link = self._service.link_gateway(GatewayId(wire.given("gateway_id", first.gateway_id)))
         try:
-            self._service.report(link, _counts(first), complete=True)
+            self._service.report(link, wire.counts_in(first), complete=True)
             # The header tells the gateway that its report was taken.
             await context.send_initial_metadata(())
             reader = asyncio.create_task(self._read_presence(link, requests))
             try:
-                async for ended in link.endings:
-                    yield placement_pb2.PresenceResponse(
-                        session_id=ended.session, reason=ended.reason
-                    )
+                async for news in link.news:
+                    yield wire.news_out(news)
             finally:
                 await _finish(reader)
         finally:
@@ -189,9 +172,24 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
     ) -> None:
         try:
             async for request in requests:
-                self._service.report(link, _counts(request), complete=False)
+                self._service.report(link, wire.counts_in(request), complete=False)
         finally:
-            link.endings.close()
+            link.news.close()
+
+    @_stream
+    async def Drain(  # noqa: N802 - named by the contract
+        self, request: placement_pb2.DrainRequest, context: _Context
+    ) -> AsyncIterator[placement_pb2.DrainResponse]:
+        """Empties an actor, or ends that."""
+        del context
+        actor = ActorId(wire.given("actor_id", request.actor_id))
+        if request.cancel:
+            self._service.cancel_drain(actor)
+            yield placement_pb2.DrainResponse(cancelled=True)
+            return
+        grace = request.grace_us / 1e6 if request.grace_us > 0 else None
+        async for progress in self._service.drain(actor, grace):
+            yield wire.drain_out(progress)
 
     @_unary
     async def DescribePool(  # noqa: N802 - named by the contract
@@ -199,7 +197,7 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
     ) -> placement_pb2.DescribePoolResponse:
         """Describes the pool."""
         del request, context
-        return placement_pb2.DescribePoolResponse(pool=_pool_out(self._service.describe()))
+        return placement_pb2.DescribePoolResponse(pool=wire.pool_out(self._service.describe()))
 
     @_stream
     async def Enroll(  # noqa: N802 - named by the contract
@@ -211,14 +209,16 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
             return
         if first.WhichOneof("request") != "register":
             raise BadArgumentError("the first request must be register")
-        enrollment = self._service.enroll(_register_in(first.register), first.register.capabilities)
+        enrollment = self._service.enroll(
+            wire.register_in(first.register), first.register.capabilities
+        )
         try:
             # The header tells the actor that its registration was taken.
             await context.send_initial_metadata(())
             reader = asyncio.create_task(self._read_actor(enrollment, requests))
             try:
                 async for order in enrollment.orders:
-                    yield _order_out(order)
+                    yield wire.order_out(order)
             finally:
                 await _finish(reader)
         finally:
@@ -229,7 +229,7 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
     ) -> None:
         try:
             async for request in requests:
-                event = _heard_in(enrollment.actor, request)
+                event = wire.heard_in(enrollment.actor, request)
                 if event is not None:
                     self._service.hear(enrollment, event)
         finally:
@@ -248,12 +248,10 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
             record_exception=False,
         ) as span:
             answer = await self._service.book(
-                SessionId(_given("session_id", request.session_id)), Epoch(request.epoch)
+                SessionId(wire.given("session_id", request.session_id)), Epoch(request.epoch)
             )
             span.set_attribute("booked", answer.booked)
-        return placement_pb2.BookResponse(
-            booked=answer.booked, retry_after_us=_us(answer.retry_after)
-        )
+        return wire.book_out(answer)
 
     @_unary
     async def Unbook(  # noqa: N802 - named by the contract
@@ -271,10 +269,12 @@ class PlacementServer:
     Args:
         service: What it serves.
         address: Where it listens: `unix:/path` or `host:port`; port 0 takes a free one.
+        wires: Listens; without, in the clear.
     """
 
-    def __init__(self, service: SchedulerService, address: str) -> None:
+    def __init__(self, service: SchedulerService, address: str, wires: Wires | None = None) -> None:
         self._asked = address
+        self._wires = wires or Wires()
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         placement_pb2_grpc.add_PlacementServicer_to_server(PlacementServicer(service), self._server)
 
@@ -285,7 +285,7 @@ class PlacementServer:
             ConfigurationError: The address cannot be listened on.
         """
         try:
-            port = self._server.add_insecure_port(self._asked)
+            port = self._wires.listen(self._server, self._asked)
         except RuntimeError as error:
             raise ConfigurationError(f"cannot listen on {self._asked}") from error
         await self._server.start()
@@ -307,136 +307,3 @@ def _caller(context: _Context) -> Any:  # noqa: ANN401 - opentelemetry's Context
     """Returns the trace context of a call."""
     metadata = dict(context.invocation_metadata() or ())
     return telemetry.context_from(str(metadata.get("traceparent", "")))
-
-
-def _given(name: str, value: str) -> str:
-    if not value:
-        raise BadArgumentError(f"{name} is missing")
-    return value
-
-
-def _us(seconds: float) -> int:
-    return round(seconds * 1e6)
-
-
-def _place_in(request: placement_pb2.PlaceRequest) -> ev.PlaceAsked:
-    return ev.PlaceAsked(
-        session=SessionId(_given("session_id", request.session_id)),
-        model=_given("model", request.model),
-        principal=principal_in(request.principal),
-        gateway=GatewayId(_given("gateway_id", request.gateway_id)),
-        waited=max(0, request.waited_us) / 1e6,
-    )
-
-
-def _place_out(news: ev.Waiting | Grant) -> placement_pb2.PlaceResponse:
-    if isinstance(news, Grant):
-        return placement_pb2.PlaceResponse(lease=_lease_out(news))
-    return placement_pb2.PlaceResponse(
-        queued=placement_pb2.Queued(position=news.position, estimated_wait_us=_us(news.estimate))
-    )
-
-
-def _lease_out(grant: Grant) -> placement_pb2.Lease:
-    return placement_pb2.Lease(
-        session_id=grant.session,
-        epoch=grant.epoch,
-        actor_id=grant.actor,
-        address=grant.address,
-        token=grant.token,
-        principal=principal_out(grant.principal),
-        model=grant.model,
-        capabilities=grant.capabilities,
-    )
-
-
-def _counts(request: placement_pb2.PresenceRequest) -> dict[SessionId, int]:
-    return {SessionId(entry.session_id): entry.count for entry in request.connections}
-
-
-def _register_in(register: placement_pb2.Register) -> ev.ActorRegistered:
-    if register.resident_slots < 1 or register.period_ms <= 0 or register.chunk_ms < 0:
-        raise BadArgumentError("an actor needs a slot, a period above 0 and a cost of 0 or more")
-    if not register.models:
-        raise BadArgumentError("an actor answers to at least one name")
-    return ev.ActorRegistered(
-        actor=ActorId(_given("actor_id", register.actor_id)),
-        models=tuple(register.models),
-        address=_given("address", register.address),
-        resident_slots=register.resident_slots,
-        chunk_ms=register.chunk_ms,
-        period_ms=register.period_ms,
-        held=tuple(
-            ev.Held(
-                SessionId(held.session_id),
-                Epoch(held.epoch),
-                held.computing,
-                principal_in(held.principal),
-                held.model,
-            )
-            for held in register.sessions
-        ),
-    )
-
-
-def _heard_in(
-    actor: ActorId, request: placement_pb2.EnrollRequest
-) -> ev.ActorBeat | ev.AdmitAnswered | None:
-    match request.WhichOneof("request"):
-        case "heartbeat":
-            return ev.ActorBeat(actor, request.heartbeat.chunk_ms)
-        case "admitted":
-            admitted = request.admitted
-            return ev.AdmitAnswered(
-                actor, SessionId(admitted.session_id), Epoch(admitted.epoch), admitted.refusal
-            )
-    return None
-
-
-def _order_out(order: Order) -> placement_pb2.EnrollResponse:
-    word = order.word
-    if isinstance(word, ev.Admit):
-        return placement_pb2.EnrollResponse(
-            admit=placement_pb2.Admit(
-                session_id=word.session,
-                epoch=word.epoch,
-                principal=principal_out(word.principal),
-                model=word.model,
-                traceparent=order.traceparent,
-            )
-        )
-    return placement_pb2.EnrollResponse(
-        evict=placement_pb2.Evict(session_id=word.session, epoch=word.epoch, reason=word.reason)
-    )
-
-
-def _pool_out(view: ev.PoolView) -> pool_pb2.DescribePoolResponse:
-    pool = pool_pb2.DescribePoolResponse(
-        actors=[
-            pool_pb2.Actor(
-                actor_id=actor.actor,
-                model=actor.models[0],
-                names=actor.models,
-                address=actor.address,
-                healthy=actor.healthy,
-                sessions=actor.sessions,
-                resident_slots=actor.resident_slots,
-                computing=actor.computing,
-                booked_ms_per_s=actor.booked_ms_per_s,
-                ceiling_ms_per_s=actor.ceiling_ms_per_s,
-            )
-            for actor in view.actors
-        ]
-    )
-    for session in view.sessions:
-        entry = pool.sessions.add(
-            session_id=session.session,
-            tenant=session.tenant,
-            state=_LEASE_STATES.get(session.state, pool_pb2.LEASE_STATE_UNSPECIFIED),
-            actor_id=session.actor or "",
-            computing=session.computing,
-        )
-        if session.detached:
-            entry.state = pool_pb2.LEASE_STATE_DETACHED
-        entry.age.FromNanoseconds(_us(session.age) * 1000)
-    return pool

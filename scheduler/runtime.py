@@ -20,6 +20,7 @@ from scheduler.core.pool import Pool
 from scheduler.core.pool_events import PoolRules
 from scheduler.placement_server import PlacementServer
 from scheduler.process import plugins
+from scheduler.process.tls import Wires
 from scheduler.process.tokens import LeaseTokens
 from scheduler.service import SchedulerService
 from scheduler.supervision import SupervisionRules, Supervisor
@@ -46,6 +47,8 @@ class SchedulerSettings:
     """Seconds after a start during which a session that no actor has told of counts as not
     known yet, instead of unknown: after a restart the actors come back one by one. New
     sessions do not wait for it."""
+    tls: str = ""
+    """Folder with the certificate that it shows and asks for; empty: TCP stays in the clear."""
 
 
 class SchedulerRuntime:
@@ -78,21 +81,21 @@ class SchedulerRuntime:
 
         Raises:
             PluginError: There is no such placement policy.
-            ConfigurationError: The address cannot be listened on, or the secret is too short.
+            ConfigurationError: The address cannot be listened on, the secret is too short, or the
+                folder of the certificate cannot be used.
         """
         settings = self._settings
+        wires = Wires(settings.tls)
         policy = plugins.load("sana_gateway.placement", settings.policy, PlacementPolicy)()
         self._service = SchedulerService(
             Pool(settings.rules, policy),
             LeaseTokens(settings.lease_secret),
             settle_time=settings.settle_time,
         )
-        self._server = PlacementServer(self._service, settings.address)
+        self._server = PlacementServer(self._service, settings.address, wires)
         address = await self._server.start()
         if self._launcher is not None:
-            self._supervisor = Supervisor(
-                self._launcher, self._service.actor_died, settings.supervision
-            )
+            self._supervisor = Supervisor(self._launcher, self._service, settings.supervision)
             self._service.supervise(self._supervisor)
             self._supervision = asyncio.create_task(self._supervisor.run())
             self._supervision.add_done_callback(self._supervision_ended)

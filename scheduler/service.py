@@ -13,27 +13,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from sana_gateway.v1 import session_pb2
 from scheduler.core import pool_events as ev
 from scheduler.core.errors import (
+    BadArgumentError,
     RequestError,
     SanaGatewayError,
     SessionClosedError,
     UnknownSessionError,
 )
-from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
+from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
 from scheduler.core.lease import Lease
 from scheduler.core.pool import Pool
-from scheduler.outbox import Outbox
+from scheduler.links import (
+    Crew,
+    DrainWatch,
+    Enrollment,
+    Grant,
+    Heard,
+    Move,
+    Order,
+    PlaceWait,
+    PresenceLink,
+)
 from scheduler.process.tokens import LeaseTokens
-
-OUTBOX_LIMIT = 1024
-"""Orders for one actor, or endings for one gateway, that may wait to be sent."""
 
 SETTLING_RETRY = 0.25
 """Seconds after which it makes sense to ask again for a session that may yet turn up."""
@@ -45,81 +52,6 @@ class SettlingError(SanaGatewayError):
     """The session is not known yet: the scheduler has just started, and actors that have not
     registered since may hold it.
     """
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """A session's place, as a gateway is told of it."""
-
-    session: SessionId
-    epoch: Epoch
-    actor: ActorId
-    address: str
-    """The actor's data plane, as grpcio takes it."""
-    token: str
-    """Shown to the actor by the gateway."""
-    principal: Principal
-    model: str
-    capabilities: session_pb2.Capabilities
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What an actor is told."""
-
-    word: ev.Admit | ev.Evict
-    traceparent: str = ""
-    """Trace context of the placement."""
-
-
-class Crew(Protocol):
-    """Who makes and ends the processes of actors."""
-
-    def enrolled(self, actor: ActorId) -> None:
-        """An actor has registered."""
-
-    def replace(self, actor: ActorId) -> None:
-        """An actor is lost: its process is to be ended and another one made."""
-
-
-@dataclass(slots=True, eq=False)
-class Enrollment:
-    """The standing link to one actor."""
-
-    actor: ActorId
-    capabilities: session_pb2.Capabilities
-    orders: Outbox[Order] = field(default_factory=lambda: Outbox(OUTBOX_LIMIT))
-
-
-@dataclass(slots=True, eq=False)
-class PresenceLink:
-    """The standing link to one gateway."""
-
-    gateway: GatewayId
-    endings: Outbox[ev.Ended] = field(default_factory=lambda: Outbox(OUTBOX_LIMIT))
-
-
-class _PlaceWait:
-    """Somebody waits for a place. Of several positions only the latest is of interest."""
-
-    def __init__(self, traceparent: str) -> None:
-        self.traceparent = traceparent
-        self._news: ev.Waiting | Grant | RequestError | None = None
-        self._wake = asyncio.Event()
-
-    def tell(self, news: ev.Waiting | Grant | RequestError) -> None:
-        if not isinstance(self._news, (Grant, RequestError)):
-            self._news = news
-            self._wake.set()
-
-    async def next(self) -> ev.Waiting | Grant:
-        await self._wake.wait()
-        self._wake.clear()
-        news, self._news = self._news, None
-        if isinstance(news, RequestError):
-            raise news
-        assert news is not None  # noqa: S101 - woken only by `tell`
-        return news
 
 
 _BookKey = tuple[SessionId, Epoch]
@@ -147,20 +79,32 @@ class SchedulerService:
         self._closed = False
         self._enrolled: dict[ActorId, Enrollment] = {}
         self._gateways: dict[GatewayId, PresenceLink] = {}
-        self._places: dict[SessionId, _PlaceWait] = {}
+        self._places: dict[SessionId, PlaceWait] = {}
         self._bookings: dict[_BookKey, list[asyncio.Future[ev.BookAnswered]]] = {}
+        self._parked: dict[SessionId, ev.ParkedTold] = {}
+        """Sessions that are on no actor, for gateways that come to them."""
+        self._drains: dict[ActorId, set[DrainWatch]] = {}
+        self._emptying: set[ActorId] = set()
+        """Actors of which the crew knows that they are being drained."""
         self._carry_out: dict[type[ev.Effect], Callable[[Any], None]] = {
             ev.Admit: self._order_admit,
-            ev.Evict: self._order_evict,
+            ev.Evict: self._order_word,
+            ev.Park: self._order_word,
+            ev.AwaitsRoom: self._order_word,
             ev.Waiting: self._tell_position,
             ev.Placed: self._tell_placed,
+            ev.Moves: self._tell_moves,
+            ev.ParkedTold: self._tell_parked,
             ev.Ended: self._tell_ended,
             ev.BookAnswered: self._tell_booked,
+            ev.DrainProgress: self._tell_drain,
+            ev.Retire: self._retire,
+            ev.Repurpose: self._repurpose,
             ev.Replace: self._replace,
         }
 
     def supervise(self, crew: Crew) -> None:
-        """Names who is told of lost actors."""
+        """Names who makes and ends actors."""
         self._crew = crew
 
     def close(self) -> None:
@@ -171,7 +115,10 @@ class SchedulerService:
         for enrollment in self._enrolled.values():
             enrollment.orders.close()
         for link in self._gateways.values():
-            link.endings.close()
+            link.news.close()
+        for watches in self._drains.values():
+            for watch in watches:
+                watch.end()
 
     # For gateways
 
@@ -194,7 +141,7 @@ class SchedulerService:
             SessionClosedError: The session has ended.
         """
         earlier = self._places.get(asked.session)
-        wait = self._places[asked.session] = _PlaceWait(traceparent)
+        wait = self._places[asked.session] = PlaceWait(traceparent)
         if earlier is not None:
             earlier.tell(SessionClosedError("the place was asked for again"))
         news: ev.Waiting | Grant | None = None
@@ -228,14 +175,20 @@ class SchedulerService:
         """Opens a gateway's report; an earlier one of the same gateway ends."""
         earlier = self._gateways.get(gateway)
         if earlier is not None:
-            earlier.endings.close()
+            earlier.news.close()
         link = self._gateways[gateway] = PresenceLink(gateway)
         return link
 
     def report(self, link: PresenceLink, counts: dict[SessionId, int], *, complete: bool) -> None:
-        """Takes in a gateway's connections; `complete` when all others are 0."""
-        if self._gateways.get(link.gateway) is link:
-            self._tell(ev.ConnectionsReported(link.gateway, counts, complete))
+        """Takes in a gateway's connections; `complete` when all others are 0.
+
+        A gateway that comes to a session which moves or is parked is told so.
+        """
+        if self._gateways.get(link.gateway) is not link:
+            return
+        for session in link.connect(counts, complete=complete):
+            self._tell_whereabouts(link, session)
+        self._tell(ev.ConnectionsReported(link.gateway, counts, complete))
 
     def unlink_gateway(self, link: PresenceLink) -> None:
         """A gateway's report ended; unless a newer one stands, its connections are lost."""
@@ -259,7 +212,7 @@ class SchedulerService:
             self._crew.enrolled(event.actor)
         return enrollment
 
-    def hear(self, enrollment: Enrollment, event: ev.ActorBeat | ev.AdmitAnswered) -> None:
+    def hear(self, enrollment: Enrollment, event: Heard) -> None:
         """Takes in what an actor says on its link."""
         if self._enrolled.get(enrollment.actor) is enrollment:
             self._tell(event)
@@ -303,6 +256,61 @@ class SchedulerService:
         self._tell(ev.Unbooked(session, epoch))
 
     # For operators
+
+    async def drain(
+        self, actor: ActorId, grace: float | None = None
+    ) -> AsyncIterator[ev.DrainProgress]:
+        """Empties an actor. Leaving does not end the drain.
+
+        Args:
+            actor: Which.
+            grace: Seconds until its process ends come what may; None: it waits for room.
+
+        Yields:
+            How far it has come; the last one has no session left or says that it was
+            cancelled. Ends without one when the actor is lost.
+
+        Raises:
+            BadArgumentError: There is no such actor.
+        """
+        watch = DrainWatch()
+        watches = self._drains.setdefault(actor, set())
+        watches.add(watch)
+        try:
+            self._tell(ev.DrainAsked(actor, grace))
+            async for progress in watch:
+                yield progress
+        finally:
+            watches.discard(watch)
+            if not watches and self._drains.get(actor) is watches:
+                del self._drains[actor]
+
+    def cancel_drain(self, actor: ActorId) -> None:
+        """Lets an actor take sessions again.
+
+        Raises:
+            BadArgumentError: There is no such actor.
+        """
+        if actor not in self._enrolled:
+            raise BadArgumentError("there is no such actor")
+        self._tell(ev.DrainCancelled(actor))
+
+    def shed(self) -> None:
+        """Drains the emptiest of the actors that run: there is one too many."""
+        view = self.describe()
+        running = [actor for actor in view.actors if actor.healthy and not actor.draining]
+        if running:
+            least = min(running, key=lambda actor: (actor.computing, actor.sessions, actor.actor))
+            self.leave(least.actor)
+
+    def leave(self, actor: ActorId, grace: float | None = None) -> None:
+        """Drains an actor that nobody watches; one that is unknown is none."""
+        with suppress(RequestError):
+            self._tell(ev.DrainAsked(actor, grace))
+
+    def actors_wanted(self) -> int:
+        """Returns how many actors the present demand needs."""
+        return self._pool.signals(self._loop.time()).actors_wanted
 
     @property
     def served_models(self) -> tuple[str, ...]:
@@ -377,7 +385,7 @@ class SchedulerService:
         wait = self._places.get(effect.session)
         self._order(effect.actor, Order(effect, wait.traceparent if wait else ""))
 
-    def _order_evict(self, effect: ev.Evict) -> None:
+    def _order_word(self, effect: ev.Evict | ev.Park | ev.AwaitsRoom) -> None:
         self._order(effect.actor, Order(effect))
 
     def _tell_position(self, effect: ev.Waiting) -> None:
@@ -386,6 +394,7 @@ class SchedulerService:
             wait.tell(effect)
 
     def _tell_placed(self, effect: ev.Placed) -> None:
+        self._parked.pop(effect.session, None)
         wait = self._places.get(effect.session)
         if wait is None:
             return
@@ -394,24 +403,84 @@ class SchedulerService:
             lease = self._pool.lease(effect.session)
             wait.tell(self._grant(lease, lease.gateway))
 
+    def _tell_moves(self, effect: ev.Moves) -> None:
+        for link in self._gateways.values():
+            if effect.session in link.connected:
+                self._tell_whereabouts(link, effect.session)
+
+    def _tell_parked(self, effect: ev.ParkedTold) -> None:
+        _log.info("session parked", session_id=effect.session, restoring=effect.restoring)
+        self._parked[effect.session] = effect
+        # To all: one without a connection may still have a link to the actor that gave it up.
+        for link in self._gateways.values():
+            link.news.put(effect)
+
+    def _tell_whereabouts(self, link: PresenceLink, session: SessionId) -> None:
+        """Tells a gateway where a session goes, or that it is on no actor."""
+        parked = self._parked.get(session)
+        if parked is not None:
+            link.news.put(parked)
+            return
+        with suppress(RequestError):
+            link.news.put(Move(self._grant(self._pool.target(session), link.gateway)))
+
     def _tell_ended(self, effect: ev.Ended) -> None:
         _log.info("session ended", session_id=effect.session, reason=effect.reason)
+        self._parked.pop(effect.session, None)
         wait = self._places.get(effect.session)
         if wait is not None:
             wait.tell(SessionClosedError(f"the session has ended: {effect.reason}"))
         for gateway, link in self._gateways.items():
             if effect.gateway in (None, gateway):
-                link.endings.put(effect)
+                link.news.put(effect)
 
     def _tell_booked(self, effect: ev.BookAnswered) -> None:
         for answer in self._bookings.get((effect.session, effect.epoch), ()):
             if not answer.done():
                 answer.set_result(effect)
 
+    def _tell_drain(self, effect: ev.DrainProgress) -> None:
+        over = effect.cancelled or effect.remaining == 0
+        for watch in self._drains.get(effect.actor, ()):
+            watch.tell(effect, over=over)
+        self._tell_crew_of_drain(effect)
+
+    def _tell_crew_of_drain(self, effect: ev.DrainProgress) -> None:
+        known = effect.actor in self._emptying
+        if effect.cancelled:
+            self._emptying.discard(effect.actor)
+            if known and self._crew is not None:
+                self._crew.kept(effect.actor)
+        elif effect.remaining and not known:
+            self._emptying.add(effect.actor)
+            if self._crew is not None:
+                self._crew.emptying(effect.actor)
+
+    def _retire(self, effect: ev.Retire) -> None:
+        _log.info("actor drained", actor_id=effect.actor)
+        self._order(effect.actor, Order(effect))
+        self._end_watches(effect.actor)
+        if self._crew is not None:
+            self._crew.retire(effect.actor)
+
+    def _repurpose(self, effect: ev.Repurpose) -> None:
+        _log.info("actor repurposed", actor_id=effect.actor, model=effect.model)
+        self._order(effect.actor, Order(ev.Retire(effect.actor)))
+        self._end_watches(effect.actor)
+        if self._crew is not None:
+            self._crew.repurpose(effect.actor, effect.model)
+
     def _replace(self, effect: ev.Replace) -> None:
         _log.warning("actor lost", actor_id=effect.actor)
         link = self._enrolled.pop(effect.actor, None)
         if link is not None:
             link.orders.close()
+        self._end_watches(effect.actor)
         if self._crew is not None:
             self._crew.replace(effect.actor)
+
+    def _end_watches(self, actor: ActorId) -> None:
+        """The drain of an actor is over, whatever became of it."""
+        self._emptying.discard(actor)
+        for watch in self._drains.pop(actor, ()):
+            watch.end()

@@ -7,12 +7,13 @@ is no isolation: an actor that blocks the interpreter blocks all.
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from scheduler.backends.launcher import DEFAULT_SHELL, ActorSpec, ShellHost
+from scheduler.backends.launcher import DEFAULT_SHELL, ActorSpec, Found, Room, ShellHost
 from scheduler.backends.loop_thread import LoopThread
 from scheduler.core.ids import ActorId
 from scheduler.runtime import SchedulerRuntime, SchedulerSettings
@@ -34,28 +35,43 @@ class InProcessLauncher:
     """Runs shells in this process.
 
     Args:
-        spec: What every actor is told.
+        specs: What the actors of each model are told, the default first.
         shell: Dotted path of the shell's class.
         actors: How many actors to run.
     """
 
-    def __init__(self, spec: ActorSpec, *, shell: str = DEFAULT_SHELL, actors: int = 1) -> None:
-        self._spec = spec
+    def __init__(
+        self, specs: Sequence[ActorSpec], *, shell: str = DEFAULT_SHELL, actors: int = 1
+    ) -> None:
+        self._specs = {spec.model: spec for spec in specs}
         self._shell = shell
         self._actors = actors
         self._starting: set[asyncio.Task[None]] = set()
 
-    async def capacity(self) -> int:
-        """Returns how many actors to run."""
-        return self._actors
+    @property
+    def models(self) -> Sequence[str]:
+        """Models that it can launch."""
+        return tuple(self._specs)
 
-    async def adopt(self) -> Sequence[tuple[ActorId, _Running]]:
+    async def room(self) -> Room:
+        """Returns how many actors to run; one more costs but memory, for a while."""
+        return Room(self._actors, surge=1 if self._actors else 0)
+
+    async def leaving(self) -> Mapping[ActorId, float | None]:
+        """Returns none: the process ends at once."""
+        return {}
+
+    async def wish(self, actors: int) -> None:
+        """Does nothing: there is this process and no other."""
+
+    async def adopt(self) -> Sequence[Found[_Running]]:
         """Finds none: actors end with the process."""
         return ()
 
-    async def launch(self, actor: ActorId) -> _Running:
+    async def launch(self, actor: ActorId, model: str) -> _Running:
         """Begins to start an actor on a thread of its own."""
-        host = await asyncio.to_thread(ShellHost, self._shell, self._spec.for_actor(actor))
+        spec = {**self._specs[model].for_actor(actor), "host": socket.gethostname()}
+        host = await asyncio.to_thread(ShellHost, self._shell, spec)
         running = _Running(host)
         task = asyncio.create_task(self._start(running, actor))
         self._starting.add(task)
@@ -105,7 +121,7 @@ class LocalScheduler:
 
     Args:
         settings: Settings of the scheduler.
-        spec: What every actor is told; None: actors come by themselves.
+        specs: What the actors of each model are told; none: actors come by themselves.
         shell: Dotted path of the actors' shell.
         actors: How many actors to run.
     """
@@ -113,12 +129,12 @@ class LocalScheduler:
     def __init__(
         self,
         settings: SchedulerSettings,
-        spec: ActorSpec | None = None,
+        specs: Sequence[ActorSpec] = (),
         *,
         shell: str = DEFAULT_SHELL,
         actors: int = 1,
     ) -> None:
-        launcher = None if spec is None else InProcessLauncher(spec, shell=shell, actors=actors)
+        launcher = InProcessLauncher(specs, shell=shell, actors=actors) if specs else None
         self._runtime = SchedulerRuntime(settings, launcher)
         self._thread: LoopThread | None = None
         self._address = ""
@@ -143,6 +159,10 @@ class LocalScheduler:
     def address(self) -> str:
         """Address of the Placement service, once started."""
         return self._address
+
+    def is_running(self) -> bool:
+        """Tells whether it was started and not stopped."""
+        return self._thread is not None
 
     def stop(self) -> None:
         """Ends the actors, then the scheduler. Stopping it again does nothing."""

@@ -5,6 +5,7 @@ dotted path, resolved there, so that the scheduler never imports a model. Its co
 
     shell = Shell(spec)          # cheap; `spec` is a JSON-able dict, see `ActorSpec`
     address = shell.start()      # or `await`; the data-plane address, once it serves
+    shell.drain(grace_s)         # or `await`; its process is to end in so many seconds
     shell.stop()                 # or `await`; ends what `start` began
 """
 
@@ -15,7 +16,7 @@ import inspect
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from scheduler.backends.loop_thread import LoopThread
 from scheduler.core.errors import ConfigurationError
@@ -28,6 +29,7 @@ PREFLIGHT = "model_actor.settings:check"
 """Dotted path of what refuses a spec that the default shell could not start with."""
 
 _HandleT = TypeVar("_HandleT")
+_FoundT = TypeVar("_FoundT", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,17 @@ class ActorSpec:
     """Decode processes kept warm."""
     decode_limits: Mapping[str, str] = field(default_factory=dict)
     """Bounds on clips and cameras, by name."""
+    snapshot_every: int = 4
+    """Windows after which the model's part of a session's state is kept anew."""
+    snapshot_root: str = ""
+    """Folder in the memory of the host for kept states. Filled in where the actor runs."""
+    snapshot_bytes: int = 0
+    """Memory for kept states of one host; 0: as much as the folder takes."""
+    host: str = ""
+    """Name of the host that the actor is on. Filled in there."""
+    tls: str = ""
+    """Folder with the certificate that it shows and asks for; empty: TCP stays in the clear. A
+    host that has its own somewhere else fills it in."""
 
     def for_actor(self, actor: ActorId) -> dict[str, Any]:
         """Returns the dict that the shell of an actor is made with."""
@@ -69,17 +82,46 @@ class ActorSpec:
         return spec
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many actors a backend can run."""
+
+    actors: int
+    """As a rule."""
+    surge: int = 0
+    """Beyond that, for as long as others are being drained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[_FoundT]):
+    """An actor that runs already."""
+
+    actor: ActorId
+    model: str
+    handle: _FoundT
+
+
 class ActorLauncher(Protocol[_HandleT]):
     """A backend's way to run actors. Handles are its own and opaque to all others."""
 
-    async def capacity(self) -> int:
+    @property
+    def models(self) -> Sequence[str]:
+        """Models that it can launch, the default first; at least one."""
+
+    async def room(self) -> Room:
         """Returns how many actors there is room for in all."""
 
-    async def adopt(self) -> Sequence[tuple[ActorId, _HandleT]]:
+    async def leaving(self) -> Mapping[ActorId, float | None]:
+        """Returns the actors whose host is to go, and in how many seconds if that is known."""
+
+    async def wish(self, actors: int) -> None:
+        """Says how many actors the demand needs, to whoever can make room for them."""
+
+    async def adopt(self) -> Sequence[Found[_HandleT]]:
         """Finds the actors that run already."""
 
-    async def launch(self, actor: ActorId) -> _HandleT:
-        """Begins to start an actor and returns at once."""
+    async def launch(self, actor: ActorId, model: str) -> _HandleT:
+        """Begins to start an actor of one of the models and returns at once."""
 
     async def ended(self, handle: _HandleT) -> str:
         """Returns why, once an actor has ended or could not start. May be cancelled."""
@@ -117,6 +159,10 @@ class ShellHost:
     def join(self) -> None:
         """Returns once the shell was stopped."""
         self._ended.wait()
+
+    def drain(self, grace: float) -> None:
+        """Says that the process is to end in so many seconds; the scheduler empties it."""
+        self._call(lambda: self._shell.drain(grace))
 
     def stop(self) -> None:
         """Stops the shell. Stopping it again does nothing."""

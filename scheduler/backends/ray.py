@@ -37,8 +37,8 @@ class HeadSettings:
     """Settings of a head."""
 
     scheduler: SchedulerSettings
-    actor: ActorSpec | None
-    """What every model actor is told; None: none are launched."""
+    actors: tuple[ActorSpec, ...]
+    """What the actors of each model are told, the default first; none: none are launched."""
     node: NodeSettings = field(default_factory=NodeSettings)
     """The Ray node to start."""
     ray_address: str = ""
@@ -109,8 +109,12 @@ def start_worker(settings: NodeSettings) -> RayNode:
         RayNodeError: It did not start.
     """
     node = RayNode(settings)
-    node.launch()
-    node.wait_up()
+    try:
+        node.launch()
+        node.wait_up()
+    except BaseException:
+        node.stop()
+        raise
     return node
 
 

@@ -17,14 +17,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scheduler.backends import kept_states
 from scheduler.core.errors import ConfigurationError, SanaGatewayError
 
 ACTOR_RESOURCE = "sana_actor"
 """Ray resource of which a node has one for every actor it has room for."""
+SURGE_RESOURCE = "sana_surge"
+"""Ray resource that says how many of these are only for while others are being drained."""
+ACTOR_TITLE = "RayShellHost"
+"""Part of the title that Ray gives the process of a model actor."""
 LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 """Ray replaces 127.0.0.1 by the address of a network interface; this one it keeps."""
 
@@ -33,11 +38,14 @@ _LONGEST_FOLDER = 40
 _TEMP_ROOT = "/tmp"  # noqa: S108 - a unix socket's path must stay short; the folder in it is private
 _POLL_S = 0.05
 _TERM_S = 10.0
+_DRAIN_ANSWER_S = 10.0
 _QUIET = {
     # Idle workers made in advance cost about 60 MB each, and nobody would use them.
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_metrics_collection": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # How long a worker that hangs, and so cannot end by itself, keeps its GPU (5 s).
+    "RAY_kill_worker_timeout_milliseconds": "500",
     "PYTHONUNBUFFERED": "1",
 }
 
@@ -52,6 +60,8 @@ class NodeSettings:
 
     actors: int = 1
     """Model actors there is room for."""
+    surge: int = 0
+    """More of them, for as long as others are being drained."""
     head_address: str = ""
     """`host:port` of the head to join; empty: this node is a head."""
     node_ip: str = LOOPBACK
@@ -88,6 +98,7 @@ class RayNode:
         self.folder = settings.temp_dir or Path()
         """Folder of its sockets and logs, once launched."""
         self._process: subprocess.Popen[bytes] | None = None
+        self._kept: kept_states.KeptStates | None = None
 
     @property
     def pid(self) -> int:
@@ -116,6 +127,8 @@ class RayNode:
         if not self.settings.head_address:
             port = self.settings.port or free_port()
             self.address = f"{self.settings.node_ip}:{port}"
+        self._kept = kept_states.KeptStates()
+        kept = {kept_states.FOLDER: str(self._kept.path)}
         with self._log.open("wb") as log:
             # The command is made of settings of the operator alone.
             self._process = subprocess.Popen(  # noqa: S603
@@ -123,7 +136,7 @@ class RayNode:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **_QUIET, **self._auth(), **self.settings.env},
+                env={**os.environ, **_QUIET, **kept, **self._auth(), **self.settings.env},
                 start_new_session=True,
             )
 
@@ -150,6 +163,48 @@ class RayNode:
         """Tells whether the node runs."""
         return self._process is not None and self._process.poll() is None
 
+    def drain(self, grace: float, name: str) -> None:
+        """Has the cluster leave this node alone, and waits until its actors are gone. Blocks.
+
+        Args:
+            grace: Seconds after which it returns come what may.
+            name: Part of the title of the processes to wait for.
+        """
+        deadline = time.monotonic() + grace
+        if not self._runs(name) or not self._announce_drain(grace):
+            return
+        while self.is_running() and time.monotonic() < deadline and self._runs(name):
+            time.sleep(_POLL_S)
+
+    def _announce_drain(self, grace: float) -> bool:
+        """Tells the head of the cluster; returns whether it has heard."""
+        node_id = next((_node_id(words) for words in self._command_lines() if _node_id(words)), "")
+        if not node_id:
+            return False
+        command = [
+            *(sys.executable, "-m", "scheduler.backends.ray_drain"),
+            *(self.address, node_id, str(grace)),
+        ]
+        env = {**os.environ, **_QUIET, **self._auth()}
+        try:
+            done = subprocess.run(  # noqa: S603 - settings of the operator alone
+                command, env=env, capture_output=True, timeout=_DRAIN_ANSWER_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return False
+        return done.returncode == 0
+
+    def _runs(self, name: str) -> bool:
+        """Tells whether a process of the node has a title with this name in it."""
+        return any(name in " ".join(words) for words in self._command_lines())
+
+    def _command_lines(self) -> Iterator[list[str]]:
+        for pid in _session_members(self._process) if self._process else ():
+            # Where there is no /proc, nothing is known of them.
+            with contextlib.suppress(OSError):
+                line = Path(f"/proc/{pid}/cmdline").read_bytes()
+                yield line.decode(errors="replace").split("\0")
+
     def stop(self) -> None:
         """Ends the node and all it started. Stopping it again does nothing."""
         process, self._process = self._process, None
@@ -165,6 +220,8 @@ class RayNode:
                     _kill(pid)
             time.sleep(_POLL_S)
         process.wait()
+        if self._kept is not None:
+            self._kept.remove()
         if self.settings.temp_dir is None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -181,6 +238,10 @@ class RayNode:
             return {}
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.settings.auth_token}
 
+    def _resources(self) -> dict[str, int]:
+        room = {ACTOR_RESOURCE: self.settings.actors + self.settings.surge}
+        return {**room, SURGE_RESOURCE: self.settings.surge} if self.settings.surge else room
+
     def _command(self) -> list[str]:
         settings = self.settings
         command = [
@@ -189,7 +250,7 @@ class RayNode:
             f"--temp-dir={self.folder}",
             f"--object-store-memory={settings.object_store_bytes}",
             f"--num-cpus={settings.num_cpus}",
-            f"--resources={json.dumps({ACTOR_RESOURCE: settings.actors})}",
+            f"--resources={json.dumps(self._resources())}",
             "--include-log-monitor=false",
             "--disable-usage-stats",
         ]
@@ -211,6 +272,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _node_id(words: Sequence[str]) -> str:
+    """Returns the id of the Ray node, from the command line of its raylet."""
+    found = (word.partition("=")[2] for word in words if word.startswith("--node_id="))
+    return next(found, "")
 
 
 def _session_members(leader: subprocess.Popen[bytes]) -> list[int]:

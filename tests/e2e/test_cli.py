@@ -74,6 +74,19 @@ def test_an_actor_without_a_head_to_join_says_so() -> None:
     assert said.startswith("no Ray head answers at 127.0.0.1:1")
 
 
+@pytest.mark.parametrize("role", ["head", "gateway", "actor"])
+def test_a_role_without_the_certificate_it_was_told_of_starts_nothing(
+    role: str, tmp_path: Path
+) -> None:
+    needs = {
+        "head": (),
+        "gateway": ("--storage-root", str(tmp_path)),
+        "actor": ("--join", "127.0.0.1:1"),
+    }
+    [said] = refusal("serve", role, "--tls", str(tmp_path), *needs[role])
+    assert said == "the TLS folder has no readable ca.crt: `sana-gateway certs` makes a set"
+
+
 def test_a_head_that_is_stopped_while_its_actor_starts_ends_in_order() -> None:
     with role("serve", "head", "--placement-port", "0", *IN_PROCESS):
         pass

@@ -183,7 +183,8 @@ async def test_request_metadata_deadline_answer_and_trailers_cross(
     assert worker.metadata["a-bin"] == b"\xff\x00"
     assert worker.metadata["authorization"] == "Bearer user"
     assert worker.remaining is not None
-    assert 0 < worker.remaining <= 7.0
+    # gRPC rounds what is left up to the next tick of its wire format.
+    assert 0 < worker.remaining < 7.5
 
 
 async def test_without_a_deadline_the_worker_has_none(worker: Worker, stub: Any) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 import pytest
 
+from gateway import links as module
 from gateway.links import ActorLink, ActorLinks, LinkDeadError
 from sana_gateway_internal.v1 import stream_pb2, stream_pb2_grpc
 from tests.fakes.hub import Changes
+from tests.required import ROOT
 
 pytestmark = pytest.mark.integration
 
@@ -161,10 +166,19 @@ async def test_a_link_whose_stream_ends_tells_its_sessions_and_is_made_anew(benc
     assert (first.lost, second.lost) == (1, 1)
 
 
+async def test_who_it_is_is_said_by_itself_whatever_waits_already(bench: Bench) -> None:
+    link = await bench.links.get(bench.address)
+    for number in range(3):
+        link.join(f"s{number}", Session(), "token")
+    await bench.actor.changes.until(lambda: len(bench.actor.asked) >= 2)
+    assert bench.actor.asked[0].WhichOneof("request") == "hello"
+
+
 async def test_who_leaves_hears_nothing_more(bench: Bench) -> None:
     link, (first, second) = await bench.opened("s1", "s2")
-    link.leave("s1")
-    link.leave("s1")
+    link.leave("s1", second)
+    link.leave("s1", first)
+    link.leave("s1", first)
     packets = [video("s1", 0), video("s2", 0)]
     bench.actor.media.put_nowait(stream_pb2.MediaResponse(packets=packets))
     await second.changes.until(lambda: second.packets)
@@ -175,6 +189,54 @@ async def test_who_leaves_hears_nothing_more(bench: Bench) -> None:
             == ["s1"]
         )
     )
+
+
+async def test_a_session_that_joined_anew_is_not_left_by_who_was_there_before(
+    bench: Bench,
+) -> None:
+    link, (first,) = await bench.opened("s1")
+    second, restore = Session(), stream_pb2.Restore(run=2, next_frame=7, revision=5)
+    link.join("s1", second, "other token", restore, standby=True)
+    link.leave("s1", first)
+    opens = await bench.actor.changes.until(
+        lambda: [each.open for each in bench.actor.asked if each.HasField("open")][1:]
+    )
+    wanted = stream_pb2.Open(session_id="s1", token="other token", restore=restore, standby=True)
+    assert opens == [wanted]
+    assert not any(each.HasField("leave") for each in bench.actor.asked)
+
+
+async def test_an_address_where_nobody_listens_any_more_is_known_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HELLO_TIMEOUT_S", 60.0)
+    links = ActorLinks("g1")
+    async with asyncio.timeout(20):
+        with pytest.raises(LinkDeadError):
+            await links.get(f"unix:{tmp_path / 'gone'}")
+    await links.close()
+
+
+async def test_an_actor_whose_process_is_stopped_is_noticed(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path / 'actor'}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.fakes.stream_actor", address,
+        stdout=asyncio.subprocess.PIPE, cwd=ROOT,
+    )  # fmt: skip
+    links, session = ActorLinks("g1"), Session()
+    try:
+        assert process.stdout is not None
+        await process.stdout.readline()
+        link = await links.get(address)
+        link.join("s1", session, "token")
+        await session.changes.until(lambda: session.told)
+        process.send_signal(signal.SIGSTOP)
+        await session.changes.until(lambda: session.lost, timeout_s=60.0)
+        assert link.dead
+    finally:
+        process.kill()
+        await process.wait()
+        await links.close()
 
 
 def told(asked: list[stream_pb2.ControlRequest]) -> list[tuple[str, ...]]:

@@ -11,20 +11,20 @@ import grpc.aio
 import pytest
 import structlog
 
-from sana_gateway.v1 import pool_pb2, session_pb2
+from sana_gateway.v1 import pool_pb2
 from sana_gateway_internal.v1 import placement_pb2 as pb
 from sana_gateway_internal.v1 import placement_pb2_grpc
 from scheduler.backends.inprocess import LocalScheduler
-from scheduler.backends.launcher import ActorSpec
+from scheduler.backends.launcher import ActorSpec, Found
 from scheduler.core import errors
 from scheduler.core.errors import ConfigurationError, PluginError
-from scheduler.core.ids import ActorId
 from scheduler.core.pool_events import PoolRules
 from scheduler.placement_status import error_of
 from scheduler.process.tokens import LeaseTokens
 from scheduler.runtime import SchedulerRuntime, SchedulerSettings
 from scheduler.supervision import SupervisionRules
 from tests.fakes.launcher import BrokenShell, EnrollingShell, FakeActor, FakeLauncher
+from tests.fakes.scripted_actor import Actor, place_request, placed
 
 pytestmark = pytest.mark.integration
 
@@ -51,73 +51,6 @@ async def stub(scheduler: LocalScheduler) -> AsyncIterator[Any]:
 def settings(address: str, **changes: Any) -> SchedulerSettings:
     told = {"rules": RULES, "settle_time": 0.0, **changes}
     return SchedulerSettings(address=address, lease_secret=SECRET, **told)
-
-
-def place_request(session: str, model: str = "model", waited_us: int = 0) -> pb.PlaceRequest:
-    return pb.PlaceRequest(
-        session_id=session,
-        model=model,
-        principal=pb.Principal(tenant="tenant", scopes=["session"]),
-        gateway_id="gateway",
-        waited_us=waited_us,
-    )
-
-
-class Actor:
-    """A scripted actor: registers, then does what a test says."""
-
-    def __init__(self, stub: Any, *, slots: int = 1, held: tuple[pb.HeldSession, ...] = ()) -> None:
-        self._outgoing: asyncio.Queue[pb.EnrollRequest] = asyncio.Queue()
-        self.register = pb.Register(
-            actor_id="a",
-            models=["model", "alias"],
-            address="unix:/actor",
-            capabilities=session_pb2.Capabilities(frame_rate=24.0),
-            resident_slots=slots,
-            chunk_ms=600.0,
-            period_ms=1000.0,
-            sessions=held,
-        )
-        self.call = stub.Enroll(self._requests())
-        self._beating = asyncio.create_task(self._beat())
-
-    async def _requests(self) -> AsyncIterator[pb.EnrollRequest]:
-        yield pb.EnrollRequest(register=self.register)
-        while True:
-            yield await self._outgoing.get()
-
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(0.2)
-            self._outgoing.put_nowait(pb.EnrollRequest(heartbeat=pb.Heartbeat(chunk_ms=600.0)))
-
-    async def registered(self) -> Actor:
-        await self.call.initial_metadata()
-        return self
-
-    async def order(self) -> pb.EnrollResponse:
-        response = await self.call.read()
-        assert isinstance(response, pb.EnrollResponse), "the stream ended"
-        return response
-
-    async def admit(self, refusal: str = "") -> pb.Admit:
-        admit = (await self.order()).admit
-        admitted = pb.Admitted(session_id=admit.session_id, epoch=admit.epoch, refusal=refusal)
-        self._outgoing.put_nowait(pb.EnrollRequest(admitted=admitted))
-        return admit
-
-    async def close(self) -> None:
-        self._beating.cancel()
-        self.call.cancel()
-        await asyncio.gather(self._beating, return_exceptions=True)
-
-
-async def placed(stub: Any, actor: Actor, session: str) -> pb.Lease:
-    call = stub.Place(place_request(session))
-    await actor.admit()
-    responses = [response async for response in call]
-    lease: pb.Lease = responses[-1].lease
-    return lease
 
 
 async def test_a_session_is_placed_found_and_released(stub: Any) -> None:
@@ -286,7 +219,8 @@ async def test_presence_keeps_a_session_and_hears_of_its_end(stub: Any) -> None:
     reports.put_nowait(pb.PresenceRequest(gateway_id="gateway", connections=[connected]))
     await state_becomes(pool_pb2.LEASE_STATE_ACTIVE)
     await stub.Release(pb.ReleaseRequest(session_id="s", reason="done"))
-    assert await presence.read() == pb.PresenceResponse(session_id="s", reason="done")
+    over = pb.SessionOver(session_id="s", reason="done")
+    assert await presence.read() == pb.PresenceResponse(ended=over)
     presence.cancel()
     await actor.close()
 
@@ -331,21 +265,6 @@ async def test_the_pool_is_described(stub: Any) -> None:
     assert running.age.ToNanoseconds() > 0
     call.cancel()
     await actor.close()
-
-
-async def test_a_dead_actor_ends_its_sessions(stub: Any) -> None:
-    actor = await Actor(stub).registered()
-    await placed(stub, actor, "s")
-
-    async def report() -> AsyncIterator[pb.PresenceRequest]:
-        yield pb.PresenceRequest(gateway_id="gateway")
-        await asyncio.Event().wait()
-
-    presence = stub.Presence(report())
-    await presence.initial_metadata()
-    await actor.close()
-    assert await presence.read() == pb.PresenceResponse(session_id="s", reason="its worker died")
-    presence.cancel()
 
 
 async def test_the_trace_of_the_caller_reaches_the_actor(stub: Any) -> None:
@@ -407,7 +326,7 @@ async def test_a_scheduler_whose_supervision_ends_dies_and_one_that_is_stopped_d
     tmp_path: Path, broken: bool
 ) -> None:
     class Broken(FakeLauncher):
-        async def adopt(self) -> Sequence[tuple[ActorId, FakeActor]]:
+        async def adopt(self) -> Sequence[Found[FakeActor]]:
             nonsense: Any = (None,)
             return nonsense if broken else ()
 
@@ -422,7 +341,7 @@ async def test_a_scheduler_whose_supervision_ends_dies_and_one_that_is_stopped_d
                 await runtime.stop(end_actors=False)
     fatal = [entry for entry in logs if entry["log_level"] == "critical"]
     assert dead.is_set() is broken
-    assert [entry["error"] for entry in fatal] == (["TypeError"] if broken else [])
+    assert [entry["error"] for entry in fatal] == (["AttributeError"] if broken else [])
 
 
 async def test_a_local_scheduler_runs_its_own_actors(tmp_path: Path) -> None:
@@ -431,7 +350,7 @@ async def test_a_local_scheduler_runs_its_own_actors(tmp_path: Path) -> None:
         model="model", placement_address=address, lease_secret=SECRET, listen="unix:/{actor_id}"
     )
     shell = f"{FAKES}:{EnrollingShell.__name__}"
-    scheduler = LocalScheduler(settings(address), spec, shell=shell, actors=2)
+    scheduler = LocalScheduler(settings(address), [spec], shell=shell, actors=2)
     await asyncio.to_thread(scheduler.start)
     try:
         async with asyncio.timeout(20), grpc.aio.insecure_channel(address) as channel:
@@ -451,7 +370,7 @@ async def test_actors_that_cannot_start_are_tried_again(tmp_path: Path) -> None:
     spec = ActorSpec(model="m", placement_address=address, lease_secret=SECRET, listen="")
     rules = SupervisionRules(first_pause=0.001, longest_pause=0.01)
     shell = f"{FAKES}:{BrokenShell.__name__}"
-    scheduler = LocalScheduler(settings(address, supervision=rules), spec, shell=shell)
+    scheduler = LocalScheduler(settings(address, supervision=rules), [spec], shell=shell)
     await asyncio.to_thread(scheduler.start)
     try:
         async with asyncio.timeout(20), grpc.aio.insecure_channel(address) as channel:
@@ -459,7 +378,7 @@ async def test_actors_that_cannot_start_are_tried_again(tmp_path: Path) -> None:
                 assert await asyncio.to_thread(BrokenShell.starts.acquire, timeout=20)
             stub: Any = placement_pb2_grpc.PlacementStub(channel)
             pool = (await stub.DescribePool(pb.DescribePoolRequest())).pool
-            assert pool == pool_pb2.DescribePoolResponse()
+            assert list(pool.actors) == []
     finally:
         await asyncio.to_thread(scheduler.stop)
 

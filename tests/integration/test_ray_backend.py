@@ -27,6 +27,7 @@ from scheduler.backends.ray_node import NodeSettings, RayNode, RayNodeError
 from scheduler.core.errors import ConfigurationError
 from scheduler.core.pool_events import PoolRules
 from scheduler.runtime import SchedulerSettings
+from tests.fakes.grpc_gateway import drained
 from tests.fakes.launcher import EnrollingShell
 from tests.required import ROOT
 
@@ -45,16 +46,20 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     head = start_head(
         HeadSettings(
             scheduler=SchedulerSettings(
-                address=address, lease_secret=SECRET, rules=PoolRules(actor_timeout=2.0)
-            ),
-            actor=ActorSpec(
-                model="model",
-                placement_address=address,
+                address=address,
                 lease_secret=SECRET,
-                listen="unix:/{actor_id}",
-                log={"level": "info", "path": str(folder / "actor.log")},
+                rules=PoolRules(actor_timeout=2.0, depart_timeout=0.2),
             ),
-            node=NodeSettings(env=ENV),
+            actors=(
+                ActorSpec(
+                    model="model",
+                    placement_address=address,
+                    lease_secret=SECRET,
+                    listen="unix:/{actor_id}",
+                    log={"level": "info", "path": str(folder / "actor.log")},
+                ),
+            ),
+            node=NodeSettings(surge=1, env=ENV),
             shell=SHELL,
             log={"level": "info", "path": str(folder / "scheduler.log")},
         )
@@ -109,8 +114,10 @@ async def pool_of(stub: Any, count: int, *, without: str = "") -> list[pool_pb2.
         await asyncio.sleep(0.02)
 
 
-async def place(stub: Any, session: str) -> pb.Lease:
-    request = pb.PlaceRequest(session_id=session, model="model", gateway_id="gateway")
+async def place(stub: Any, session: str, *, restore: bool = False) -> pb.Lease:
+    request = pb.PlaceRequest(
+        session_id=session, model="model", gateway_id="gateway", restore=restore
+    )
     responses = [response async for response in stub.Place(request)]
     lease: pb.Lease = responses[-1].lease
     return lease
@@ -133,16 +140,58 @@ async def test_a_session_is_placed_on_an_actor_of_the_cluster(stub: Any) -> None
     await release(stub, "s1")
 
 
-async def test_a_killed_actor_ends_its_sessions_and_is_replaced(head: Head, stub: Any) -> None:
+async def test_a_killed_actor_is_replaced_and_its_session_goes_on_there(
+    head: Head, stub: Any
+) -> None:
     [actor] = await pool_of(stub, 1)
-    await place(stub, "s2")
+    lost = await place(stub, "s2")
     presence = stub.Presence(connected("s2"))
     await presence.initial_metadata()
     only(head, "ray::RayShellHost").kill()
-    ended = await presence.read()
-    assert (ended.session_id, ended.reason) == ("s2", "its worker died")
+    told = (await presence.read()).parked
+    assert (told.session_id, told.epoch, told.restoring) == ("s2", lost.epoch, True)
     presence.cancel()
-    await pool_of(stub, 1, without=actor.actor_id)
+    lease = await place(stub, "s2", restore=True)
+    [successor] = await pool_of(stub, 1, without=actor.actor_id)
+    assert (lease.actor_id, lease.epoch > lost.epoch) == (successor.actor_id, True)
+    await release(stub, "s2")
+
+
+async def test_a_drained_actor_goes_when_its_successor_has_its_session(
+    head: Head, stub: Any
+) -> None:
+    [actor] = await pool_of(stub, 1)
+    lease = await place(stub, "s4")
+    presence = stub.Presence(connected("s4"))
+    await presence.initial_metadata()
+    process = only(head, "ray::RayShellHost")
+    drain = stub.Drain(pb.DrainRequest(actor_id=actor.actor_id))
+    assert (await drain.read()).remaining == 1
+    moves = (await presence.read()).moves.lease
+    assert moves.actor_id != actor.actor_id
+    assert moves.epoch > lease.epoch
+    assert (await drained(drain))[-1].remaining == 0
+    [successor] = await pool_of(stub, 1, without=actor.actor_id)
+    assert (successor.actor_id, successor.sessions) == (moves.actor_id, 1)
+    await asyncio.to_thread(process.wait, PATIENCE_S)
+    presence.cancel()
+    await release(stub, "s4")
+
+
+async def test_an_actor_told_to_end_hands_its_session_over_first(head: Head, stub: Any) -> None:
+    [actor] = await pool_of(stub, 1)
+    await place(stub, "s5")
+    presence = stub.Presence(connected("s5"))
+    await presence.initial_metadata()
+    process = only(head, "ray::RayShellHost")
+    process.terminate()
+    moves = (await presence.read()).moves.lease
+    assert moves.actor_id != actor.actor_id
+    await asyncio.to_thread(process.wait, PATIENCE_S)
+    [successor] = await pool_of(stub, 1, without=actor.actor_id)
+    assert (successor.actor_id, successor.sessions) == (moves.actor_id, 1)
+    presence.cancel()
+    await release(stub, "s5")
 
 
 async def test_a_hung_actor_is_killed_and_replaced(head: Head, stub: Any) -> None:

@@ -17,11 +17,13 @@ from model_actor.media.limits import DecodeLimits
 from model_actor.models.painter import PainterModel
 from model_actor.settings import ActorSettings, check, decode_limits
 from scheduler import commands
+from scheduler import option_values as values
 from scheduler.backends.launcher import ActorSpec
 from scheduler.backends.ray import await_head
 from scheduler.backends.ray_node import RayNodeError
 from scheduler.core.errors import ConfigurationError, PluginError
 from scheduler.core.ids import ActorId
+from scheduler.core.tenants import TenantRules
 from scheduler.options import pairs, split_address
 
 pytestmark = pytest.mark.unit
@@ -52,28 +54,28 @@ def without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_model_that_no_actor_could_start_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(PluginError, match=words):
-        commands._preflight("in-process", "pack", spec(**changes), actors=1)
+        commands._preflight("in-process", "pack", [spec(**changes)], actors=1)
 
 
 def test_a_head_without_actors_says_what_is_missing_and_goes_on() -> None:
     with capture_logs() as logged:
-        commands._preflight("in-process", "pack", spec(model="nosuch"), actors=0)
+        commands._preflight("in-process", "pack", [spec(model="nosuch")], actors=0)
     assert [line["event"] for line in logged] == ["model.not_usable_here"]
     assert "no plugin 'nosuch'" in logged[0]["error"]
 
 
 def test_an_unknown_policy_or_backend_is_refused() -> None:
     with pytest.raises(PluginError, match="no plugin 'heap'"):
-        commands._preflight("in-process", "heap", spec(), actors=1)
+        commands._preflight("in-process", "heap", [spec()], actors=1)
     with pytest.raises(ConfigurationError, match="ray or in-process"):
-        commands._preflight("threads", "pack", spec(), actors=1)
+        commands._preflight("threads", "pack", [spec()], actors=1)
 
 
 def test_without_ray_the_extra_and_the_way_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     without("ray", monkeypatch)
     with pytest.raises(ConfigurationError, match=r"\[ray\].*--backend in-process"):
-        commands._preflight("ray", "pack", spec(), actors=1)
-    commands._preflight("in-process", "pack", spec(), actors=1)
+        commands._preflight("ray", "pack", [spec()], actors=1)
+    commands._preflight("in-process", "pack", [spec()], actors=1)
     with pytest.raises(ConfigurationError, match=r"\[ray\]"):
         commands.serve_actor(join="127.0.0.1:1")
 
@@ -144,6 +146,95 @@ def test_actors_listen_where_gateways_reach_them(
     assert commands._data_plane(backend, node_ip, folder) == listen
 
 
+def test_heads_of_one_cluster_sign_leases_alike_and_others_do_not() -> None:
+    first, again, other = (commands._lease_secret(token) for token in ("a", "a", "b"))
+    assert first == again != other
+    assert commands._lease_secret("") != commands._lease_secret("")
+    assert min(len(first), len(commands._lease_secret(""))) >= 32
+
+
+def test_times_are_read_in_their_units() -> None:
+    given = {"30": 30.0, "1.5s": 1.5, "500ms": 0.5, "5m": 300.0, "12h": 43200.0, "2d": 172800.0}
+    assert {text: values.seconds(text, "--o") for text in given} == given
+    assert values.patience("never", "--o") is None
+    assert values.patience("0", "--o") == 0.0
+    for wrong in ("", "s", "-1s", "1w", "1 s", "nan", "never"):
+        with pytest.raises(ConfigurationError, match="--o is a time, as 30s, 5m or 2d"):
+            values.seconds(wrong, "--o")
+
+
+def test_sizes_are_read_in_powers_of_1024() -> None:
+    given = {"0": 0, "1000": 1000, "512M": 512 * 2**20, "8G": 8 * 2**30, "1T": 2**40}
+    assert {text: values.size(text, "--o") for text in given} == given
+    for wrong in ("", "G", "-1", "1.5G", "1g", "1GB"):
+        with pytest.raises(ConfigurationError, match="--o is a size, as 512M or 8G"):
+            values.size(wrong, "--o")
+
+
+def test_models_have_counts_to_begin_with() -> None:
+    assert values.counts(["painter", "simulated=3"], "--model") == {"painter": 0, "simulated": 3}
+    for wrong in (["=1"], ["a=x"], ["a=-1"], ["a="], ["a", "a=1"]):
+        with pytest.raises(ConfigurationError, match="--model has the form NAME or NAME=COUNT"):
+            values.counts(wrong, "--model")
+
+
+def test_options_go_to_the_model_they_name_or_to_the_first() -> None:
+    given = ["chunk_ms=5", "painter:style=oil", "simulated:video=a:b=c"]
+    assert values.model_options(given, ("simulated", "painter")) == {
+        "simulated": {"chunk_ms": "5", "video": "a:b=c"},
+        "painter": {"style": "oil"},
+    }
+    assert values.model_options(None, ("painter",)) == {"painter": {}}
+    with pytest.raises(ConfigurationError, match="names 'other', which is not served"):
+        values.model_options(["other:a=1"], ("painter",))
+
+
+def test_spares_are_of_one_model_or_of_all() -> None:
+    models = ("a", "b")
+    assert values.spares(["b=0", "2"], models) == {"a": 2, "b": 0}
+    assert values.spares(None, models) == {}
+    for wrong in ("x", "c=1", "a=", "-1", "a=-1"):
+        with pytest.raises(ConfigurationError, match="COUNT or MODEL=COUNT; models: a, b"):
+            values.spares([wrong], models)
+
+
+def test_tenants_are_entitled_to_what_is_said_and_others_to_the_rest() -> None:
+    named, anybody = values.tenants(
+        ["acme:weight=2,max=10,queued=5,priority=1", "*:max=0", "a:b:weight=0.5"]
+    )
+    assert named == {"acme": TenantRules(2.0, 10, 5, 1), "a:b": TenantRules(0.5)}
+    assert anybody == TenantRules(max_sessions=0)
+    assert values.tenants(None) == ({}, TenantRules())
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["acme"], "NAME:KEY=VALUE"),
+        ([":max=1"], "NAME:KEY=VALUE"),
+        (["acme:"], "NAME=VALUE"),
+        (["a:max=1", "a:max=2"], "each name once"),
+        (["acme:most=1"], "weight, max, queued and priority, not most"),
+        (["acme:max=1.5"], "whole numbers"),
+        (["acme:max=-1"], "0 or more"),
+        (["acme:weight=0"], "above 0"),
+        (["acme:weight=inf"], "above 0"),
+        (["acme:weight=nan"], "above 0"),
+    ],
+)
+def test_a_tenant_that_makes_no_sense_is_refused(given: list[str], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        values.tenants(given)
+
+
+def test_the_bounds_of_a_cluster_that_grows_are_read() -> None:
+    assert values.span("1-64", "--autoscale") == (1, 64)
+    assert values.span("0-1", "--autoscale") == (0, 1)
+    for wrong in ("", "3", "3-", "-3", "4-3", "0-0", "a-b"):
+        with pytest.raises(ConfigurationError, match="--autoscale has the form LEAST-MOST"):
+            values.span(wrong, "--autoscale")
+
+
 def test_options_in_pairs_are_read_up_to_the_first_sign() -> None:
     assert pairs(["a=1", "b=x=y", "c="], "--o") == {"a": "1", "b": "x=y", "c": ""}
     assert pairs(None, "--o") == {}
@@ -194,6 +285,10 @@ def test_a_ray_worker_fills_in_the_address_of_its_own_host(
     monkeypatch.setattr(ray_actors, "get_node_ip_address", lambda: "10.1.2.3")
     monkeypatch.setattr(ray_actors, "_configure_process", lambda *_: None)
     monkeypatch.setattr("sys.setswitchinterval", lambda _: None)
+    monkeypatch.setattr(ray_actors, "_on_sigterm", lambda _: None)
+    monkeypatch.setenv("SANA_KEPT_STATES", "/kept")
     ray_actors.RayShellHost("a:B", spec(listen="{node_ip}:0").for_actor(ActorId("a1")))
-    assert made[0]["listen"] == "10.1.2.3:0"
-    assert json.dumps(made[0])
+    told = made[0]
+    assert (told["listen"], told["host"]) == ("10.1.2.3:0", "10.1.2.3")
+    assert told["snapshot_root"] == "/kept"
+    assert json.dumps(told)

@@ -20,8 +20,10 @@ from scheduler.core.errors import (
 from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
 from scheduler.core.placement import Pack
 from scheduler.core.pool import Pool
+from scheduler.links import Enrollment, Grant, Order
 from scheduler.process.tokens import LeaseTokens
-from scheduler.service import Enrollment, Grant, Order, SchedulerService, SettlingError
+from scheduler.service import SchedulerService, SettlingError
+from tests.fakes.crew import FakeCrew
 
 pytestmark = pytest.mark.unit
 
@@ -238,7 +240,7 @@ async def test_all_gateways_hear_of_an_end(service: SchedulerService) -> None:
     links = [service.link_gateway(GatewayId(name)) for name in ("g1", "g2")]
     service.release(SessionId("s"), "done")
     for link in links:
-        assert await anext(aiter(link.endings)) == ev.Ended(SessionId("s"), "done")
+        assert await anext(aiter(link.news)) == ev.Ended(SessionId("s"), "done")
 
 
 async def test_a_newer_link_of_a_gateway_replaces_the_older(service: SchedulerService) -> None:
@@ -248,7 +250,7 @@ async def test_a_newer_link_of_a_gateway_replaces_the_older(service: SchedulerSe
     service.report(newer, {SessionId("s"): 1}, complete=True)
     service.report(older, {SessionId("s"): 0}, complete=False)
     service.unlink_gateway(older)
-    assert [news async for news in older.endings] == []
+    assert [news async for news in older.news] == []
     assert not service.describe().sessions[0].detached
     service.unlink_gateway(newer)
     assert service.describe().sessions[0].detached
@@ -258,7 +260,7 @@ async def test_a_gateway_that_does_not_read_loses_its_link(service: SchedulerSer
     link = service.link_gateway(GATEWAY)
     for number in range(3000):
         service.release(SessionId(f"s{number}"), "closed")
-    told = [ended.session async for ended in link.endings]
+    told = [news.session async for news in link.news if isinstance(news, ev.Ended)]
     assert told == [f"s{number}" for number in range(1024)]
 
 
@@ -357,26 +359,13 @@ async def test_deadlines_come_by_themselves() -> None:
     link = service.link_gateway(GATEWAY)
     await place(service, actor, "s")
     async with asyncio.timeout(10):
-        ended = await anext(aiter(link.endings))
-    assert ended.reason == "no client for 0.05 s"
+        ended = await anext(aiter(link.news))
+    assert ended == ev.Ended(SessionId("s"), "no client for 0.05 s")
     service.close()
 
 
-class Crew:
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.told: asyncio.Queue[tuple[str, ActorId]] = asyncio.Queue()
-
-    def enrolled(self, actor: ActorId) -> None:
-        self.told.put_nowait(("enrolled", actor))
-
-    def replace(self, actor: ActorId) -> None:
-        self.told.put_nowait(("replace", actor))
-
-
 async def test_the_crew_hears_of_actors_that_come_and_go() -> None:
-    service, crew = make(ev.PoolRules(actor_timeout=0.05)), Crew()
+    service, crew = make(ev.PoolRules(actor_timeout=0.05)), FakeCrew()
     service.supervise(crew)
     actor = Actor(service)
     assert await crew.told.get() == ("enrolled", "a")
@@ -391,7 +380,9 @@ async def test_a_death_that_is_known_is_not_waited_for(service: SchedulerService
     grant = await place(service, Actor(service), "s")
     link = service.link_gateway(GATEWAY)
     service.actor_died(grant.actor)
-    assert (await anext(aiter(link.endings))).reason == "its worker died"
+    told = await anext(aiter(link.news))
+    assert isinstance(told, ev.ParkedTold)
+    assert (told.session, told.epoch, told.restoring) == ("s", grant.epoch, True)
 
 
 async def test_closing_ends_links_and_leaves_sessions_alone(service: SchedulerService) -> None:
@@ -402,7 +393,7 @@ async def test_closing_ends_links_and_leaves_sessions_alone(service: SchedulerSe
     link = service.link_gateway(GATEWAY)
     service.close()
     await places.aclose()  # type: ignore[attr-defined]
-    assert [ended async for ended in link.endings] == []
+    assert [ended async for ended in link.news] == []
     with pytest.raises(StopAsyncIteration):
         await actor.order()
     assert [view.session for view in service.describe().sessions] == ["x", "s"]

@@ -288,3 +288,28 @@ async def test_a_closed_storage_refuses(root: Path) -> None:
 
 def test_it_has_the_shape_of_a_storage(tmp_path: Path) -> None:
     assert isinstance(FilesystemStorage(tmp_path), Storage)
+
+
+async def test_a_linked_object_outlives_the_one_that_it_was_linked_from(
+    storage: FilesystemStorage, tmp_path: Path
+) -> None:
+    await storage.put("s1/u1", b"a clip")
+    await storage.link("s1/u1", "s2/u1")
+    await storage.link("s1/u1", "s2/u1")
+    await storage.delete("s1")
+    assert await fetched(storage, "s2/u1", tmp_path / "spool") == b"a clip"
+    await storage.link("s1/u1", "s2/u1")
+    await storage.delete("s2")
+    assert not await storage.exists("s2/u1")
+
+
+async def test_only_complete_objects_of_the_storage_are_linked(
+    storage: FilesystemStorage, root: Path, tmp_path: Path
+) -> None:
+    await storage.create("s1/u1", 3)
+    (tmp_path / "secret").write_bytes(b"not yours")
+    (root / "s1" / "u2").symlink_to(tmp_path / "secret")
+    for key in ("s1/u1", "s1/u2", "s1", "s9/u1", "../secret"):
+        with pytest.raises(StorageError):
+            await storage.link(key, "s2/u1")
+    assert not await storage.exists("s2/u1")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
+from scheduler.backends.launcher import Found, Room
 from scheduler.core.ids import ActorId
+from scheduler.scaling import ScalingRules
 from scheduler.supervision import SupervisionRules, Supervisor
 from tests.fakes.launcher import FakeActor, FakeLauncher
 
@@ -24,13 +27,28 @@ RULES = SupervisionRules(
 
 
 class Watched:
-    """A supervisor at work on a fake backend."""
+    """A supervisor at work on a fake backend, and the driver that it talks to."""
 
     def __init__(self, launcher: FakeLauncher, rules: SupervisionRules = RULES) -> None:
         self.launcher = launcher
         self.died: asyncio.Queue[ActorId] = asyncio.Queue()
-        self.supervisor = Supervisor(launcher, self.died.put_nowait, rules)
+        self.left: asyncio.Queue[tuple[ActorId, float | None]] = asyncio.Queue()
+        self.sheds: asyncio.Queue[None] = asyncio.Queue()
+        self.wanted = 0
+        self.supervisor = Supervisor(launcher, self, rules)
         self.run = asyncio.create_task(self.supervisor.run())
+
+    def actor_died(self, actor: ActorId) -> None:
+        self.died.put_nowait(actor)
+
+    def actors_wanted(self) -> int:
+        return self.wanted
+
+    def shed(self) -> None:
+        self.sheds.put_nowait(None)
+
+    def leave(self, actor: ActorId, grace: float | None = None) -> None:
+        self.left.put_nowait((actor, grace))
 
     async def next(self) -> FakeActor:
         """Returns the next actor that is launched, once it has enrolled."""
@@ -57,7 +75,7 @@ pytest_limit = pytest.mark.usefixtures("limit")
 async def test_actors_are_launched_for_all_room_and_as_more_appears() -> None:
     watched = Watched(FakeLauncher(room=2))
     first = {(await watched.next()).actor for _ in range(2)}
-    watched.launcher.room = 3
+    watched.launcher.actors = 3
     third = await watched.next()
     assert len(first | {third.actor}) == 3
     await watched.stop()
@@ -131,7 +149,7 @@ async def test_a_backend_that_cannot_be_reached_yet_is_asked_again_for_running_a
     class Late(FakeLauncher):
         refusals = 3
 
-        async def adopt(self) -> Sequence[tuple[ActorId, FakeActor]]:
+        async def adopt(self) -> Sequence[Found[FakeActor]]:
             if self.refusals:
                 self.refusals -= 1
                 raise ConnectionError("not yet")
@@ -153,7 +171,7 @@ async def test_a_backend_that_cannot_be_reached_yet_is_asked_again_for_running_a
 async def test_a_place_whose_room_is_gone_is_given_up() -> None:
     watched = Watched(FakeLauncher(room=2))
     actors = [await watched.next() for _ in range(2)]
-    watched.launcher.room = 1
+    watched.launcher.actors = 1
     await watched.launcher.surveyed(3)
     actors[0].ended.set()
     assert await watched.launcher.kills.get() is actors[0]
@@ -178,11 +196,11 @@ async def test_a_backend_that_fails_to_end_or_count_does_not_end_supervision() -
     class Failing(FakeLauncher):
         surveys = 0
 
-        async def capacity(self) -> int:
+        async def room(self) -> Room:
             self.surveys += 1
             if self.surveys > 1:
                 raise OSError("away")
-            return self.room
+            return Room(self.actors)
 
         async def kill(self, handle: FakeActor, *, grace: float = 0.0) -> None:
             await super().kill(handle, grace=grace)
@@ -192,4 +210,191 @@ async def test_a_backend_that_fails_to_end_or_count_does_not_end_supervision() -
     lost = await watched.next()
     watched.supervisor.replace(lost.actor)
     await watched.next()
+    await watched.stop()
+
+
+@pytest_limit
+async def test_a_drained_actor_ends_in_order_and_is_replaced_at_once() -> None:
+    rules = replace(RULES, first_pause=60.0)
+    watched = Watched(FakeLauncher(), rules)
+    drained = await watched.next()
+    watched.supervisor.emptying(drained.actor)
+    assert watched.launcher.launched.empty()
+    watched.supervisor.retire(drained.actor)
+    assert await watched.launcher.kills.get() is drained
+    assert drained.grace == RULES.stop_grace
+    assert (await watched.next()).actor != drained.actor
+    assert watched.died.empty()
+    await watched.stop()
+
+
+@pytest_limit
+async def test_where_there_is_room_the_successor_comes_before_the_drained_one_goes() -> None:
+    watched = Watched(FakeLauncher(surge=1))
+    drained = await watched.next()
+    watched.supervisor.emptying(drained.actor)
+    watched.supervisor.emptying(drained.actor)
+    successor = await watched.next()
+    assert not drained.killed
+    watched.supervisor.retire(drained.actor)
+    assert await watched.launcher.kills.get() is drained
+    await watched.launcher.surveyed(3)
+    assert watched.launcher.launched.empty()
+    assert not successor.killed
+    # The room for one more is free again.
+    watched.supervisor.emptying(successor.actor)
+    await watched.next()
+    await watched.stop()
+
+
+@pytest_limit
+async def test_only_as_many_successors_come_early_as_there_is_room_for() -> None:
+    watched = Watched(FakeLauncher(room=2, surge=1))
+    actors = [await watched.next() for _ in range(2)]
+    for actor in actors:
+        watched.supervisor.emptying(actor.actor)
+    await watched.next()
+    await watched.launcher.surveyed(3)
+    assert watched.launcher.launched.empty()
+    await watched.stop()
+
+
+@pytest_limit
+async def test_a_drain_that_is_cancelled_sheds_the_successor_without_another_one() -> None:
+    watched = Watched(FakeLauncher(surge=1))
+    first = await watched.next()
+    watched.supervisor.emptying(first.actor)
+    successor = await watched.next()
+    watched.supervisor.kept(first.actor)
+    await watched.sheds.get()
+    watched.supervisor.emptying(successor.actor)
+    watched.supervisor.retire(successor.actor)
+    assert await watched.launcher.kills.get() is successor
+    await watched.launcher.surveyed(3)
+    assert watched.launcher.launched.empty()
+    assert not first.killed
+    await watched.stop()
+
+
+@pytest_limit
+async def test_the_successor_of_an_actor_that_dies_while_it_is_drained_takes_its_place() -> None:
+    watched = Watched(FakeLauncher(surge=1))
+    first = await watched.next()
+    watched.supervisor.emptying(first.actor)
+    await watched.next()
+    first.ended.set()
+    assert await watched.died.get() == first.actor
+    assert await watched.launcher.kills.get() is first
+    await watched.launcher.surveyed(3)
+    assert watched.launcher.launched.empty()
+    await watched.stop()
+
+
+@pytest_limit
+async def test_an_actor_that_was_given_up_and_is_back_is_ended_as_its_place_is_taken() -> None:
+    watched = Watched(FakeLauncher())
+    lost = await watched.next()
+    watched.supervisor.replace(lost.actor)
+    assert await watched.launcher.kills.get() is lost
+    await watched.next()
+    watched.launcher.running = [lost]
+    watched.supervisor.enrolled(lost.actor)
+    assert await watched.launcher.kills.get() is lost
+    await watched.stop()
+
+
+@pytest_limit
+async def test_an_actor_that_was_given_up_and_is_back_with_its_host_goes_on() -> None:
+    watched = Watched(FakeLauncher(room=2))
+    lost, _ = [await watched.next() for _ in range(2)]
+    watched.launcher.actors = 1
+    await watched.launcher.surveyed(3)
+    watched.supervisor.replace(lost.actor)
+    assert await watched.launcher.kills.get() is lost
+    await watched.launcher.surveyed(3)
+    watched.launcher.actors, watched.launcher.running = 2, [lost]
+    watched.supervisor.enrolled(lost.actor)
+    await watched.launcher.surveyed(3)
+    assert watched.launcher.launched.empty()
+    assert watched.launcher.kills.empty()
+    lost.ended.set()
+    assert await watched.died.get() == lost.actor
+    await watched.stop()
+
+
+@pytest_limit
+async def test_models_are_launched_as_wished_and_the_rest_is_of_the_first() -> None:
+    rules = replace(RULES, wishes={"a": 1, "b": 2})
+    watched = Watched(FakeLauncher(room=5, models=("a", "b")), rules)
+    models = [(await watched.next()).model for _ in range(5)]
+    assert sorted(models) == ["a", "a", "a", "b", "b"]
+    await watched.stop()
+
+
+@pytest_limit
+async def test_found_actors_count_for_their_model() -> None:
+    found = FakeActor(ActorId("found"), "b")
+    rules = replace(RULES, wishes={"a": 1, "b": 1})
+    watched = Watched(FakeLauncher(room=2, running=[found], models=("a", "b")), rules)
+    watched.supervisor.enrolled(found.actor)
+    assert (await watched.next()).model == "a"
+    await watched.stop()
+
+
+@pytest_limit
+async def test_a_repurposed_actor_ends_in_order_and_another_model_takes_its_place() -> None:
+    watched = Watched(FakeLauncher(models=("a", "b")))
+    idle = await watched.next()
+    watched.supervisor.repurpose(idle.actor, "b")
+    assert await watched.launcher.kills.get() is idle
+    assert idle.grace == RULES.stop_grace
+    other = await watched.next()
+    assert (idle.model, other.model) == ("a", "b")
+    # It stays what it became.
+    other.ended.set()
+    assert (await watched.next()).model == "b"
+    await watched.stop()
+
+
+@pytest_limit
+async def test_actors_of_a_host_that_is_to_go_are_told_of_once() -> None:
+    watched = Watched(FakeLauncher())
+    actor = await watched.next()
+    watched.launcher.going[actor.actor] = 60.0
+    assert await watched.left.get() == (actor.actor, 60.0)
+    watched.launcher.actors = 0
+    await watched.launcher.surveyed(3)
+    assert watched.left.empty()
+    watched.supervisor.retire(actor.actor)
+    assert await watched.launcher.kills.get() is actor
+    await watched.launcher.surveyed(3)
+    assert watched.launcher.launched.empty()
+    await watched.stop()
+
+
+@pytest_limit
+async def test_a_cluster_that_can_grow_follows_the_demand() -> None:
+    scaling = ScalingRules(least=1, most=3, shrink_after=0.05)
+    watched = Watched(FakeLauncher(room=1), replace(RULES, scaling=scaling))
+    first = await watched.next()
+    watched.wanted = 9
+    while watched.launcher.wishes[-1] != 3:
+        await watched.launcher.surveyed(1)
+    # The nodes come.
+    watched.launcher.actors = 3
+    others = [await watched.next() for _ in range(2)]
+    watched.wanted = 0
+    await watched.sheds.get()
+    victim = others[0]
+    watched.supervisor.emptying(victim.actor)
+    while not watched.sheds.empty():
+        watched.sheds.get_nowait()
+    await watched.launcher.surveyed(3)
+    assert watched.sheds.empty(), "one at a time"
+    watched.supervisor.retire(victim.actor)
+    assert await watched.launcher.kills.get() is victim
+    await watched.sheds.get()
+    assert watched.launcher.wishes == [1, 3, 1]
+    assert not first.killed
+    assert watched.launcher.launched.empty()
     await watched.stop()

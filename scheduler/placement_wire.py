@@ -1,0 +1,282 @@
+"""The messages of the Placement service: to the events of the core, and from its effects."""
+
+from __future__ import annotations
+
+from sana_gateway.v1 import pool_pb2
+from sana_gateway_internal.v1 import placement_pb2 as pb
+from scheduler.core import pool_events as ev
+from scheduler.core.errors import BadArgumentError
+from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
+from scheduler.core.lease import LeaseState
+from scheduler.links import Grant, Heard, Move, News, Order
+from scheduler.wire import principal_in, principal_out
+
+_LEASE_STATES = {
+    LeaseState.QUEUED: pool_pb2.LEASE_STATE_QUEUED,
+    LeaseState.ASSIGNED: pool_pb2.LEASE_STATE_ASSIGNED,
+    LeaseState.ACTIVE: pool_pb2.LEASE_STATE_ACTIVE,
+    LeaseState.PARKED: pool_pb2.LEASE_STATE_PARKED,
+    LeaseState.MOVING: pool_pb2.LEASE_STATE_MOVING,
+    LeaseState.DRAINING: pool_pb2.LEASE_STATE_DRAINING,
+    LeaseState.LOST: pool_pb2.LEASE_STATE_LOST,
+}
+
+
+def given(name: str, value: str) -> str:
+    """Returns a field that must not be empty.
+
+    Raises:
+        BadArgumentError: It is.
+    """
+    if not value:
+        raise BadArgumentError(f"{name} is missing")
+    return value
+
+
+def us(seconds: float) -> int:
+    """Returns whole microseconds."""
+    return round(seconds * 1e6)
+
+
+# Gateways
+
+
+def place_in(request: pb.PlaceRequest) -> ev.PlaceAsked:
+    """Reads who asks for a place.
+
+    Raises:
+        BadArgumentError: A name is missing.
+    """
+    return ev.PlaceAsked(
+        session=SessionId(given("session_id", request.session_id)),
+        model=given("model", request.model),
+        principal=principal_in(request.principal),
+        gateway=GatewayId(given("gateway_id", request.gateway_id)),
+        waited=max(0, request.waited_us) / 1e6,
+        restore=request.restore,
+        near_host=request.near_host,
+    )
+
+
+def place_out(news: ev.Waiting | Grant) -> pb.PlaceResponse:
+    """Writes how a placement stands."""
+    if isinstance(news, Grant):
+        return pb.PlaceResponse(lease=lease_out(news))
+    return pb.PlaceResponse(
+        queued=pb.Queued(position=news.position, estimated_wait_us=us(news.estimate))
+    )
+
+
+def lease_out(grant: Grant) -> pb.Lease:
+    """Writes a session's place."""
+    return pb.Lease(
+        session_id=grant.session,
+        epoch=grant.epoch,
+        actor_id=grant.actor,
+        address=grant.address,
+        token=grant.token,
+        principal=principal_out(grant.principal),
+        model=grant.model,
+        capabilities=grant.capabilities,
+    )
+
+
+def counts_in(request: pb.PresenceRequest) -> dict[SessionId, int]:
+    """Reads how many connections a gateway has to sessions."""
+    return {SessionId(entry.session_id): entry.count for entry in request.connections}
+
+
+def news_out(news: News) -> pb.PresenceResponse:
+    """Writes what a gateway is told."""
+    match news:
+        case ev.Ended(session, reason):
+            return pb.PresenceResponse(ended=pb.SessionOver(session_id=session, reason=reason))
+        case ev.ParkedTold(session, epoch, host, restoring):
+            return pb.PresenceResponse(
+                parked=pb.SessionParked(
+                    session_id=session, epoch=epoch, host=host, restoring=restoring
+                )
+            )
+        case Move(grant):
+            return pb.PresenceResponse(moves=pb.SessionMoves(lease=lease_out(grant)))
+
+
+# Actors
+
+
+def register_in(register: pb.Register) -> ev.ActorRegistered:
+    """Reads what an actor says of itself.
+
+    Raises:
+        BadArgumentError: That makes no sense.
+    """
+    if register.resident_slots < 1 or register.period_ms <= 0 or register.chunk_ms < 0:
+        raise BadArgumentError("an actor needs a slot, a period above 0 and a cost of 0 or more")
+    if not register.models:
+        raise BadArgumentError("an actor answers to at least one name")
+    rates = tuple(register.degraded_rates)
+    if not all(0 < rate < 1 for rate in rates) or sorted(rates, reverse=True) != list(rates):
+        raise BadArgumentError("degraded rates are between 0 and 1, the highest first")
+    return ev.ActorRegistered(
+        actor=ActorId(given("actor_id", register.actor_id)),
+        models=tuple(register.models),
+        address=given("address", register.address),
+        resident_slots=register.resident_slots,
+        chunk_ms=register.chunk_ms,
+        period_ms=register.period_ms,
+        held=tuple(_held_in(held) for held in register.sessions),
+        host=register.host,
+        resident_bytes=register.resident_bytes,
+        session_bytes=register.session_bytes,
+        encode_capacity_ms=register.encode_capacity_ms,
+        encode_ms=register.encode_ms,
+        degraded_rates=rates,
+        draining=register.draining,
+    )
+
+
+def _held_in(held: pb.HeldSession) -> ev.Held:
+    return ev.Held(
+        SessionId(held.session_id),
+        Epoch(held.epoch),
+        held.computing,
+        principal_in(held.principal),
+        held.model,
+    )
+
+
+def heard_in(actor: ActorId, request: pb.EnrollRequest) -> Heard | None:
+    """Reads what an actor says on its link; None for what is not known here."""
+    match request.WhichOneof("request"):
+        case "heartbeat":
+            return _beat_in(actor, request.heartbeat)
+        case "admitted":
+            admitted = request.admitted
+            return ev.AdmitAnswered(actor, *_whose(admitted), admitted.refusal)
+        case "parked":
+            parked = request.parked
+            return ev.ParkAnswered(actor, *_whose(parked), parked.host, parked.failure)
+        case "restored":
+            return ev.SessionRestored(actor, *_whose(request.restored))
+        case "departed":
+            return ev.SessionDeparted(actor, *_whose(request.departed))
+    return None
+
+
+def _beat_in(actor: ActorId, beat: pb.Heartbeat) -> ev.ActorBeat:
+    return ev.ActorBeat(
+        actor,
+        chunk_ms=beat.chunk_ms,
+        encode_ms=beat.encode_ms,
+        session_bytes=beat.session_bytes,
+        chunks=beat.chunks,
+        late_chunks=beat.late_chunks,
+        ends_in=beat.ends_in_us / 1e6 if beat.ends_in_us > 0 else None,
+    )
+
+
+def _whose(message: pb.Admitted | pb.Parked | pb.Restored | pb.Departed) -> tuple[SessionId, Epoch]:
+    return SessionId(message.session_id), Epoch(message.epoch)
+
+
+def order_out(order: Order) -> pb.EnrollResponse:
+    """Writes what an actor is told."""
+    match order.word:
+        case ev.Admit() as admit:
+            return pb.EnrollResponse(admit=_admit_out(admit, order.traceparent))
+        case ev.Evict(_, session, epoch, reason):
+            evict = pb.Evict(session_id=session, epoch=epoch, reason=reason)
+            return pb.EnrollResponse(evict=evict)
+        case ev.Park(_, session, epoch, store):
+            return pb.EnrollResponse(park=pb.Park(session_id=session, epoch=epoch, store=store))
+        case ev.AwaitsRoom(_, session, epoch, awaits):
+            room = pb.AwaitsRoom(session_id=session, epoch=epoch, awaits=awaits)
+            return pb.EnrollResponse(awaits_room=room)
+        case ev.Retire():
+            return pb.EnrollResponse(retire=pb.Retire())
+
+
+def _admit_out(admit: ev.Admit, traceparent: str) -> pb.Admit:
+    return pb.Admit(
+        session_id=admit.session,
+        epoch=admit.epoch,
+        principal=principal_out(admit.principal),
+        model=admit.model,
+        traceparent=traceparent,
+        restore=admit.restore,
+        computing=admit.computing,
+        rate_share=admit.rate_share,
+    )
+
+
+def book_out(answer: ev.BookAnswered) -> pb.BookResponse:
+    """Writes whether compute is booked."""
+    return pb.BookResponse(
+        booked=answer.booked,
+        retry_after_us=us(answer.retry_after),
+        rate_share=answer.rate_share if answer.booked else 0.0,
+    )
+
+
+# Operators
+
+
+def drain_out(progress: ev.DrainProgress) -> pb.DrainResponse:
+    """Writes how far a drain has come."""
+    return pb.DrainResponse(
+        remaining=progress.remaining,
+        without_room=progress.without_room,
+        cancelled=progress.cancelled,
+    )
+
+
+def pool_out(view: ev.PoolView) -> pool_pb2.DescribePoolResponse:
+    """Writes the pool as operators see it."""
+    return pool_pb2.DescribePoolResponse(
+        actors=map(_actor_out, view.actors),
+        sessions=map(_session_out, view.sessions),
+        signals=pool_pb2.PoolSignals(
+            queue_age_s=view.signals.queue_age,
+            queued=view.signals.queued,
+            predicted_utilisation=view.signals.predicted_utilisation,
+            miss_rate=view.signals.miss_rate,
+            actors_wanted=view.signals.actors_wanted,
+        ),
+    )
+
+
+def _actor_out(actor: ev.ActorView) -> pool_pb2.Actor:
+    return pool_pb2.Actor(
+        actor_id=actor.actor,
+        model=actor.models[0],
+        names=actor.models,
+        address=actor.address,
+        healthy=actor.healthy,
+        sessions=actor.sessions,
+        resident_slots=actor.resident_slots,
+        computing=actor.computing,
+        booked_ms_per_s=actor.booked_ms_per_s,
+        ceiling_ms_per_s=actor.ceiling_ms_per_s,
+        host=actor.host,
+        resident_bytes=actor.resident_bytes,
+        booked_bytes=actor.booked_bytes,
+        booked_encode_ms_per_s=actor.booked_encode_ms_per_s,
+        encode_ceiling_ms_per_s=actor.encode_ceiling_ms_per_s,
+        draining=actor.draining,
+    )
+
+
+def _session_out(session: ev.SessionView) -> pool_pb2.PooledSession:
+    state = _LEASE_STATES.get(session.state, pool_pb2.LEASE_STATE_UNSPECIFIED)
+    if session.detached and session.state is LeaseState.ACTIVE:
+        state = pool_pb2.LEASE_STATE_DETACHED
+    entry = pool_pb2.PooledSession(
+        session_id=session.session,
+        tenant=session.tenant,
+        state=state,
+        actor_id=session.actor or "",
+        computing=session.computing,
+        rate_share=session.rate_share,
+    )
+    entry.age.FromNanoseconds(us(session.age) * 1000)
+    return entry

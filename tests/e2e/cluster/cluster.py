@@ -1,0 +1,135 @@
+"""A service over several hosts: a head with a gateway, and hosts with an actor each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sana_gateway import Client, Session
+from sana_gateway.v1 import pool_pb2
+from tests.e2e.cluster.hosts import Host, hosts
+from tests.e2e.driving import Screen, Told, stage
+from tests.stack import Stack, role
+
+FRAMES = 33 + 12 * 24
+"""Of the clip: fourteen seconds."""
+CHUNK = 24
+PATIENCE_S = 90.0
+RAY_PORT = 6379
+PLACEMENT_PORT = 50061
+
+
+@dataclass
+class Cluster:
+    """The service."""
+
+    hosts: list[Host]
+    gateway: Stack
+    actors: dict[str, Stack]
+    """By the address of their host."""
+
+    @property
+    def address(self) -> str:
+        """Where clients reach the gateway."""
+        return self.gateway.grpc_address
+
+
+def head_on(
+    host: Host, token: str, storage: Path, env: Mapping[str, str] | None = None
+) -> contextlib.AbstractContextManager[Stack]:
+    """Starts the head on a host; always in the same way."""
+    return role(
+        *("serve", "head", "--actors", "0", "--ray-port", str(RAY_PORT)),
+        *("--placement-host", host.address, "--placement-port", str(PLACEMENT_PORT)),
+        *("--node-ip", host.address, "--storage-root", str(storage)),
+        *("--model", "simulated", "--model-option", "chunk_ms=100"),
+        env={"RAY_AUTH_TOKEN": token, **(env or {})},
+        prefix=host.prefix,
+    )
+
+
+@contextlib.contextmanager
+def running_cluster(storage: Path) -> Iterator[Cluster]:
+    """Runs the service on three hosts; ends what has not ended.
+
+    Raises:
+        RuntimeError: A role did not start, or did not end cleanly.
+    """
+    token = secrets.token_hex(32)
+    with (
+        hosts(3) as made,
+        head_on(made[0], token, storage) as head,
+        cluster_of(head, made, token, storage) as cluster,
+    ):
+        yield cluster
+
+
+@contextlib.contextmanager
+def cluster_of(head: Stack, made: list[Host], token: str, storage: Path) -> Iterator[Cluster]:
+    """Runs all the rest of the service.
+
+    Args:
+        head: Runs on the first host.
+        made: The hosts.
+        token: Of the Ray cluster.
+        storage: Folder of uploads.
+    """
+    first, *others = made
+    with contextlib.ExitStack() as running, ThreadPoolExecutor() as threads:
+        gateway = role(
+            *("serve", "gateway", "--placement-address", head.told["placement"]),
+            *("--host", first.address, "--http-port", "0", "--grpc-port", "0"),
+            *("--storage-root", str(storage)),
+            prefix=first.prefix,
+        )
+        join = ("serve", "actor", "--join", head.told["ray"])
+        actors = [
+            role(
+                *(*join, "--node-ip", host.address),
+                env={"RAY_AUTH_TOKEN": token},
+                prefix=host.prefix,
+            )
+            for host in others
+        ]
+        # A gateway serves when there is an actor.
+        front, *started = threads.map(running.enter_context, [gateway, *actors])
+        by_host = dict(zip([host.address for host in others], started, strict=True))
+        yield Cluster(made, front, by_host)
+        for _ in threads.map(Stack.stop, (front, *started)):
+            """Raises what ending one of them raised."""
+
+
+def serving(pool: pool_pb2.DescribePoolResponse) -> list[pool_pb2.Actor]:
+    """Returns the actors that take sessions."""
+    return [actor for actor in pool.actors if actor.healthy and not actor.draining]
+
+
+async def until(
+    client: Client, condition: Callable[[pool_pb2.DescribePoolResponse], Any]
+) -> pool_pb2.DescribePoolResponse:
+    """Returns the pool once it is as wished."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition(pool := await client.describe_pool()):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return pool
+
+
+async def staged(client: Client, clip: Path) -> tuple[Session, Told]:
+    """Returns a new session with a clip and a prompt, and what it says."""
+    session = await client.create_session("simulated", timeout=PATIENCE_S)
+    told = Told(session)
+    await stage(session, clip)
+    return session, told
+
+
+async def seen_to_the_end(screen: Screen, told: Told) -> list[int]:
+    """Returns the numbers of all frames, once the clip is over."""
+    await told.until_told("generation_complete")
+    await screen.until(lambda: FRAMES - 1 in screen.numbers())
+    return screen.numbers()

@@ -1,0 +1,67 @@
+"""Finds the processes of a running service that a scenario stops or kills."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import psutil
+
+from sana_gateway import Client
+from sana_gateway.v1 import pool_pb2
+from tests.e2e.driving import polled
+from tests.stack import Stack
+
+SCHEDULER = "ray::SchedulerShell"
+ACTOR = "ray::RayShellHost"
+
+
+def titled(stack: Stack, title: str) -> list[psutil.Process]:
+    """Returns the living processes of a service whose title begins so."""
+    found = []
+    for each in stack.members():
+        with contextlib.suppress(psutil.Error):
+            if " ".join(each.cmdline()).startswith(title):
+                found.append(each)
+    return found
+
+
+def process_of(stack: Stack, actor: pool_pb2.Actor) -> psutil.Process:
+    """Returns the process that serves an actor's data plane."""
+    wanted = actor.address.removeprefix("unix:")
+    for each in titled(stack, ACTOR):
+        with contextlib.suppress(psutil.Error):
+            if any(link.laddr == wanted for link in each.net_connections(kind="unix")):
+                return each
+    raise LookupError("no process of the service listens there")
+
+
+async def pool_with(
+    client: Client, condition: Callable[[pool_pb2.DescribePoolResponse], bool]
+) -> pool_pb2.DescribePoolResponse:
+    """Waits until the pool is as wanted."""
+
+    async def look() -> pool_pb2.DescribePoolResponse | None:
+        pool = await client.describe_pool()
+        return pool if condition(pool) else None
+
+    found = await polled(look)
+    assert found is not None
+    return found
+
+
+def healthy(count: int) -> Callable[[pool_pb2.DescribePoolResponse], bool]:
+    """Tells whether so many actors serve."""
+    return lambda pool: sum(each.healthy and not each.draining for each in pool.actors) == count
+
+
+async def busiest(client: Client) -> pool_pb2.Actor:
+    """Returns the actor with the most sessions."""
+    pool = await client.describe_pool()
+    return max(pool.actors, key=lambda actor: (actor.sessions, actor.actor_id))
+
+
+async def gone(process: psutil.Process) -> None:
+    """Waits for a process to end."""
+    await asyncio.to_thread(process.wait, 30)
