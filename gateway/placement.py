@@ -15,6 +15,7 @@ from scheduler import wire
 from scheduler.core.errors import SanaGatewayError
 from scheduler.core.ids import Principal
 from scheduler.placement_status import error_of
+from scheduler.process.keepalive import KEEPALIVE
 from scheduler.process.telemetry import inject
 from scheduler.process.tls import Wires
 
@@ -60,7 +61,7 @@ class PlacementClient:
         """
         self._address = address
         # gRPC's own pauses would grow to two minutes.
-        options = [("grpc.max_reconnect_backoff_ms", 5_000)]
+        options = [*KEEPALIVE, ("grpc.max_reconnect_backoff_ms", 5_000)]
         self._line = (wires or Wires()).line(address, options)
         self._stub = placement_pb2_grpc.PlacementStub(self._line.channel)
         self._gateway_id = gateway_id
@@ -90,6 +91,7 @@ class PlacementClient:
         *,
         restore: bool = False,
         near_host: str = "",
+        fork: bool = False,
     ) -> AsyncIterator[placement_pb2.PlaceResponse]:
         """Asks for a place; yields the queue position until the lease, which comes last.
 
@@ -100,10 +102,14 @@ class PlacementClient:
             waited_s: How long it has waited already.
             restore: Whether it existed before.
             near_host: Host that keeps its state.
+            fork: Whether it is a copy that was at no actor yet.
 
         Raises:
             UnknownModelError: The model is not served.
+            UnknownSessionError: It is another tenant's.
             NoCapacityError: The queue is full.
+            LimitError: Too many sessions of the tenant wait.
+            AskedElsewhereError: Another gateway has asked for its place since.
             SchedulerAwayError: No answer; the caller may ask again, with its time waited.
         """
         request = placement_pb2.PlaceRequest(
@@ -114,6 +120,7 @@ class PlacementClient:
             waited_us=int(waited_s * 1e6),
             restore=restore,
             near_host=near_host,
+            fork=fork,
         )
         try:
             async for response in self._stub.Place(request, metadata=_metadata()):

@@ -20,6 +20,7 @@ from gateway.session import GatewaySession
 from sana_gateway.v1 import session_pb2
 from sana_gateway_internal.v1 import placement_pb2
 from scheduler.core.errors import (
+    AskedElsewhereError,
     NoCapacityError,
     NotReadyError,
     RequestError,
@@ -170,7 +171,10 @@ class Seeking:
                 if session.has_actor:
                     return
             except RequestError as error:
-                if await self._is_final(session, error, reason):
+                if self._is_final(session, error, reason):
+                    return
+            except AskedElsewhereError:
+                if await self._find_elsewhere(session):
                     return
             except SchedulerAwayError:
                 # It restarts empty: the ticket is submitted again with its time.
@@ -192,6 +196,7 @@ class Seeking:
             waited_s,
             restore=session.existed or session.lease is not None,
             near_host=session.near_host,
+            fork=session.is_fork,
         )
         async for response in responses:
             if response.WhichOneof("response") == "queued":
@@ -219,25 +224,22 @@ class Seeking:
             answer.set_exception(error)
         return True
 
-    async def _is_final(self, session: GatewaySession, error: RequestError, reason: str) -> bool:
+    def _is_final(self, session: GatewaySession, error: RequestError, reason: str) -> bool:
         """Takes in that the scheduler has refused a place; returns whether that is the end."""
         if self._answer(session, error):
             return True
         over = isinstance(error, (UnknownSessionError, SessionClosedError))
-        if over and await self._is_elsewhere(session):
-            return session.has_actor
         if over or not session.existed:
             self._ended(session, reason or str(error))
             return True
         log.warning("session.unplaced", session_id=session.session_id, reason=error.reason)
         return False
 
-    async def _is_elsewhere(self, session: GatewaySession) -> bool:
-        """Looks for a session of which the scheduler has said that it ended: it says so too
-        when another gateway asks for its place. Then that one's answer is waited for.
+    async def _find_elsewhere(self, session: GatewaySession) -> bool:
+        """Joins a session where another gateway, which has asked for its place since, gets it.
 
         Returns:
-            Whether it goes on. It need not have been joined: who asked may have left.
+            Whether that is settled. Else the other one may have left without the place.
         """
         until, tries = time.monotonic() + OTHERS_S, 0
         while not _is_over(session) and time.monotonic() < until:
@@ -246,12 +248,13 @@ class Seeking:
                 if session.has_actor:
                     return True
             except (UnknownSessionError, SessionClosedError):
-                return False
+                self._ended(session, WORKER_DIED)
+                return True
             except (NotReadyError, SchedulerAwayError, LinkDeadError):
                 log.debug("session.sought", session_id=session.session_id)
             await asyncio.sleep(pause_s(tries))
             tries += 1
-        return True
+        return False
 
     async def _follow(self, session: GatewaySession) -> None:
         left, tries = session.epoch, 0

@@ -101,6 +101,8 @@ class GatewaySession:
         """Whether it is on no actor because nobody needs it."""
         self.existed = False
         """Whether it is more than a wish: it has been at an actor, or is a copy."""
+        self.is_fork = False
+        """Whether it is a copy that was at no actor yet."""
         self._session_id = session_id
         self._principal = principal
         self._events = events
@@ -280,7 +282,7 @@ class GatewaySession:
     def begin_from(self, snapshot: snapshot_pb2.ControlSnapshot) -> None:
         """Says what a copy of another session is."""
         self._attending.snapshot = snapshot
-        self.existed = True
+        self.existed = self.is_fork = True
 
     async def copy(self, copies: list[str], patience_s: float) -> stream_pb2.Copied:
         """Has the actor copy the session; one copying at a time.
@@ -353,7 +355,7 @@ class GatewaySession:
         first = self.status == session_pb2.SESSION_STATUS_WAITING
         self.status = session_pb2.SESSION_STATUS_READY
         self.existed = True
-        self.is_parked = False
+        self.is_parked = self.is_fork = False
         self._queue = (0, 0.0)
         known = self._journal.revision
         missed = [message for message in response.opened.journal if message.revision > known]

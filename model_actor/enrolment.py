@@ -18,6 +18,7 @@ from grpc.aio import Call
 from model_actor.engine.services import Placement
 from sana_gateway_internal.v1 import placement_pb2, placement_pb2_grpc
 from scheduler import wire
+from scheduler.process.keepalive import KEEPALIVE
 from scheduler.process.telemetry import context_from, inject
 from scheduler.process.tls import Wires
 
@@ -82,7 +83,7 @@ class Enrolment:
             wires: Dials; without, in the clear.
         """
         # gRPC's own pauses would grow to two minutes.
-        options = [("grpc.max_reconnect_backoff_ms", 2_000)]
+        options = [*KEEPALIVE, ("grpc.max_reconnect_backoff_ms", 2_000)]
         self._line = (wires or Wires()).line(address, options)
         self._stub = placement_pb2_grpc.PlacementStub(self._line.channel)
         self._actor = actor

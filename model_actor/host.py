@@ -32,6 +32,7 @@ from sana_gateway.v1 import session_pb2
 from sana_gateway_internal.v1 import placement_pb2, stream_pb2_grpc
 from scheduler import wire
 from scheduler.process import plugins
+from scheduler.process.keepalive import ACCEPTED_PINGS, KEEPALIVE
 from scheduler.process.storage import Storage
 from scheduler.process.telemetry import span
 from scheduler.process.tls import Wires
@@ -46,8 +47,8 @@ STAND_IN_NAMES = (REAL_MODEL, f"reactor/{REAL_MODEL}")
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.so_reuseport", 0),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 500),
+    *KEEPALIVE,
+    ACCEPTED_PINGS,
 )
 
 

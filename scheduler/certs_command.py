@@ -14,7 +14,6 @@ from scheduler.process.certificates import make
 MOST_DAYS = 3650
 
 certs = typer.Typer(
-    help="Make certificates for the processes of a service on several hosts.",
     invoke_without_command=True,
     rich_markup_mode=None,
     context_settings={"allow_interspersed_args": True},
@@ -27,12 +26,13 @@ def run(
     folder: Annotated[Path, typer.Argument(help="Where; an empty or new folder.")],
     days: Annotated[int, typer.Option(min=1, max=MOST_DAYS, help="Days they are valid.")] = 365,
 ) -> None:
-    """Make a certificate authority and a certificate for the processes of one service.
+    """Make certificates for the processes of a service on several hosts.
 
-    Copy the folder to every host and name it with `--tls FOLDER` to `serve head`, `serve actor`
-    and `serve gateway`: whoever has no certificate of it is not heard. Put a newer set in its
-    place before it ends; no restart is needed. In Kubernetes let cert-manager do it: the files
-    are named as its secrets are.
+    Writes a private authority, a certificate of it and its key. Copy the folder to every host and
+    name it with `--tls FOLDER` to `serve head`, `serve actor` and `serve gateway`: whoever has no
+    certificate of this authority is not heard. Put a newer set in its place before it ends; no
+    restart is needed. In Kubernetes let cert-manager do it: the files are named as its secrets
+    are. docs/roles.md has more.
     """
     try:
         make(folder, days=days, now=dt.datetime.now(dt.UTC))

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from sana_gateway.v1 import session_pb2
 from scheduler.core import pool_events as ev
-from scheduler.core.errors import RequestError
+from scheduler.core.errors import SanaGatewayError
 from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
 from scheduler.outbox import Outbox
 
@@ -118,17 +118,19 @@ class PlaceWait:
     """Somebody waits for a place. Of several positions only the latest is of interest.
 
     Args:
+        tenant: In whose name.
         traceparent: W3C trace context of the placement.
     """
 
-    def __init__(self, traceparent: str) -> None:
+    def __init__(self, tenant: str, traceparent: str = "") -> None:
+        self.tenant = tenant
         self.traceparent = traceparent
-        self._news: ev.Waiting | Grant | RequestError | None = None
+        self._news: ev.Waiting | Grant | SanaGatewayError | None = None
         self._wake = asyncio.Event()
 
-    def tell(self, news: ev.Waiting | Grant | RequestError) -> None:
+    def tell(self, news: ev.Waiting | Grant | SanaGatewayError) -> None:
         """Says how it stands; nothing follows a grant or an error."""
-        if not isinstance(self._news, (Grant, RequestError)):
+        if not isinstance(self._news, (Grant, SanaGatewayError)):
             self._news = news
             self._wake.set()
 
@@ -136,12 +138,12 @@ class PlaceWait:
         """Returns what was said last, once it is new.
 
         Raises:
-            RequestError: That was it.
+            SanaGatewayError: That was it.
         """
         await self._wake.wait()
         self._wake.clear()
         news, self._news = self._news, None
-        if isinstance(news, RequestError):
+        if isinstance(news, SanaGatewayError):
             raise news
         assert news is not None  # noqa: S101 - woken only by `tell`
         return news

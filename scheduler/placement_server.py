@@ -17,11 +17,17 @@ from opentelemetry import trace
 
 from sana_gateway_internal.v1 import placement_pb2, placement_pb2_grpc
 from scheduler import placement_wire as wire
-from scheduler.core.errors import BadArgumentError, ConfigurationError, RequestError
+from scheduler.core.errors import (
+    AskedElsewhereError,
+    BadArgumentError,
+    ConfigurationError,
+    RequestError,
+)
 from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
 from scheduler.links import Enrollment, Grant, PresenceLink
 from scheduler.placement_status import RETRY_AFTER_MS, status_of
 from scheduler.process import telemetry
+from scheduler.process.keepalive import ACCEPTED_PINGS, KEEPALIVE
 from scheduler.process.tls import Wires
 from scheduler.service import SETTLING_RETRY, SchedulerService, SettlingError
 
@@ -30,12 +36,8 @@ MAX_MESSAGE = 4 * 1024 * 1024
 SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
-    # Standing streams are silent for long: a peer that vanished is found by these pings.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.http2.max_pings_without_data", 0),
+    *KEEPALIVE,
+    ACCEPTED_PINGS,
     # Two schedulers on one port would each get half of the calls.
     ("grpc.so_reuseport", 0),
 ]
@@ -83,7 +85,7 @@ def _stream(
         try:
             async for response in method(self, request, context):
                 yield response
-        except RequestError as error:
+        except (RequestError, AskedElsewhereError) as error:
             await context.abort(*status_of(error))
 
     return call

@@ -39,11 +39,15 @@ _CODES: dict[type[errors.RequestError], grpc.StatusCode] = {
 }
 _BY_REASON = {kind.reason: kind for kind in _CODES}
 
+Told = errors.RequestError | errors.AskedElsewhereError
+"""What a caller is told of as an error of ours."""
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
-def status_of(error: errors.RequestError) -> tuple[grpc.StatusCode, str, Metadata]:
+def status_of(error: Told) -> tuple[grpc.StatusCode, str, Metadata]:
     """Returns code, text and trailing metadata for an error."""
+    if isinstance(error, errors.AskedElsewhereError):
+        return grpc.StatusCode.ABORTED, str(error), ((REASON, error.reason),)
     trailing: list[tuple[str, str | bytes]] = [(REASON, error.reason)]
     if error.retry_after_s is not None:
         trailing.append((RETRY_AFTER_MS, str(round(error.retry_after_s * 1000))))
@@ -53,12 +57,15 @@ def status_of(error: errors.RequestError) -> tuple[grpc.StatusCode, str, Metadat
     return code, str(error), tuple(trailing)
 
 
-def error_of(error: grpc.aio.AioRpcError) -> errors.RequestError | None:
+def error_of(error: grpc.aio.AioRpcError) -> Told | None:
     """Returns the error that a peer of ours raised; None if the call failed otherwise."""
     # The stubs take metadata for a plain tuple; it yields pairs of key and value.
     pairs = cast(Iterable[tuple[str, str | bytes]], error.trailing_metadata() or ())
     trailing = dict(pairs)
-    kind = _BY_REASON.get(str(trailing.get(REASON, "")))
+    reason = str(trailing.get(REASON, ""))
+    if reason == errors.AskedElsewhereError.reason:
+        return errors.AskedElsewhereError(error.details() or "")
+    kind = _BY_REASON.get(reason)
     if kind is None:
         return None
     if kind is errors.UnknownModelError:

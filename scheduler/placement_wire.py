@@ -55,6 +55,7 @@ def place_in(request: pb.PlaceRequest) -> ev.PlaceAsked:
         waited=max(0, request.waited_us) / 1e6,
         restore=request.restore,
         near_host=request.near_host,
+        fork=request.fork,
     )
 
 

@@ -20,6 +20,7 @@ import structlog
 from sana_gateway.v1 import session_pb2
 from scheduler.core import pool_events as ev
 from scheduler.core.errors import (
+    AskedElsewhereError,
     BadArgumentError,
     RequestError,
     SanaGatewayError,
@@ -138,12 +139,16 @@ class SchedulerService:
         Raises:
             UnknownModelError: The model is not served.
             NoCapacityError: The queue is full.
+            LimitError: Too many sessions of the tenant wait.
             SessionClosedError: The session has ended.
+            UnknownSessionError: It is another tenant's.
+            AskedElsewhereError: It was asked for again, by somebody else.
         """
+        self._pool.expect_owner(asked.session, asked.principal.tenant)
         earlier = self._places.get(asked.session)
-        wait = self._places[asked.session] = PlaceWait(traceparent)
+        wait = self._places[asked.session] = PlaceWait(asked.principal.tenant, traceparent)
         if earlier is not None:
-            earlier.tell(SessionClosedError("the place was asked for again"))
+            earlier.tell(AskedElsewhereError("the place was asked for again"))
         news: ev.Waiting | Grant | None = None
         try:
             self._tell(asked)
@@ -401,7 +406,11 @@ class SchedulerService:
         # The session may have ended in the same step.
         with suppress(RequestError):
             lease = self._pool.lease(effect.session)
-            wait.tell(self._grant(lease, lease.gateway))
+            if lease.principal.tenant == wait.tenant:
+                wait.tell(self._grant(lease, lease.gateway))
+            else:
+                # Its actor came after who asked, and knows whose it is.
+                wait.tell(UnknownSessionError("there is no such session"))
 
     def _tell_moves(self, effect: ev.Moves) -> None:
         for link in self._gateways.values():

@@ -1,9 +1,10 @@
 """Keeping the state of one session, so that it outlives its actor.
 
 The model's part can only be taken between two windows: `busy` holds the next one back while
-it is. It is taken every few windows, when the session pauses, and when the last gateway has
-left; a thread writes it meanwhile, and while it does nothing more is taken. Once it is
-written the machine is told, which knows up to when the states before it are still needed.
+it is. It is taken every few windows (a small one after each), when the session pauses, and
+when the last gateway has left; a thread writes it meanwhile, and while it does nothing more is
+taken. Once it is written the machine is told, which knows up to when the states before it are
+still needed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ log = structlog.get_logger(__name__)
 
 SETTLE_S = 5.0
 """Longest wait for a window under way."""
+
+
+SMALL_BYTES = 1 << 20
+"""States up to this size are kept after every window: less work than a window to be made again."""
 
 
 class UnsettledError(Exception):
@@ -55,7 +60,8 @@ class Keeper:
             machine: The session.
             states: What the model keeps of it.
             kept: Where states lie.
-            every: Windows from one kept state to the next; 0 keeps none by their number.
+            every: Windows from one kept state to the next, where it is not small; 0 keeps none
+                by their number.
             state: What the model keeps of it now.
             control: Its control snapshot.
             told: Called with run and windows when the model's state was kept.
@@ -80,7 +86,7 @@ class Keeper:
         """(run, windows) that the model's state is after; None: of no run."""
         self._kept_point: tuple[int, int] | None = None
         self._pruned: tuple[int, int] | None = None
-        self._keeping: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[bool] | None = None
         self._pruning: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -102,7 +108,7 @@ class Keeper:
         """All stages of a window are over: the model's state is the one after it."""
         self._point = (plan.run, plan.index + 1)
         self._settled.set()
-        if self._every and self._point[1] % self._every == 0:
+        if self._every and (self._is_small or self._point[1] % self._every == 0):
             self.keep()
 
     def failed(self) -> None:
@@ -180,23 +186,31 @@ class Keeper:
     def _of_this_run(self) -> bool:
         return self._point is not None and self._point[0] == self._machine.run
 
-    async def _keep(self) -> None:
+    @property
+    def _is_small(self) -> bool:
+        return self.size <= SMALL_BYTES
+
+    async def _keep(self) -> bool:
         try:
             state = await self.take()
         finally:
             self._release()
-        await self.write(state)
+        return await self.write(state)
 
     def _release(self) -> None:
         self._holds -= 1
         if not self.busy:
             self._states.wake()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[bool]) -> None:
         self._keeping = None
-        # A model may raise anything, and quote the prompt.
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            # A model may raise anything, and quote the prompt.
             log.warning("session.not_kept", session_id=self._session_id, error=type(error).__name__)
+        elif task.result() and self._every and self._is_small:
+            self.keep()  # what came meanwhile
 
     def _forget_pruning(self, _: asyncio.Task[None]) -> None:
         self._pruning = None

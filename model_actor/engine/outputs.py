@@ -181,10 +181,11 @@ class Output:
         if clock is None:
             return self._position, NEVER
         if self._position[0] != clock.run:
-            self._position = (clock.run, 0)
+            # A session that was elsewhere begins in the middle of a run.
+            self._position = (clock.run, self._picture.store.begin(clock.run))
         run, index = self._position
-        earliest = self._picture.store.begin(run)
-        if clock.due(index) < now - SKIP_AFTER_S:
+        earliest = max(index, self._picture.store.begin(run))
+        if clock.due(earliest) < now - SKIP_AFTER_S:
             earliest = max(earliest, min(clock.played(now), self._picture.store.end))
         if earliest > index:
             self.skipped += earliest - index

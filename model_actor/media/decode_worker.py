@@ -1,28 +1,32 @@
 """A process that decodes foreign video: one clip or one camera, then it ends.
 
-Started by `workers.py` as `python -m model_actor.media.decode_worker`. It gets two
-sockets: one for messages, one for descriptors. From the first message on it opens
-nothing by name: clips are read through the descriptor given, frames go to the shared
-memory given, and no file can grow. It may be killed at any time; nobody else is harmed.
-It ends when its control socket closes, and the kernel ends it when its owner dies.
+`fork_server.py` starts `python -m model_actor.media.decode_worker`, which forks a worker
+whenever one is wanted. A worker gets two sockets: one for messages, one for descriptors. From
+the first message on it opens nothing by name: clips are read through the descriptor given,
+frames go to the shared memory given, and no file can grow. It may be killed at any time; nobody
+else is harmed. It ends when its control socket closes, and the kernel ends it when its owner
+dies.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import mmap
 import os
 import resource
+import selectors
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from model_actor.media.camera_source import CameraSource
 from model_actor.media.clip_source import ClipSource, RefusedClipError
 from model_actor.media.limits import DecodeLimits, Refusal
 from model_actor.media.wire import (
+    FORKED,
     HEADER,
     CameraPacket,
     Kind,
@@ -138,13 +142,87 @@ class Worker:
         self._control.sendall(message(kind, payload))
 
 
-def _confine(owner: int, limits: DecodeLimits) -> None:
-    """Gives up what a decoder does not need. A later issue adds seccomp."""
+def serve(orders: socket.socket, limits: DecodeLimits) -> None:
+    """Forks a worker for each pair of sockets that comes, until the socket closes.
+
+    The answer is the worker's number and a descriptor that names it. This process never sees
+    a video, and stays single-threaded: else it could not be forked.
+    """
+    workers: dict[int, int] = {}
+    with selectors.DefaultSelector() as selector:
+        selector.register(orders, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is not orders:
+                    selector.unregister(key.fileobj)
+                    _reap(workers, key.fd)
+                elif not _fork(orders, limits, workers, selector):
+                    for handle in list(workers):
+                        signal.pidfd_send_signal(handle, signal.SIGKILL)
+                        _reap(workers, handle)
+                    return
+
+
+def _fork(
+    orders: socket.socket,
+    limits: DecodeLimits,
+    workers: dict[int, int],
+    selector: selectors.BaseSelector,
+) -> bool:
+    """Forks a worker; returns whether there was an order to do so."""
+    _, sockets, _, _ = socket.recv_fds(orders, 1, 2)
+    if not sockets:
+        return False
+    server = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _work(server, sockets, limits)
+    handle = os.pidfd_open(pid)
+    workers[handle] = pid
+    selector.register(handle, selectors.EVENT_READ)
+    for each in sockets:
+        os.close(each)
+    socket.send_fds(orders, [FORKED.pack(pid)], [handle])
+    return True
+
+
+def _reap(workers: dict[int, int], handle: int) -> None:
+    os.waitpid(workers.pop(handle), 0)
+    os.close(handle)
+
+
+def _work(server: int, sockets: list[int], limits: DecodeLimits) -> NoReturn:
+    """Is a worker, in its own process; whatever happens, no more than that."""
+    try:
+        _keep_only(sockets)
+        _tie_to(server)
+        _confine(limits)
+        control, descriptors = (socket.socket(fileno=each) for each in sockets)
+        Worker(control, descriptors, limits).run()
+    finally:
+        os._exit(0)
+
+
+def _keep_only(descriptors: list[int]) -> None:
+    """Closes what belongs to the server and to other workers."""
+    above = 3
+    for each in sorted(descriptors):
+        os.closerange(above, each)
+        above = each + 1
+    os.closerange(above, os.sysconf("SC_OPEN_MAX"))
+
+
+def _tie_to(owner: int) -> None:
+    """Lets the kernel end this process when its owner dies."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if os.getppid() != owner:
-        sys.exit(0)
+        os._exit(0)
+
+
+def _confine(limits: DecodeLimits) -> None:
+    """Gives up what a decoder does not need. A later issue adds seccomp."""
     for what, bound in (
         (resource.RLIMIT_AS, limits.address_space_bytes),
         (resource.RLIMIT_FSIZE, 0),
@@ -163,12 +241,14 @@ def _allow_cpu(seconds: int) -> None:
 
 
 def main() -> None:
-    """Runs a worker: owner's pid, descriptors of the two sockets, limits as JSON."""
-    owner, control, descriptors = (int(argument) for argument in sys.argv[1:4])
-    limits = DecodeLimits(**json.loads(sys.argv[4]))
+    """Runs the server: owner's pid, descriptor of the socket for orders, limits as JSON."""
+    owner, orders = (int(argument) for argument in sys.argv[1:3])
+    limits = DecodeLimits(**json.loads(sys.argv[3]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _confine(owner, limits)
-    Worker(socket.socket(fileno=control), socket.socket(fileno=descriptors), limits).run()
+    _tie_to(owner)
+    # What is there now is shared with the workers for as long as nobody writes to it.
+    gc.freeze()
+    serve(socket.socket(fileno=orders), limits)
 
 
 if __name__ == "__main__":

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Protocol, cast
 
 from model_actor.media.errors import WorkerLostError
+from model_actor.media.fork_server import WorkerProcess
 from model_actor.media.limits import DecodeLimits
 from model_actor.media.wire import Kind, Messages, message
-
-_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")
-"""What a worker may see of our environment: no secrets."""
 
 
 class Lender(Protocol):
@@ -46,7 +38,7 @@ class Lender(Protocol):
 class WorkerLink(asyncio.Protocol):
     """One worker process and the sockets to it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], descriptors: socket.socket) -> None:
+    def __init__(self, process: WorkerProcess, descriptors: socket.socket) -> None:
         """Takes over a process that was just started."""
         self._process = process
         self._descriptors = descriptors
@@ -104,8 +96,7 @@ class WorkerLink(asyncio.Protocol):
 
     def kill(self) -> None:
         """Ends the worker at once. Repeating it is no error."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
         if self._transport is not None:
             self._transport.abort()
         self._lose()
@@ -118,42 +109,9 @@ class WorkerLink(asyncio.Protocol):
         if self.lost:
             return
         self.lost = True
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
         self._descriptors.close()
         if not self.ready.done():
             self.ready.set_exception(WorkerLostError("a decode worker did not start"))
             self.ready.exception()
         self.on_lost()
-
-
-def start_process(
-    limits: DecodeLimits,
-) -> tuple[subprocess.Popen[bytes], socket.socket, socket.socket]:
-    """Starts a worker. Returns it with our ends of its control and descriptor sockets."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    our_descriptors, their_descriptors = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    with theirs, their_descriptors:
-        process = subprocess.Popen(  # noqa: S603 (our own module, our own arguments)
-            [
-                sys.executable,
-                "-m",
-                "model_actor.media.decode_worker",
-                str(os.getpid()),
-                str(theirs.fileno()),
-                str(their_descriptors.fileno()),
-                json.dumps(asdict(limits)),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            # What libraries print may hold what users wrote into their files.
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            cwd="/",
-            pass_fds=(theirs.fileno(), their_descriptors.fileno()),
-        )
-    ours.settimeout(0)
-    our_descriptors.settimeout(0)
-    return process, ours, our_descriptors

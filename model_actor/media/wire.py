@@ -19,6 +19,8 @@ from model_actor.media.errors import WorkerLostError
 from model_actor.media.limits import Refusal
 
 HEADER = struct.Struct("<BI")
+FORKED = struct.Struct("<I")
+"""The server's answer: the number of the process that it has forked."""
 MAX_FROM_WORKER = 1 << 20
 """Longest message that a worker may send."""
 

@@ -14,8 +14,9 @@ from typing import Any, Protocol, TypeVar
 from model_actor.media.camera import CameraDecoder
 from model_actor.media.clip import ClipDecoder
 from model_actor.media.errors import WorkerLostError
+from model_actor.media.fork_server import ForkServer
 from model_actor.media.limits import DecodeLimits
-from model_actor.media.link import WorkerLink, start_process
+from model_actor.media.link import WorkerLink
 from scheduler.core.errors import InvariantError, LimitError
 
 _ResultT = TypeVar("_ResultT")
@@ -61,6 +62,7 @@ class DecodeWorkers:
         # One long-lived thread: the kernel ends workers when the thread that started
         # them ends, and starting or reaping a process takes longer than a loop may.
         self._spawner = ThreadPoolExecutor(1, thread_name_prefix="decode-workers")
+        self._server = ForkServer(self.limits)
 
     async def start(self) -> None:
         """Starts the spare workers and waits for them.
@@ -83,6 +85,7 @@ class DecodeWorkers:
             self.discard(link)
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.get_running_loop().run_in_executor(self._spawner, self._server.close)
         await asyncio.to_thread(self._spawner.shutdown)
 
     async def open_clip(
@@ -244,9 +247,7 @@ class DecodeWorkers:
     async def _launch(self) -> tuple[WorkerLink, socket.socket]:
         """Starts the process of a worker. `close` waits for it: what comes too late is ended."""
         loop = asyncio.get_running_loop()
-        process, control, descriptors = await loop.run_in_executor(
-            self._spawner, start_process, self.limits
-        )
+        process, control, descriptors = await loop.run_in_executor(self._spawner, self._server.fork)
         link = WorkerLink(process, descriptors)
         self._starting.add(link)
         if self._closed:

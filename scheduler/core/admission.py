@@ -47,6 +47,7 @@ class Admission:
     def ask(self, event: ev.PlaceAsked, now: float) -> None:
         """A session wants a place."""
         facts = self._facts
+        facts.expect_owner(event.session, event.principal.tenant)
         known = facts.leases.get(event.session)
         if known is not None:
             self._ask_again(known, event, now)
@@ -54,7 +55,8 @@ class Admission:
         if facts.ended.reason(event.session) is not None:
             raise facts.absent(event.session)
         # One that waited with a scheduler before this one may be ahead of the actors.
-        before = event.restore or event.waited > 0
+        existed = event.restore and not event.fork
+        before = existed or event.waited > 0
         if event.model not in facts.fleet.names and not before:
             raise UnknownModelError(tuple(facts.fleet.names))
         lease = Lease(
@@ -63,18 +65,18 @@ class Admission:
             principal=event.principal,
             gateway=event.gateway,
             submitted_at=now - event.waited,
-            state=LeaseState.LOST if event.restore else LeaseState.QUEUED,
+            state=LeaseState.LOST if existed else LeaseState.QUEUED,
         )
         facts.leases[event.session] = lease
-        if event.restore:
+        if existed:
             facts.restore_ticket(lease, event.near_host)
         else:
-            self._ask_new(lease, now)
+            self._ask_new(lease, event, now)
 
-    def _ask_new(self, lease: Lease, now: float) -> None:
+    def _ask_new(self, lease: Lease, event: ev.PlaceAsked, now: float) -> None:
         """A session asks for the first time: it has its place, waits, or is refused."""
         facts = self._facts
-        ticket = Ticket(lease, next(facts.arrivals))
+        ticket = Ticket(lease, next(facts.arrivals), fork=event.fork, near_host=event.near_host)
         if self._place_at_once(ticket, now):
             return
         facts.enqueue(ticket)
@@ -108,17 +110,19 @@ class Admission:
         shelf = facts.fleet.shelf(ticket.lease.model)
         if shelf.within_reserve(self._rules.resume_reserve):
             return False
-        actor = self._open_actor(shelf, ())
+        actor = self._open_actor(shelf, (), ticket.near_host)
         if actor is None:
             return False
         facts.tickets[ticket.lease.session] = ticket
         self._assign(ticket, actor, actor.compute.room(actor.rates), now)
         return True
 
-    def _open_actor(self, shelf: Shelf, avoid: Collection[ActorId]) -> ActorRecord | None:
+    def _open_actor(
+        self, shelf: Shelf, avoid: Collection[ActorId], near: str
+    ) -> ActorRecord | None:
         fleet = self._facts.fleet
-        actor = fleet.choose(shelf, shelf.full, avoid)
-        return actor or fleet.choose(shelf, shelf.partial, avoid)
+        actor = fleet.choose(shelf, shelf.full, avoid, near)
+        return actor or fleet.choose(shelf, shelf.partial, avoid, near)
 
     def _ask_again(self, lease: Lease, event: ev.PlaceAsked, now: float) -> None:
         facts = self._facts
@@ -128,8 +132,11 @@ class Admission:
             if not (event.restore and self._is_out_of_reach(lease, event, now)):
                 facts.emit(ev.Placed(lease.session))
                 return
+            unreached = lease.actor
             self._recovery.lose(lease, UNREACHABLE)
             ticket = facts.tickets.get(lease.session)
+            if ticket is not None and unreached is not None:
+                self._avoid(ticket, unreached, now)
         elif ticket is None:
             ticket = facts.restore_ticket(lease, event.near_host)
         if ticket is None:
@@ -156,7 +163,8 @@ class Admission:
             and asked[:2] == (event.gateway, lease.epoch)
             and now - asked[2] <= self._rules.reopen_grace
         )
-        return again or lease.unsure or not self._facts.actor_of(lease).linked
+        actor = self._facts.actor_of(lease)
+        return again or lease.unsure or actor.doubted or not actor.linked
 
     def leave(self, event: ev.PlaceLeft, now: float) -> None:
         """Nobody waits for the place of a session any more."""
@@ -213,19 +221,19 @@ class Admission:
             facts.presence.unwatch(lease.session)
             lease.placed_at = now
         facts.presence.watch(lease.session, now)
-        self.lend(lease, now)
+        self.lend(lease, now, restored=ticket is not None and ticket.restore)
         lease.wants_compute = False
         facts.note(lease)
         if ticket is not None:
             facts.emit(ev.Placed(lease.session))
 
-    def lend(self, lease: Lease, now: float) -> None:
+    def lend(self, lease: Lease, now: float, *, restored: bool = False) -> None:
         """Lets a session that has just come hold compute for a while, where there is room."""
         actor = self._facts.actor_of(lease)
         compute = actor.compute
         if compute.is_computing(lease.session) or compute.waits(lease.session):
             return
-        until = now + self._rules.start_grace
+        until = now + self._grace(restored=restored)
         if compute.extend(lease.session, until):
             self._facts.deadlines.bring_forward((Due.LEDGER, actor.actor), until)
             return
@@ -234,18 +242,25 @@ class Admission:
             compute.lend(lease.session, until, share)
             self._facts.compute_changed(actor, until)
 
+    def _grace(self, *, restored: bool) -> float:
+        return self._rules.resume_grace if restored else self._rules.start_grace
+
     def requeue(self, lease: Lease, now: float) -> None:
         """The actor did not take a session: the next one is asked, in the old turn."""
         facts = self._facts
         ticket = facts.tickets[lease.session]
         if lease.actor is not None:
-            until = now + self._rules.avoid_time
-            ticket.avoid[lease.actor] = until
-            facts.deadlines.set((Due.AVOID, lease.session), until)
+            self._avoid(ticket, lease.actor, now)
         lease.wants_compute = ticket.restore and (lease.wants_compute or facts.wants_compute(lease))
         facts.vacate(lease)
         lease.step(_BACK[ticket.origin])
         facts.enqueue(ticket)
+
+    def _avoid(self, ticket: Ticket, actor: ActorId, now: float) -> None:
+        """Has a session placed elsewhere for a while."""
+        until = now + self._rules.avoid_time
+        ticket.avoid[actor] = until
+        self._facts.deadlines.set((Due.AVOID, ticket.lease.session), until)
 
     # Places
 
@@ -313,7 +328,7 @@ class Admission:
                 continue
             ticket.ask_anew(now)
             avoid = awaited.union(ticket.avoid) if awaited else ticket.avoid
-            actor = self._open_actor(shelf, avoid)
+            actor = self._open_actor(shelf, avoid, ticket.near_host)
             if actor is not None:
                 self._assign(ticket, actor, actor.compute.room(actor.rates), now)
                 placed.append(ticket)
@@ -349,7 +364,7 @@ class Admission:
         if computing:
             actor.compute.restore(lease.session, share)
         elif share > 0:
-            until = admit_until + self._rules.start_grace
+            until = admit_until + self._grace(restored=ticket.restore)
             actor.compute.lend(lease.session, until, share)
         facts.compute_changed(actor, until)
         facts.deadlines.set((Due.ADMIT, lease.session), admit_until)
@@ -361,7 +376,7 @@ class Admission:
                 lease.epoch,
                 lease.principal,
                 lease.model,
-                ticket.restore,
+                ticket.restore or ticket.fork,
                 computing,
                 lease.rate_share,
             )

@@ -88,6 +88,17 @@ class Enrolment:
         """The process of an actor is gone."""
         self.lose(event.actor, now)
 
+    def silent(self, actor_id: ActorId, now: float) -> None:
+        """An actor has not been heard of: it gets nothing more, and in the end is lost."""
+        rules, actor = self._facts.rules, self._facts.fleet.actors[actor_id]
+        if actor.doubted:
+            self.lose(actor_id, now)
+            return
+        actor.doubted = True
+        self._facts.fleet.touch(actor)
+        lost_at = now + rules.actor_timeout * (1 - rules.doubt_share)
+        self._facts.deadlines.set((Due.SILENT, actor_id), lost_at)
+
     def lose(self, actor_id: ActorId, now: float) -> None:
         """An actor is gone: what it held is placed elsewhere, ahead of everything new."""
         facts = self._facts
@@ -113,8 +124,12 @@ class Enrolment:
             facts.deadlines.clear((due, actor.actor))
 
     def _heard(self, actor: ActorRecord, now: float) -> None:
-        silent_at = now + self._facts.rules.actor_timeout
+        rules = self._facts.rules
+        silent_at = now + rules.actor_timeout * rules.doubt_share
         self._facts.deadlines.set((Due.SILENT, actor.actor), silent_at)
+        if actor.doubted:
+            actor.doubted = False
+            self._facts.fleet.touch(actor)
 
     def _drop_unheld(self, lease: Lease, actor: ActorRecord, now: float) -> None:
         """An actor is gone, or came back, without a session that it had."""

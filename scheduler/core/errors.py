@@ -4,6 +4,7 @@
     +-- InvariantError               our own code called a core in an impossible way
     +-- PluginError                  a plugin is missing, broken or of the wrong shape
     +-- ConfigurationError           the settings make no sense together
+    +-- AskedElsewhereError          another gateway has asked for a session's place since
     +-- RequestError                 a caller's mistake or a limit; each wire has a status for it
         +-- UnknownSessionError      no such session, or not one of the caller's
         +-- UnknownModelError        the model is not served here
@@ -45,6 +46,15 @@ class PluginError(SanaGatewayError):
 
 class ConfigurationError(SanaGatewayError):
     """The settings make no sense together; the text says which to change."""
+
+
+class AskedElsewhereError(SanaGatewayError):
+    """Another gateway has asked for the place of the session since. Between gateways and the
+    scheduler alone: the place is the other one's to get, and to be found there.
+    """
+
+    reason = "ASKED_ELSEWHERE"
+    """Stands for it on the internal wire."""
 
 
 class RequestError(SanaGatewayError):

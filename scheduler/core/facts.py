@@ -267,7 +267,7 @@ class Facts:
         self.end_tail(lease.session, reason)
         lease.step(Step.RELEASE)
         self.forget(lease)
-        self.end(lease.session, reason)
+        self.end(lease.session, reason, lease.principal.tenant)
 
     def forget(self, lease: Lease) -> None:
         """Drops a lease. Who is connected stays known: the session may be asked for again."""
@@ -276,11 +276,22 @@ class Facts:
         self.noted.pop(lease.session, None)
         del self.leases[lease.session]
 
-    def end(self, session: SessionId, reason: str) -> None:
-        """Remembers and tells that a session is over."""
+    def end(self, session: SessionId, reason: str, tenant: str | None = None) -> None:
+        """Remembers and tells that a session is over; None: whose it was is not known."""
         self.presence.forget(session)
-        self.ended.add(session, reason)
+        self.ended.add(session, reason, tenant)
         self.emit(ev.Ended(session, reason))
+
+    def expect_owner(self, session: SessionId, tenant: str) -> None:
+        """Checks that a session, if it is known, is a tenant's.
+
+        Raises:
+            UnknownSessionError: It is another's.
+        """
+        lease = self.leases.get(session)
+        owner = self.ended.tenant(session) if lease is None else lease.principal.tenant
+        if owner not in (None, tenant):
+            raise UnknownSessionError("there is no such session")
 
     def absent(self, session: SessionId) -> SessionClosedError | UnknownSessionError:
         """Returns why a session has no lease."""

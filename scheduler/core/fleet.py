@@ -22,6 +22,8 @@ from scheduler.core.roster import ActorRecord
 
 _Place = tuple[Rank, ActorId]
 """Where an actor stands in the order of the policy."""
+_Names = tuple[str, ...]
+"""All names of an actor. Those that have the same are a group."""
 
 
 class _Standing(NamedTuple):
@@ -70,7 +72,7 @@ NOTHING = Tally()
 
 @dataclass(slots=True, eq=False)
 class Shelf:
-    """The actors that serve one name."""
+    """The actors that serve a name, and all other names that the same actors serve."""
 
     standings: dict[ActorId, _Standing] = field(default_factory=dict)
     capacity: int = 0
@@ -81,8 +83,6 @@ class Shelf:
     """Those with room for one at a lower rate."""
     roomy: list[_Place] = field(default_factory=list)
     """Those with a free place in memory, whatever their compute."""
-    own: bool = False
-    """Whether it is their own name; else they stand in for a model that nobody serves."""
 
     def put(self, actor: ActorId, standing: _Standing | None) -> None:
         """Takes in where an actor stands now; None: it no longer serves the name."""
@@ -129,8 +129,11 @@ class Fleet:
         """Names that may be asked for, with those of actors that are gone: they wait."""
         self.improved = False
         """Whether an actor got room since this was last set to false."""
-        self._named: dict[str, dict[ActorId, ActorRecord]] = {}
-        self._shelves: dict[str, Shelf] = {}
+        self._groups: dict[_Names, dict[ActorId, ActorRecord]] = {}
+        self._shelves: dict[frozenset[_Names], Shelf] = {}
+        self._by_name: dict[str, Shelf] = {}
+        self._by_group: dict[_Names, list[Shelf]] = {}
+        """The shelves on which a group stands."""
         self._hosts: dict[str, EncodeLedger] = {}
         self._touched: set[ActorId] = set()
         self._stale: set[ActorId] = set()
@@ -149,8 +152,7 @@ class Fleet:
         """Takes in an actor that registers, for the first time or again."""
         known = self.actors.get(event.actor)
         if known is not None:
-            for name in known.models:
-                self._unshelve(name, known)
+            self._unshelve(known)
             self._disown(known)
         host = self._host(event)
         actor = known or ActorRecord.of(event, self._rules, host)
@@ -159,16 +161,14 @@ class Fleet:
         self.actors[event.actor] = actor
         self.names.update(dict.fromkeys(event.models))
         self._own.setdefault(actor.own_model, {})[actor.actor] = actor
-        for name in actor.models:
-            self._shelve(name, actor)
+        self._shelve(actor)
         self.touch(actor)
         self.improved = True
         return actor
 
     def remove(self, actor: ActorRecord) -> None:
         """Forgets an actor."""
-        for name in actor.models:
-            self._unshelve(name, actor)
+        self._unshelve(actor)
         self._touched.discard(actor.actor)
         self._stale.discard(actor.actor)
         self._uncounted.discard(actor.actor)
@@ -215,7 +215,7 @@ class Fleet:
     def shelf(self, model: str) -> Shelf:
         """Returns the actors that serve a name, in their present order."""
         self.mend()
-        return self._shelves.get(model) or _EMPTY
+        return self._by_name.get(model) or _EMPTY
 
     def crowded(self, model: str) -> list[ActorRecord]:
         """Returns the actors of a name with room that sessions of their own wait for."""
@@ -225,7 +225,7 @@ class Fleet:
 
     def serving(self, model: str) -> Collection[ActorId]:
         """Returns the ids of the actors that serve a name."""
-        shelf = self._shelves.get(model)
+        shelf = self._by_name.get(model)
         return shelf.standings.keys() if shelf else ()
 
     @property
@@ -304,10 +304,9 @@ class Fleet:
             self._crowded[actor.actor] = actor
         else:
             self._crowded.pop(actor.actor, None)
-        for name in actor.models:
-            shelf = self._shelves[name]
-            earlier = shelf.standings.get(actor.actor)
-            if earlier is None or earlier == standing:
+        for shelf in self._by_group[actor.models]:
+            earlier = shelf.standings[actor.actor]
+            if earlier == standing:
                 continue
             if standing.free > earlier.free or standing.share > earlier.share:
                 self.improved = True
@@ -362,29 +361,52 @@ class Fleet:
         rank = self._ranked.rank(load) if self._ranked is not None else ()
         return _Standing(load.resident_slots, free, share, (rank, actor.actor))
 
-    def _shelve(self, name: str, actor: ActorRecord) -> None:
-        """Adds an actor to those that serve a name, unless it only stands in for them."""
-        self._named.setdefault(name, {})[actor.actor] = actor
-        shelf = self._shelves.setdefault(name, Shelf())
-        is_own = actor.own_model == name
-        if is_own and not shelf.own:
-            self._refill(name)
-        elif is_own or not shelf.own:
+    def _shelve(self, actor: ActorRecord) -> None:
+        """Adds an actor to those that serve its names."""
+        group = self._groups.get(actor.models)
+        if group is None:
+            self._groups[actor.models] = {actor.actor: actor}
+            self._rearrange()
+            return
+        group[actor.actor] = actor
+        for shelf in self._by_group[actor.models]:
             shelf.put(actor.actor, self._standing(actor))
 
-    def _unshelve(self, name: str, actor: ActorRecord) -> None:
-        del self._named[name][actor.actor]
-        shelf = self._shelves[name]
-        shelf.put(actor.actor, None)
-        if shelf.own and not shelf.standings:
-            self._refill(name)
+    def _unshelve(self, actor: ActorRecord) -> None:
+        group = self._groups[actor.models]
+        del group[actor.actor]
+        if not group:
+            del self._groups[actor.models]
+            self._rearrange()
+            return
+        for shelf in self._by_group[actor.models]:
+            shelf.put(actor.actor, None)
 
-    def _refill(self, name: str) -> None:
-        named = self._named[name].values()
-        own = [actor for actor in named if actor.own_model == name]
-        shelf = self._shelves[name] = Shelf(own=bool(own))
-        for actor in own or named:
-            shelf.put(actor.actor, self._standing(actor))
+    def _rearrange(self) -> None:
+        """Settles which groups serve which name, after one has come or gone."""
+        named: dict[str, list[_Names]] = {}
+        for group in self._groups:
+            for name in group:
+                named.setdefault(name, []).append(group)
+        serving = {
+            # The others only stand in, while nobody has it as their own.
+            name: frozenset([group for group in groups if group[0] == name] or groups)
+            for name, groups in named.items()
+        }
+        shelves = self._shelves
+        self._shelves = {key: shelves.get(key) or self._filled(key) for key in serving.values()}
+        self._by_name = {name: self._shelves[key] for name, key in serving.items()}
+        self._by_group = {
+            group: [shelf for key, shelf in self._shelves.items() if group in key]
+            for group in self._groups
+        }
+
+    def _filled(self, groups: frozenset[_Names]) -> Shelf:
+        shelf = Shelf()
+        for group in groups:
+            for actor in self._groups[group].values():
+                shelf.put(actor.actor, self._standing(actor))
+        return shelf
 
 
 _EMPTY = Shelf()

@@ -96,7 +96,7 @@ class Pool:
             ev.DrainCancelled: self._drains.cancel,
         }
         self._dues: dict[Due, Callable[[Any, float], None]] = {
-            Due.SILENT: self._enrolment.lose,
+            Due.SILENT: self._enrolment.silent,
             Due.LEDGER: self._bookings.expire,
             Due.ADMIT: self._admission.overdue,
             Due.LEFT: self._admission.drop_left,
@@ -121,7 +121,8 @@ class Pool:
             LimitError: `PlaceAsked` while as many sessions of the tenant wait as may.
             SessionClosedError: `PlaceAsked` or `BookAsked` for a session that has ended, or
                 with an epoch that is void.
-            UnknownSessionError: `BookAsked` for a session that is nowhere.
+            UnknownSessionError: `BookAsked` for a session that is nowhere, `PlaceAsked` for one
+                of another tenant.
             BadArgumentError: `DrainAsked` for an actor that is not there.
         """
         self._handlers[type(event)](event, now)
@@ -165,6 +166,14 @@ class Pool:
     def served_models(self) -> tuple[str, ...]:
         """Names that a session may ask for."""
         return tuple(self._facts.fleet.names)
+
+    def expect_owner(self, session: SessionId, tenant: str) -> None:
+        """Checks that a session, if there is or was one, is a tenant's.
+
+        Raises:
+            UnknownSessionError: It is another's, who alone is told that it exists.
+        """
+        self._facts.expect_owner(session, tenant)
 
     def lease(self, session: SessionId) -> Lease:
         """Returns the lease of a session that is on an actor; while it moves, on its first.

@@ -26,10 +26,15 @@ class PoolRules:
     """How long a session is kept without a connection."""
     start_grace: float = 30.0
     """How long a newly placed session holds compute without having asked for it."""
+    resume_grace: float = 5.0
+    """The same for one that was parked: what it came back for follows at once."""
     start_wait: float = 30.0
     """How long a request for compute waits before it is refused."""
     actor_timeout: float = 2.0
     """Silence after which an actor counts as lost."""
+    doubt_share: float = 0.6
+    """Share of that silence after which an actor gets no more sessions, and a gateway is believed
+    that cannot reach it: two beats are missing."""
     admit_timeout: float = 5.0
     """How long an actor may take to admit a session before the next one is asked."""
     avoid_time: float = 5.0
@@ -185,10 +190,12 @@ class PlaceAsked:
     waited: float = 0.0
     """Seconds it has waited already, with a scheduler before this one."""
     restore: bool = False
-    """It existed before (lost with its actor, parked, or a fork): it goes ahead of new ones
-    and is restored where it is placed."""
+    """It existed before (lost with its actor, parked, or a fork): it is restored where it is
+    placed, and goes ahead of new ones, but for a fork."""
     near_host: str = ""
     """Host that keeps its snapshot; preferred, not demanded."""
+    fork: bool = False
+    """It is a copy that was at no actor yet: it waits, and is refused, as a new one."""
 
 
 @dataclass(frozen=True, slots=True)

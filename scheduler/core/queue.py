@@ -20,7 +20,9 @@ class Ticket:
     number: int
     """Order of arrival, which decides between equal times."""
     restore: bool = False
-    """The session existed before."""
+    """The session existed before: it goes ahead of new ones."""
+    fork: bool = False
+    """The session is new, and a copy of another one."""
     origin: LeaseState = LeaseState.QUEUED
     """State that it goes back to when an actor does not take it."""
     near_host: str = ""

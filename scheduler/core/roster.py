@@ -30,6 +30,8 @@ class ActorRecord:
     forbid that."""
     linked: bool = True
     """Whether its stream stands."""
+    doubted: bool = False
+    """Whether it has been silent for so long that it may be gone."""
     draining: bool = False
     """Whether it takes no more sessions."""
     idle_since: float | None = None
@@ -75,7 +77,7 @@ class ActorRecord:
     @property
     def takes(self) -> bool:
         """Whether it may get sessions at all."""
-        return self.linked and not self.draining
+        return self.linked and not (self.draining or self.doubted)
 
     @property
     def booked_share(self) -> float:
@@ -123,14 +125,18 @@ class Endings:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._reasons: OrderedDict[SessionId, str] = OrderedDict()
+        self._reasons: OrderedDict[SessionId, tuple[str, str | None]] = OrderedDict()
 
-    def add(self, session: SessionId, reason: str) -> None:
-        """Remembers why a session is over."""
-        self._reasons[session] = reason
+    def add(self, session: SessionId, reason: str, tenant: str | None = None) -> None:
+        """Remembers why a session is over, and whose it was, where that is known."""
+        self._reasons[session] = (reason, tenant)
         while len(self._reasons) > self._limit:
             self._reasons.popitem(last=False)
 
     def reason(self, session: SessionId) -> str | None:
         """Returns why a session is over; None if that is not known of it."""
-        return self._reasons.get(session)
+        return self._reasons.get(session, (None, None))[0]
+
+    def tenant(self, session: SessionId) -> str | None:
+        """Returns whose a session was that is over; None if that is not known of it."""
+        return self._reasons.get(session, (None, None))[1]

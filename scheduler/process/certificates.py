@@ -37,9 +37,13 @@ def make(folder: Path, *, days: int, now: dt.datetime) -> None:
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     authority_name = _named(f"{NAME} authority")
     start, end = now - _CLOCK_SKEW, now + dt.timedelta(days=days)
+    # All our authorities have one name: where several are believed, this tells them apart.
+    identifier = x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key())
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
     authority = (
         _begun(authority_name, authority_name, authority_key, start, end)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(identifier, critical=False)
         .sign(authority_key, hashes.SHA256())
     )
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -47,6 +51,7 @@ def make(folder: Path, *, days: int, now: dt.datetime) -> None:
         _begun(_named(NAME), authority_name, key, start, end)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        .add_extension(issuer, critical=False)
         .sign(authority_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM

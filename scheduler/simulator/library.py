@@ -52,7 +52,7 @@ def text(name_or_path: str) -> str:
 
 
 def _parse(content: str, origin: str, folder: Path | None) -> Scenario:
-    import yaml  # type: ignore[import-untyped]  # nothing else here reads YAML
+    import yaml  # nothing else here reads YAML
 
     try:
         document = yaml.safe_load(content)

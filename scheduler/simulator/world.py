@@ -92,7 +92,11 @@ class World:
         self._end = 3600.0 * scenario.hours
         self._timeline = Timeline(-60.0 * scenario.warm_up_minutes)
         # Beats are left out: a GPU that dies is told of (`Costs.notice_ms`), none hangs.
-        rules = replace(spec.pool_rules(), actor_timeout=_NEVER_S, models=(spec.model.name,))
+        rules = replace(
+            spec.pool_rules(),
+            actor_timeout=_NEVER_S,
+            models=(spec.model.name,),
+        )
         self._driver = Driver(Pool(rules, _POLICIES[spec.policy]()), self._timeline)
         rhythm = rhythm_of(spec.model)
         self._clock: ChunkClock = EveryChunk(rhythm) if exact else ByMix(rhythm)

@@ -178,6 +178,7 @@ class Asked:
     waited_s: float
     restore: bool = False
     near_host: str = ""
+    fork: bool = False
     _answers: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
 
     def queue(self, position: int, wait_s: float = 0.0) -> None:
@@ -232,8 +233,9 @@ class FakePlacement:
         *,
         restore: bool = False,
         near_host: str = "",
+        fork: bool = False,
     ) -> AsyncIterator[placement_pb2.PlaceResponse]:
-        asked = Asked(session_id, model, principal, waited_s, restore, near_host)
+        asked = Asked(session_id, model, principal, waited_s, restore, near_host, fork)
         self.asked.append(asked)
         self.changes.happened()
         try:

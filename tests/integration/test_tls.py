@@ -7,15 +7,20 @@ import datetime as dt
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
+from gateway import placement
+from gateway.placement import PlacementClient
+from model_actor.enrolment import Enrolment
+from sana_gateway_internal.v1 import placement_pb2, placement_pb2_grpc
 from scheduler.core.errors import ConfigurationError
 from scheduler.process.certificates import make
-from scheduler.process.tls import KEY, Identity, Wires
+from scheduler.process.tls import AUTHORITY, KEY, Identity, Wires
 
 pytestmark = pytest.mark.integration
 
@@ -126,6 +131,86 @@ async def test_a_line_that_stands_is_dialled_with_the_renewed_certificate(tmp_pa
     finally:
         await line.close()
         await serving.stop(None)
+
+
+class Scheduler(placement_pb2_grpc.PlacementServicer):
+    """Notes who has reached it."""
+
+    def __init__(self) -> None:
+        self.asked, self.enrolled = asyncio.Event(), asyncio.Event()
+
+    async def DescribePool(self, *_: object) -> placement_pb2.DescribePoolResponse:  # noqa: N802
+        self.asked.set()
+        return placement_pb2.DescribePoolResponse()
+
+    async def Enroll(  # noqa: N802
+        self, requests: AsyncIterator[placement_pb2.EnrollRequest], _: object
+    ) -> AsyncIterator[placement_pb2.EnrollResponse]:
+        async for _request in requests:
+            self.enrolled.set()
+        yield placement_pb2.EnrollResponse()
+
+
+async def scheduler(folder: Path, address: str) -> tuple[Scheduler, grpc.aio.Server, str]:
+    """Starts a scheduler that shows the certificate of a folder."""
+    servicer = Scheduler()  # type: ignore[abstract] # the rest is refused
+    serving = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    placement_pb2_grpc.add_PlacementServicer_to_server(servicer, serving)
+    port = Wires(folder).listen(serving, address)
+    await serving.start()
+    return servicer, serving, f"127.0.0.1:{port}"
+
+
+async def test_gateways_and_actors_come_back_to_a_scheduler_whose_set_was_renewed_with_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "retry_pause", lambda _: 0.05)
+    own = tmp_path / "own"
+    make(own, days=1, now=NOW)
+    make(tmp_path / "new", days=1, now=NOW)
+    first, serving, address = await scheduler(own, "127.0.0.1:0")
+    actor = Mock()
+    actor.register.return_value = placement_pb2.Register(actor_id="a")
+    actor.heartbeat.return_value = placement_pb2.Heartbeat()
+    gateway, enrolment = (
+        PlacementClient(address, "g", Wires(own)),
+        Enrolment(address, actor, Wires(own)),
+    )
+    running = [
+        asyncio.create_task(each)
+        for each in (gateway.run_presence(dict, Mock()), gateway.run_poll(), enrolment.run())
+    ]
+    try:
+        async with asyncio.timeout(40):
+            await asyncio.gather(first.asked.wait(), first.enrolled.wait())
+            await asyncio.to_thread(shutil.copytree, tmp_path / "new", own, dirs_exist_ok=True)
+            await serving.stop(None)
+            second, serving, _ = await scheduler(own, address)
+            await asyncio.gather(second.asked.wait(), second.enrolled.wait())
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await gateway.close()
+        await enrolment.close()
+        await serving.stop(None)
+
+
+async def test_a_set_is_replaced_host_by_host_while_all_believe_both_authorities(
+    tmp_path: Path,
+) -> None:
+    sets = [tmp_path / "old", tmp_path / "new"]
+    for each in sets:
+        make(each, days=1, now=NOW)
+    both = b"".join((each / AUTHORITY).read_bytes() for each in sets)
+    for each in sets:
+        (each / AUTHORITY).write_bytes(both)
+    for here, there in sets, reversed(sets):
+        serving, address = await begin(Wires(here))
+        try:
+            assert await ask(Wires(there).dial(address)) == health_pb2.HealthCheckResponse.SERVING
+        finally:
+            await serving.stop(None)
 
 
 async def test_the_old_set_serves_on_while_a_new_one_is_half_written(tmp_path: Path) -> None:

@@ -239,6 +239,28 @@ async def test_workers_are_confined(
     assert psutil.Process(pid_of(clip)).num_threads() == 1, "decoding adds no threads"
 
 
+async def test_workers_come_from_one_process_and_share_no_descriptors() -> None:
+    pool = DecodeWorkers(spare=1)
+    links = [await pool.lease() for _ in range(4)]
+    assert len({psutil.Process(link.pid).ppid() for link in links}) == 1
+    opened = [set(Path(f"/proc/{link.pid}/fd").iterdir()) for link in links]
+    assert {len(each) for each in opened} == {5}, "the standard three and two sockets"
+    for link in links:
+        pool.discard(link)
+    await pool.close()
+
+
+async def test_workers_come_from_another_process_when_theirs_has_died(tmp_path: Path) -> None:
+    pool = DecodeWorkers(spare=1)
+    await pool.start()
+    clip = await open_clip(pool, clips.make(tmp_path / "clip", Recipe()))
+    os.kill(psutil.Process(pid_of(clip)).ppid(), signal.SIGKILL)
+    block = await clip.read(0, 33)
+    assert clips.number_of(block.frames[7]) == 7
+    block.release()
+    await pool.close()
+
+
 def test_workers_die_with_their_owner(tmp_path: Path) -> None:
     script = tmp_path / "owner.py"
     script.write_text(

@@ -115,6 +115,7 @@ class PlaceRequest(_message.Message):
     WAITED_US_FIELD_NUMBER: _builtins.int
     RESTORE_FIELD_NUMBER: _builtins.int
     NEAR_HOST_FIELD_NUMBER: _builtins.int
+    FORK_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session; made by the gateway."""
     model: _builtins.str
@@ -125,10 +126,12 @@ class PlaceRequest(_message.Message):
     """Microseconds already waited: a ticket submitted again keeps its turn."""
     restore: _builtins.bool
     """The session existed before: it was lost with its actor, was parked, or is a fork.
-    It goes ahead of new ones and waits on its actor for a snapshot.
+    It waits on its actor for a snapshot and, but for a fork, goes ahead of new ones.
     """
     near_host: _builtins.str
     """Host on which its last snapshot lies; preferred, not demanded. Empty: any."""
+    fork: _builtins.bool
+    """The session is a copy that was at no actor yet: it waits, and is refused, as a new one."""
     @_builtins.property
     def principal(self) -> Global___Principal:
         """Whose session."""
@@ -143,10 +146,11 @@ class PlaceRequest(_message.Message):
         waited_us: _builtins.int = ...,
         restore: _builtins.bool = ...,
         near_host: _builtins.str = ...,
+        fork: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway_id", b"gateway_id", "model", b"model", "near_host", b"near_host", "principal", b"principal", "restore", b"restore", "session_id", b"session_id", "waited_us", b"waited_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fork", b"fork", "gateway_id", b"gateway_id", "model", b"model", "near_host", b"near_host", "principal", b"principal", "restore", b"restore", "session_id", b"session_id", "waited_us", b"waited_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,7 +12,7 @@ from typing import Self
 import grpc
 
 from sana_gateway import tracing
-from sana_gateway.errors import CallError, rejected
+from sana_gateway.errors import CallError, from_rpc_error, rejected
 from sana_gateway.pool import describe_pool, drain_actor
 from sana_gateway.retry import RetryPolicy, calling
 from sana_gateway.session import Session
@@ -22,10 +22,13 @@ _OPTIONS = (
     # A connection that died without a word is noticed within half a minute.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # gRPC's own waits between tries to connect; the default grows to two minutes.
+    # What gRPC really waits for, a minute by default.
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    # gRPC's own waits between tries to connect; the default grows to two minutes. A gateway
+    # that is back is to be noticed within two seconds, with what a client asks of it then.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 
 
@@ -255,13 +258,22 @@ class Client:
             self.policy, lambda: describe_pool(self.channel, metadata=self.metadata())
         )
 
-    def drain_actor(
+    async def drain_actor(
         self, actor_id: str, *, grace: timedelta | None = None, cancel: bool = False
     ) -> AsyncIterator[pool_pb2.DrainActorResponse]:
-        """Empties an actor; see `sana_gateway.pool.drain_actor`. Needs the scope `operator`."""
-        return drain_actor(
+        """Empties an actor; see `sana_gateway.pool.drain_actor`. Needs the scope `operator`.
+
+        Raises:
+            CallError: The call failed; the drain may go on.
+        """
+        told = drain_actor(
             self.channel, actor_id, grace=grace, cancel=cancel, metadata=self.metadata()
         )
+        try:
+            async for progress in told:
+                yield progress
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
 
     def _opened(self, session_id: str, *, owned: bool) -> Session:
         session = Session(self, session_id, owned=owned)

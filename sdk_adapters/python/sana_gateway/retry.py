@@ -24,7 +24,7 @@ class RetryPolicy:
     session about as long for a client that was lost."""
     first: float = 0.1
     """Seconds of the first wait, at most."""
-    longest: float = 2.0
+    longest: float = 1.0
     """Seconds of any wait, at most."""
 
     def wait(self, attempt: int, asked: float | None = None) -> float:

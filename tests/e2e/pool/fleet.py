@@ -16,7 +16,8 @@ from sana_gateway import CallError, Client, Session
 from sana_gateway.media import CodecName, Watch
 from sdk_adapters.harness.ledger import FrameLedger, Report
 from sdk_adapters.harness.marker import read_marker
-from tests.e2e.driving import WAIT_S, stage
+from tests.e2e.driving import WAIT_S, Camera, stage
+from tests.media.clips import Picture
 
 CANNED_LOOP: Final = 240
 """Pictures of the loop that `simulated` shows with `video=canned`."""
@@ -40,6 +41,8 @@ class Member:
     mismatched: int = 0
     """Pictures whose marker is not the number of their frame; only where they are decoded."""
     decoded: int = 0
+    pictures: dict[int, Picture] | None = None
+    """Decoded pictures (I420) by index of their frame, where they are kept."""
     last_at: float = 0.0
     """When the newest frame came."""
     moved: list[Any] = field(default_factory=list)
@@ -51,7 +54,7 @@ class Member:
 
     def __post_init__(self) -> None:
         self.session.on("ended", self._end)
-        self.session.on("session_moved", self.moved.append)
+        self.session.on("session_moved", self._move)
         self.session.on("command_error", self.errors.append)
 
     def watch_gaps(self) -> None:
@@ -68,6 +71,20 @@ class Member:
         """Whether its frames came once each, in order, with none left out since the first."""
         first = self.shown[0][1] if self.shown else 0
         return [frame for _, frame in self.shown] == list(range(first, first + len(self.shown)))
+
+    @property
+    def newest(self) -> int:
+        """Index of the newest frame."""
+        return self.shown[-1][1]
+
+    def picture(self, frame: int) -> Picture:
+        """Returns a picture that was kept."""
+        assert self.pictures is not None
+        return self.pictures[frame]
+
+    async def reached(self, frame: int) -> None:
+        """Waits for a frame."""
+        await self.until(lambda: bool(self.shown) and self.newest >= frame)
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Waits until something about what was seen holds.
@@ -127,9 +144,15 @@ class Member:
         for picture in decoder.decode(av.Packet(frame.data)):
             marker = read_marker(picture.to_ndarray()[: picture.height])
             self.decoded += 1
+            if self.pictures is not None:
+                self.pictures[frame.frame] = picture.to_ndarray()
             wanted = frame.frame % CANNED_LOOP if marker and marker.canned else frame.frame
             if marker is None or marker.frame != wanted:
                 self.mismatched += 1
+
+    def _move(self, moved: Any) -> None:
+        self.moved.append(moved)
+        self._more.set()
 
     def _end(self, reason: str) -> None:
         self.ended = reason
@@ -168,7 +191,12 @@ class Fleet:
 
 @asynccontextmanager
 async def viewed(
-    session: Session, client: Client, *, codec: CodecName = "h264", decode: bool = False
+    session: Session,
+    client: Client,
+    *,
+    codec: CodecName = "h264",
+    decode: bool = False,
+    keep: bool = False,
 ) -> AsyncIterator[Member]:
     """Watches a session, whatever becomes of its gateway.
 
@@ -177,14 +205,25 @@ async def viewed(
         client: Connection to its gateway.
         codec: What to watch in.
         decode: Whether to decode and compare the markers.
+        keep: Whether to keep the decoded pictures.
     """
-    member = Member(session, client)
-    watching = asyncio.create_task(member.follow(codec, decode=decode))
+    member = Member(session, client, pictures={} if keep else None)
+    watching = asyncio.create_task(member.follow(codec, decode=decode or keep))
     try:
         yield member
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _show(session: Session, size: tuple[int, int]) -> None:
+    """Publishes a camera until cancelled; comes back when its gateway is gone."""
+    camera = Camera("h264", *size)
+    while True:
+        with suppress(CallError):
+            await session.publish(camera.frames(), "h264", on_keyframe=camera.ask_keyframe)
+        camera.ask_keyframe()
+        await asyncio.sleep(AWAY_S)
 
 
 @asynccontextmanager
@@ -196,8 +235,9 @@ async def playing(
     *,
     codec: CodecName = "h264",
     decode: bool = False,
+    live: tuple[int, int] | None = None,
 ) -> AsyncIterator[Fleet]:
-    """Starts sessions in file mode, each watched; ends them.
+    """Starts sessions, each watched; ends them.
 
     Args:
         client: Connection to the gateway.
@@ -206,6 +246,7 @@ async def playing(
         count: How many.
         codec: What the viewers watch in.
         decode: Whether they decode and compare the markers.
+        live: Size of the cameras that they show instead of the clip, one each.
     """
     members: list[Member] = []
     async with AsyncExitStack() as watching:
@@ -214,7 +255,12 @@ async def playing(
                 session = await client.create_session(model)
                 view = viewed(session, client, codec=codec, decode=decode)
                 members.append(await watching.enter_async_context(view))
-                await stage(session, clip, f"prompt {number}")
+                if live is None:
+                    await stage(session, clip, f"prompt {number}")
+                else:
+                    camera = asyncio.create_task(_show(session, live))
+                    watching.callback(camera.cancel)
+                    await session.set_prompt(f"prompt {number}")
                 await session.start()
             fleet = Fleet(members)
             await fleet.all_after(0.0)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sana_gateway import Client
+from sana_gateway import CallError, Client
+from sana_gateway.v1 import pool_pb2
 from tests.e2e.pool.fleet import Fleet
 from tests.e2e.pool.victims import SCHEDULER, busiest, gone, healthy, pool_with, process_of, titled
 from tests.stack import Stack
+
+Scenario = Callable[[Stack, Client, Fleet, int], Awaitable["Outcome"]]
 
 
 @dataclass
@@ -33,6 +37,8 @@ class Outcome:
     decoded: int = 0
     gaps_s: list[float] = field(default_factory=list)
     """The longest gap of any viewer, for each time."""
+    back_s: list[float] = field(default_factory=list)
+    """The longest wait of any viewer for a frame after the deed, for each time."""
     continuity: dict[str, int] = field(default_factory=dict)
     """How sessions went on, by kind."""
     late: int = 0
@@ -62,6 +68,7 @@ async def _settle(outcome: Outcome, fleet: Fleet) -> Outcome:
             name = kind.values_by_number[moved.continuity].name.removeprefix("CONTINUITY_")
             outcome.continuity[name] = outcome.continuity.get(name, 0) + 1
     outcome.gaps_s = [round(gap, 3) for gap in outcome.gaps_s]
+    outcome.back_s = [round(back, 3) for back in outcome.back_s]
     return outcome
 
 
@@ -72,7 +79,7 @@ async def _each_time(
     for _ in range(outcome.times):
         fleet.watch_gaps()
         await deed()
-        await fleet.all_after(time.monotonic())
+        outcome.back_s.append(max(await fleet.all_after(time.monotonic())))
         await rest()
         await fleet.all_after(time.monotonic())
         outcome.gaps_s.append(fleet.longest_gap_s)
@@ -120,10 +127,7 @@ async def drain_actor(stack: Stack, client: Client, fleet: Fleet, times: int) ->
     actors = len(pool.actors)
 
     async def deed() -> None:
-        chosen = await busiest(client)
-        async for progress in client.drain_actor(chosen.actor_id):
-            if progress.remaining == 0:
-                break
+        await _drained(client, (await busiest(client)).actor_id)
 
     outcome = Outcome("drain_actor", len(fleet.members), times)
     return await _each_time(outcome, fleet, deed, lambda: pool_with(client, healthy(actors)))
@@ -143,17 +147,100 @@ async def kill_scheduler(stack: Stack, client: Client, fleet: Fleet, times: int)
     return await _each_time(outcome, fleet, deed, lambda: pool_with(client, healthy(actors)))
 
 
-async def kill_gateway(
-    stack: Stack, client: Client, fleet: Fleet, times: int, revive: Callable[[], Awaitable[None]]
-) -> Outcome:
-    """`kill -9` of the gateway; `revive` starts another one at the same address."""
+async def roll(stack: Stack, client: Client, fleet: Fleet, times: int) -> Outcome:
+    """Drains every actor, one after the other, as an update of all does."""
     del stack
+    pool = await client.describe_pool()
+    actors = len(pool.actors)
 
-    async def nothing() -> None:
-        await client.describe_pool()
+    async def deed() -> None:
+        for actor in (await client.describe_pool()).actors:
+            await _drained(client, actor.actor_id)
+            await pool_with(client, healthy(actors))
 
-    outcome = Outcome("kill_gateway", len(fleet.members), times)
-    return await _each_time(outcome, fleet, revive, nothing)
+    outcome = Outcome("roll", len(fleet.members), times)
+    return await _each_time(outcome, fleet, deed, lambda: pool_with(client, healthy(actors)))
+
+
+async def terminate_actor(stack: Stack, client: Client, fleet: Fleet, times: int) -> Outcome:
+    """SIGTERM of the busiest actor: it drains itself, and ends."""
+    pool = await client.describe_pool()
+    actors = len(pool.actors)
+
+    async def deed() -> None:
+        victim = process_of(stack, await busiest(client))
+        victim.terminate()
+        await gone(victim)
+
+    outcome = Outcome("terminate_actor", len(fleet.members), times)
+    return await _each_time(outcome, fleet, deed, lambda: pool_with(client, healthy(actors)))
+
+
+async def kill_target(stack: Stack, client: Client, fleet: Fleet, times: int) -> Outcome:
+    """`kill -9` of the actor to which sessions are moving; then the drain goes on."""
+    pool = await client.describe_pool()
+    actors = len(pool.actors)
+
+    async def deed() -> None:
+        chosen = await busiest(client)
+        victims = [
+            process_of(stack, each)
+            for each in (await client.describe_pool()).actors
+            if each.actor_id != chosen.actor_id
+        ]
+        drain = asyncio.create_task(_drained(client, chosen.actor_id))
+        await pool_with(client, _is_moving)
+        for victim in victims:
+            victim.kill()
+            await gone(victim)
+        await drain
+
+    outcome = Outcome("kill_target", len(fleet.members), times)
+    return await _each_time(outcome, fleet, deed, lambda: pool_with(client, healthy(actors)))
+
+
+async def kill_scheduler_amid(stack: Stack, client: Client, fleet: Fleet, times: int) -> Outcome:
+    """`kill -9` of the scheduler while sessions move; the drain is asked for again."""
+    pool = await client.describe_pool()
+    actors = len(pool.actors)
+
+    async def deed() -> None:
+        chosen = await busiest(client)
+        drain = asyncio.create_task(_drained(client, chosen.actor_id))
+        await pool_with(client, _is_moving)
+        for victim in titled(stack, SCHEDULER):
+            victim.kill()
+            await gone(victim)
+        with contextlib.suppress(CallError):
+            await drain
+        await pool_with(client, lambda pool: bool(pool.actors))
+        with contextlib.suppress(CallError):  # it may be gone already
+            await _drained(client, chosen.actor_id)
+
+    outcome = Outcome("kill_scheduler_amid", len(fleet.members), times)
+    return await _each_time(outcome, fleet, deed, lambda: pool_with(client, healthy(actors)))
+
+
+def kill_gateway(revive: Callable[[], Awaitable[None]]) -> Scenario:
+    """`kill -9` of the gateway; `revive` starts another one at the same address."""
+
+    async def scenario(stack: Stack, client: Client, fleet: Fleet, times: int) -> Outcome:
+        del stack
+        outcome = Outcome("kill_gateway", len(fleet.members), times)
+        return await _each_time(outcome, fleet, revive, client.describe_pool)
+
+    return scenario
+
+
+async def _drained(client: Client, actor_id: str) -> None:
+    """Drains an actor to its end."""
+    async for progress in client.drain_actor(actor_id):
+        if progress.remaining == 0:
+            return
+
+
+def _is_moving(pool: pool_pb2.DescribePoolResponse) -> bool:
+    return any(each.state == pool_pb2.LEASE_STATE_MOVING for each in pool.sessions)
 
 
 async def undisturbed(fleet: Fleet, seconds: float) -> float:

@@ -32,7 +32,8 @@ def process_of(stack: Stack, actor: pool_pb2.Actor) -> psutil.Process:
     wanted = actor.address.removeprefix("unix:")
     for each in titled(stack, ACTOR):
         with contextlib.suppress(psutil.Error):
-            if any(link.laddr == wanted for link in each.net_connections(kind="unix")):
+            # For a unix socket the address is its path, whatever the stubs say.
+            if wanted in [str(link.laddr) for link in each.net_connections(kind="unix")]:
                 return each
     raise LookupError("no process of the service listens there")
 

@@ -13,6 +13,7 @@ from gateway import seeking
 from gateway.placement import SchedulerAwayError
 from sana_gateway_internal.v1 import snapshot_pb2, stream_pb2
 from scheduler.core.errors import (
+    AskedElsewhereError,
     NoCapacityError,
     NotReadyError,
     SessionClosedError,
@@ -320,7 +321,7 @@ async def test_a_session_for_which_another_gateway_asks_is_found_where_that_one_
     session = await bench.ready("actor-1")
     bench.placement.found[session.session_id] = NotReadyError("it waits")
     bench.links["actor-1"].lose()
-    (await bench.placement.until_asked(2)).fail(SessionClosedError("asked for again"))
+    (await bench.placement.until_asked(2)).fail(AskedElsewhereError("asked for again"))
     await bench.placement.changes.until(lambda: bench.placement.finds >= 2)
     bench.placement.found[session.session_id] = lease(session.session_id, "actor-2", ME, epoch=2)
     await bench.opened(session, "actor-2")
@@ -334,7 +335,7 @@ async def test_a_place_that_another_gateway_has_left_is_asked_for_again(
     session = await bench.ready("actor-1")
     bench.placement.found[session.session_id] = NotReadyError("it waits")
     bench.links["actor-1"].lose()
-    (await bench.placement.until_asked(2)).fail(SessionClosedError("asked for again"))
+    (await bench.placement.until_asked(2)).fail(AskedElsewhereError("asked for again"))
     (await bench.placement.until_asked(3)).grant("actor-2", epoch=2)
     await bench.opened(session, "actor-2")
 

@@ -257,7 +257,9 @@ async def test_a_fork_makes_sessions_of_their_own_that_begin_from_the_snapshot(
     session, forking = await forked(bench, 2)
     ids = await copied(bench, session, 2)
     first, second = await bench.placement.until_asked(2), await bench.placement.until_asked(3)
-    assert [(each.restore, each.near_host) for each in (first, second)] == [(True, "host-1")] * 2
+    assert [(each.restore, each.fork, each.near_host) for each in (first, second)] == [
+        (True, True, "host-1")
+    ] * 2
     first.queue(1)
     second.grant("actor-2", epoch=1)
     copies = await forking
@@ -269,6 +271,10 @@ async def test_a_fork_makes_sessions_of_their_own_that_begin_from_the_snapshot(
     assert (own.session_id, own.revision, own.epoch, own.seed) == (ids[1], 0, 0, 5)
     assert not own.handled
     assert session.describe().status == READY
+    await bench.opened(copies[1], "actor-2")
+    link.lose()
+    again = await bench.placement.until_asked(4)
+    assert (again.restore, again.fork) == (True, False), "it is a session like others now"
 
 
 async def test_repeating_a_fork_returns_the_copies_already_made(bench: Bench) -> None:

@@ -137,8 +137,9 @@ async def test_a_session_moves_to_another_host_through_the_storage(launch: Launc
 
 
 async def test_a_move_without_the_models_state_makes_the_clip_again_and_shows_none_of_it_twice(
-    launch: Launch,
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(keeping, "SMALL_BYTES", -1)
     first, viewer = await playing(launch, 40)
     second = launch(host="another")
     await move(first, second, viewer)

@@ -152,6 +152,19 @@ async def test_an_output_a_little_behind_the_clock_leaves_nothing_out() -> None:
 
 
 @virtual
+async def test_a_run_that_begins_in_its_middle_is_shown_from_its_first_frame() -> None:
+    session = Session()
+    with running(session) as bench:
+        session.add(24, first=128)
+        session.plays(128)
+        await asyncio.sleep(2 * LEAD_S)
+        bench.output.wake()
+        await asyncio.sleep(2.0)
+    assert [each.frame.frame for each in bench.made if not each.held] == list(range(128, 152))
+    assert bench.output.skipped == 0
+
+
+@virtual
 async def test_frames_shown_without_the_output_are_left_out_but_for_the_held_one() -> None:
     session = Session()
     session.add(24)

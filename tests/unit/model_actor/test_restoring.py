@@ -111,7 +111,9 @@ async def test_a_clip_goes_on_with_every_frame_once_and_the_same_pictures(
     assert [frame for _, frame, _ in viewer.pictures] == list(range(CLIP))
     assert viewer.moved == [EXACT]
     made_again = second.model.windows[0]
-    assert made_again[0] >= 2 * max(0, (died_at - 33) // 48), "from a kept state, not from 0"
+    first_unshown = 0 if died_at < 33 else 1 + (died_at - 33) // 24
+    # The window before may have begun before the one before that was written.
+    assert first_unshown - 1 <= made_again[0] <= first_unshown, "a small state is always kept"
     same = [np.array_equal(a, b) for (_, _, a), b in zip(viewer.pictures, expected, strict=True)]
     assert all(same), f"frame {same.index(False)} differs"
     done = [m.chunk_complete for m in viewer.messages if m.HasField("chunk_complete")]

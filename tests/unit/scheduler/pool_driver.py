@@ -101,6 +101,7 @@ class PoolDriver:
         tenant: str = PRINCIPAL.tenant,
         restore: bool = False,
         near_host: str = "",
+        fork: bool = False,
     ) -> list[ev.Effect]:
         return self.tell(
             ev.PlaceAsked(
@@ -111,6 +112,7 @@ class PoolDriver:
                 waited,
                 restore,
                 near_host,
+                fork,
             )
         )
 

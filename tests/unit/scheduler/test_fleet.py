@@ -84,6 +84,21 @@ def test_a_name_is_stood_in_for_until_it_is_served_itself() -> None:
     assert subject.serving("nothing") == ()
 
 
+def test_names_that_the_same_actors_serve_share_one_order() -> None:
+    subject = fleet()
+    subject.add(actor("a", "x", "alias"))
+    subject.add(actor("b", "x", "alias"))
+    assert subject.shelf("x") is subject.shelf("alias")
+    other = subject.add(actor("c", "z", "alias"))
+    assert set(subject.serving("alias")) == {"a", "b", "c"}
+    assert set(subject.serving("x")) == {"a", "b"}
+    take(subject, "c")
+    assert (first(subject, "alias"), first(subject, "x")) == ("c", "a")
+    subject.remove(other)
+    assert subject.shelf("x") is subject.shelf("alias")
+    assert subject.shelf("z").standings == {}
+
+
 def test_an_actor_that_comes_back_with_other_names_serves_those() -> None:
     subject = fleet()
     subject.add(actor("a", "x"))

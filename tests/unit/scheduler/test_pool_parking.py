@@ -141,6 +141,16 @@ def test_a_parked_session_is_restored_where_it_is_kept(driver: PoolDriver) -> No
     assert driver.book("s", admit.epoch) == [ev.BookAnswered(S, admit.epoch, booked=True)]
 
 
+def test_a_restored_session_that_needs_no_compute_is_parked_again_soon(driver: PoolDriver) -> None:
+    parked(driver)
+    driver.ask("s", restore=True)
+    driver.answer(driver.admitted())
+    driver.wait(64.9)
+    assert driver.of(ev.Park) == []
+    driver.wait(0.1)
+    assert driver.of(ev.Park) != []
+
+
 def test_a_parked_session_goes_ahead_of_new_ones(driver: PoolDriver) -> None:
     parked(driver)
     full_of = [driver.running(f"x{number}") for number in range(4)]

@@ -240,6 +240,54 @@ def test_two_witnesses_are_enough(driver: PoolDriver) -> None:
     assert driver.admitted().actor == "b"
 
 
+def test_an_actor_that_misses_two_beats_gets_nothing_until_it_is_heard_of(
+    driver: PoolDriver,
+) -> None:
+    driver.actor("a")
+    driver.wait(1.5, beating=False)
+    driver.ask("s")
+    assert driver.session("s").state is LeaseState.QUEUED
+    driver.tell(ev.ActorBeat(ActorId("a")))
+    assert driver.admitted().actor == "a"
+
+
+def test_a_gateway_is_believed_that_cannot_reach_an_actor_which_misses_beats(
+    driver: PoolDriver,
+) -> None:
+    driver.actor("a")
+    epoch = driver.running("s")
+    driver.wait(1.0, beating=False)
+    driver.actor("b")
+    driver.wait(0.5, beating=False)
+    driver.ask("s", restore=True)
+    assert driver.of(ev.Evict) == [ev.Evict(ActorId("a"), S, epoch, UNREACHABLE)]
+    assert driver.admitted().actor == "b"
+
+
+def test_a_session_is_not_offered_to_the_actor_at_which_it_was_not_reached(
+    driver: PoolDriver,
+) -> None:
+    driver.actor("a")
+    driver.running("s")
+    for _ in range(2):
+        driver.ask("s", restore=True)
+    assert driver.of(ev.Admit) == []
+    assert driver.session("s").state is LeaseState.LOST
+    driver.actor("b", slots=1)
+    assert driver.admitted().actor == "b"
+
+
+def test_a_session_that_no_other_actor_takes_is_offered_to_the_same_one_in_the_end(
+    driver: PoolDriver,
+) -> None:
+    driver.actor("a")
+    driver.running("s")
+    for _ in range(2):
+        driver.ask("s", restore=True)
+    [admit] = [each for each in driver.wait(6.0) if isinstance(each, ev.Admit)]
+    assert admit.actor == "a"
+
+
 def test_one_gateways_word_sends_it_back_once(driver: PoolDriver) -> None:
     driver.actor("a")
     driver.running("s")

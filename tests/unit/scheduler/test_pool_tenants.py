@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from scheduler.core import pool_events as ev
-from scheduler.core.errors import LimitError
+from scheduler.core.errors import LimitError, NoCapacityError
 from scheduler.core.ids import SessionId
 from scheduler.core.lease import LeaseState
 from scheduler.core.tenants import TenantRules
@@ -59,8 +59,42 @@ def test_restored_sessions_are_not_held_back() -> None:
     driver = make(x=TenantRules(max_sessions=1, max_queued=0))
     driver.actor("a")
     place(driver, "s", "x")
-    driver.ask("fork", tenant="x", restore=True)
-    assert driver.admitted().session == "fork"
+    driver.ask("old", tenant="x", restore=True)
+    assert driver.admitted().session == "old"
+
+
+def test_forks_are_held_back_and_refused_as_new_sessions_are() -> None:
+    driver = make(x=TenantRules(max_sessions=1, max_queued=1))
+    driver.actor("a", slots=8, chunk_ms=CHEAP)
+    place(driver, "s", "x")
+    driver.ask("fork-1", tenant="x", restore=True, fork=True)
+    assert driver.session("fork-1").state is LeaseState.QUEUED
+    with pytest.raises(LimitError, match="1 new sessions"):
+        driver.ask("fork-2", tenant="x", restore=True, fork=True)
+    driver.release("s")
+    admit = driver.admitted()
+    assert (admit.session, admit.restore, admit.computing) == ("fork-1", True, False)
+
+
+def test_forks_count_for_the_limit_of_the_queue_and_wait_for_their_turn() -> None:
+    driver = PoolDriver(dataclasses.replace(STAYING, queue_limit=2))
+    full(driver)
+    driver.ask("first")
+    driver.ask("fork", restore=True, fork=True)
+    with pytest.raises(NoCapacityError):
+        driver.ask("third", restore=True, fork=True)
+    assert [each.session for each in driver.pool.describe(driver.now).sessions[:2]] == [
+        "first",
+        "fork",
+    ]
+
+
+def test_a_fork_is_placed_near_the_state_that_it_begins_from() -> None:
+    driver = make()
+    driver.actor("a", host="h1")
+    driver.actor("b", host="h2")
+    driver.ask("fork", restore=True, fork=True, near_host="h2")
+    assert driver.admitted().actor == "b"
 
 
 def test_places_go_round_by_weight() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -11,6 +12,7 @@ import pytest
 from sana_gateway.v1 import session_pb2
 from scheduler.core import pool_events as ev
 from scheduler.core.errors import (
+    AskedElsewhereError,
     NoCapacityError,
     NotReadyError,
     SessionClosedError,
@@ -222,10 +224,40 @@ async def test_asking_again_takes_over_the_wait(service: SchedulerService) -> No
     await anext(earlier)
     later = service.place(asked("x"))
     assert await anext(later) == ev.Waiting(SessionId("x"), 1, 0.0)
-    with pytest.raises(SessionClosedError):
+    with pytest.raises(AskedElsewhereError):
         await anext(earlier)
     with pytest.raises(NotReadyError):
         service.find(SessionId("x"), GATEWAY)
+
+
+async def test_another_tenant_is_not_told_of_a_session_and_disturbs_nobody(
+    service: SchedulerService,
+) -> None:
+    await place(service, Actor(service), "s")
+    waiting = service.place(asked("x"))
+    await anext(waiting)
+    service.release(SessionId("s"), "closed")
+    thief = Principal("thief", frozenset())
+    for session in ("s", "x"):
+        foreign = dataclasses.replace(asked(session), principal=thief, restore=True)
+        with pytest.raises(UnknownSessionError):
+            await anext(service.place(foreign))
+    asking = asyncio.ensure_future(anext(waiting))
+    await asyncio.sleep(0)
+    assert not asking.done(), "it still waits"
+    asking.cancel()
+
+
+async def test_who_asked_for_another_tenants_session_before_its_actor_came_gets_nothing(
+    service: SchedulerService,
+) -> None:
+    thief = Principal("thief", frozenset())
+    places = service.place(dataclasses.replace(asked("s"), principal=thief, restore=True))
+    await anext(places)
+    own = ev.Held(SessionId("s"), Epoch(3), computing=False, principal=PRINCIPAL, model="model")
+    Actor(service, held=(own,))
+    with pytest.raises(UnknownSessionError):
+        await anext(places)
 
 
 async def test_a_found_session_gets_a_token_of_the_finder(service: SchedulerService) -> None:
