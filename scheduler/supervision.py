@@ -47,6 +47,9 @@ class SupervisionRules:
     """How long an actor gets to stop when it is retired or the service ends."""
     survey_every: float = 2.0
     """How often the backend is asked whether there is room for more."""
+    surplus_after: float = 10.0
+    """How long there must have been one actor too many before it is drained, where the room
+    for it has gone: a backend that miscounts for a moment costs nobody a move."""
     scaling: ScalingRules | None = None
     """How the cluster follows the demand; None: all room there is, is used."""
     wishes: Mapping[str, int] = field(default_factory=dict)
@@ -123,6 +126,8 @@ class Supervisor(Generic[_HandleT]):
         self._surveyed = False
         """Whether the room is known."""
         self._wanted = 0
+        self._surplus_since: float | None = None
+        """Since when there is an actor too many."""
         self._wish: int | None = None
 
     # What the driver says
@@ -221,8 +226,14 @@ class Supervisor(Generic[_HandleT]):
         return next(short, models[0])
 
     def _shed_surplus(self) -> None:
-        """Drains an actor where the demand has shrunk; the next one when that is done."""
-        if self._scaler is not None and not self._emptying and len(self._places) > self._target:
+        """Drains an actor where demand or room has shrunk; the next one when that is done."""
+        if self._emptying or not 0 < self._target < len(self._places):
+            self._surplus_since = None
+            return
+        now = asyncio.get_running_loop().time()
+        if self._surplus_since is None:
+            self._surplus_since = now
+        if self._scaler is not None or now - self._surplus_since >= self._rules.surplus_after:
             self._driver.shed()
 
     async def _adopt(self) -> Sequence[Found[_HandleT]]:

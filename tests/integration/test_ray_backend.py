@@ -236,7 +236,8 @@ async def test_a_node_that_joins_brings_room_for_an_actor(head: Head, stub: Any)
     finally:
         await asyncio.to_thread(worker.stop)
     assert in_session(leader) == []
-    assert await pool_of(stub, 1) == before
+    # Whichever of the two it is: one too many is drained.
+    assert len(await pool_of(stub, 1)) == len(before)
 
 
 def test_a_node_that_cannot_start_says_why_and_leaves_nothing() -> None:

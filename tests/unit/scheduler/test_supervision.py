@@ -373,6 +373,34 @@ async def test_actors_of_a_host_that_is_to_go_are_told_of_once() -> None:
 
 
 @pytest_limit
+async def test_room_that_has_gone_leaves_one_actor_too_many_which_is_drained() -> None:
+    watched = Watched(FakeLauncher(room=2), replace(RULES, surplus_after=0.05))
+    first, second = [await watched.next() for _ in range(2)]
+    watched.launcher.actors = 1
+    await watched.sheds.get()
+    watched.supervisor.emptying(second.actor)
+    watched.supervisor.retire(second.actor)
+    assert await watched.launcher.kills.get() is second
+    while not watched.sheds.empty():
+        watched.sheds.get_nowait()
+    await watched.launcher.surveyed(8)
+    assert watched.sheds.empty()
+    assert watched.launcher.launched.empty()
+    assert not first.killed
+    await watched.stop()
+
+
+@pytest_limit
+async def test_a_backend_that_sees_no_room_at_all_is_not_believed() -> None:
+    watched = Watched(FakeLauncher(), replace(RULES, surplus_after=0.0))
+    await watched.next()
+    watched.launcher.actors = 0
+    await watched.launcher.surveyed(4)
+    assert watched.sheds.empty()
+    await watched.stop()
+
+
+@pytest_limit
 async def test_a_cluster_that_can_grow_follows_the_demand() -> None:
     scaling = ScalingRules(least=1, most=3, shrink_after=0.05)
     watched = Watched(FakeLauncher(room=1), replace(RULES, scaling=scaling))
