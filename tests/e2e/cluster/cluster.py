@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +14,13 @@ from typing import Any
 
 from sana_gateway import Client, Session
 from sana_gateway.v1 import pool_pb2
+from scheduler.process.certificates import make
 from tests.e2e.cluster.hosts import Host, hosts
 from tests.e2e.driving import Screen, Told, stage
 from tests.stack import Stack, role
 
 FRAMES = 33 + 12 * 24
 """Of the clip: fourteen seconds."""
-CHUNK = 24
 PATIENCE_S = 90.0
 RAY_PORT = 6379
 PLACEMENT_PORT = 50061
@@ -40,8 +41,16 @@ class Cluster:
         return self.gateway.grpc_address
 
 
+def identity(folder: Path) -> dict[str, str]:
+    """Returns what all roles of a service are told: the token of its Ray cluster, and where the
+    certificates lie with which they speak to each other.
+    """
+    make(folder / "tls", days=1, now=dt.datetime.now(dt.UTC))
+    return {"RAY_AUTH_TOKEN": secrets.token_hex(32), "SANA_GATEWAY_TLS": str(folder / "tls")}
+
+
 def head_on(
-    host: Host, token: str, storage: Path, env: Mapping[str, str] | None = None
+    host: Host, env: Mapping[str, str], storage: Path
 ) -> contextlib.AbstractContextManager[Stack]:
     """Starts the head on a host; always in the same way."""
     return role(
@@ -49,7 +58,7 @@ def head_on(
         *("--placement-host", host.address, "--placement-port", str(PLACEMENT_PORT)),
         *("--node-ip", host.address, "--storage-root", str(storage)),
         *("--model", "simulated", "--model-option", "chunk_ms=100"),
-        env={"RAY_AUTH_TOKEN": token, **(env or {})},
+        env=env,
         prefix=host.prefix,
     )
 
@@ -61,23 +70,25 @@ def running_cluster(storage: Path) -> Iterator[Cluster]:
     Raises:
         RuntimeError: A role did not start, or did not end cleanly.
     """
-    token = secrets.token_hex(32)
+    env = identity(storage.parent)
     with (
         hosts(3) as made,
-        head_on(made[0], token, storage) as head,
-        cluster_of(head, made, token, storage) as cluster,
+        head_on(made[0], env, storage) as head,
+        cluster_of(head, made, env, storage) as cluster,
     ):
         yield cluster
 
 
 @contextlib.contextmanager
-def cluster_of(head: Stack, made: list[Host], token: str, storage: Path) -> Iterator[Cluster]:
+def cluster_of(
+    head: Stack, made: list[Host], env: Mapping[str, str], storage: Path
+) -> Iterator[Cluster]:
     """Runs all the rest of the service.
 
     Args:
         head: Runs on the first host.
         made: The hosts.
-        token: Of the Ray cluster.
+        env: What all roles are told.
         storage: Folder of uploads.
     """
     first, *others = made
@@ -86,13 +97,14 @@ def cluster_of(head: Stack, made: list[Host], token: str, storage: Path) -> Iter
             *("serve", "gateway", "--placement-address", head.told["placement"]),
             *("--host", first.address, "--http-port", "0", "--grpc-port", "0"),
             *("--storage-root", str(storage)),
+            env=env,
             prefix=first.prefix,
         )
         join = ("serve", "actor", "--join", head.told["ray"])
         actors = [
             role(
                 *(*join, "--node-ip", host.address),
-                env={"RAY_AUTH_TOKEN": token},
+                env=env,
                 prefix=host.prefix,
             )
             for host in others

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tests.e2e.cluster.cluster import (
     PATIENCE_S,
     cluster_of,
     head_on,
+    identity,
     seen_to_the_end,
     serving,
     staged,
@@ -51,9 +51,9 @@ def redis_on(host: Host, folder: Path) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def doomed_head(host: Host, token: str, storage: Path, env: dict[str, str]) -> Iterator[Stack]:
+def doomed_head(host: Host, env: Mapping[str, str], storage: Path) -> Iterator[Stack]:
     """Runs a head of which the test knows how it ends."""
-    with suppress(RuntimeError), head_on(host, token, storage, env) as head:
+    with suppress(RuntimeError), head_on(host, env, storage) as head:
         yield head
 
 
@@ -61,12 +61,12 @@ async def test_sessions_stream_on_while_ray_has_no_head_and_the_next_head_finds_
     tmp_path: Path,
 ) -> None:
     clip = make(tmp_path / "clip.mp4", Recipe(frames=FRAMES))
-    token, storage = secrets.token_hex(32), tmp_path / "storage"
+    own, storage = identity(tmp_path), tmp_path / "storage"
     with (
         hosts(3) as made,
-        redis_on(made[0], tmp_path) as env,
-        doomed_head(made[0], token, storage, env) as first,
-        cluster_of(first, made, token, storage) as cluster,
+        redis_on(made[0], tmp_path) as redis,
+        doomed_head(made[0], own | redis, storage) as first,
+        cluster_of(first, made, own, storage) as cluster,
     ):
         async with Client(cluster.address) as client, asyncio.timeout(PATIENCE_S * 2):
             before = await until(client, lambda pool: len(serving(pool)) == 2)
@@ -78,7 +78,7 @@ async def test_sessions_stream_on_while_ray_has_no_head_and_the_next_head_finds_
                 gcs.kill()
                 assert await asyncio.to_thread(first.process.wait, PATIENCE_S) == 2
                 assert "start the head again" in first.last_words
-                with head_on(made[0], token, storage, env):
+                with head_on(made[0], own | redis, storage):
                     assert await seen_to_the_end(screen, told) == list(range(FRAMES))
                     assert told.ended == []
                     after = await until(client, lambda pool: len(serving(pool)) == 2)
@@ -94,11 +94,11 @@ async def test_actors_join_the_next_head_where_ray_has_forgotten_them(
 ) -> None:
     # How long a node goes on without Ray's control process; 60 s.
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
-    token, storage = secrets.token_hex(32), tmp_path / "storage"
+    own, storage = identity(tmp_path), tmp_path / "storage"
     with (
         hosts(3) as made,
-        doomed_head(made[0], token, storage, {}) as first,
-        cluster_of(first, made, token, storage) as cluster,
+        doomed_head(made[0], own, storage) as first,
+        cluster_of(first, made, own, storage) as cluster,
     ):
         patient = RetryPolicy(window=PATIENCE_S)
         async with (
@@ -107,7 +107,7 @@ async def test_actors_join_the_next_head_where_ray_has_forgotten_them(
         ):
             before = await until(client, lambda pool: len(serving(pool)) == 2)
             first.kill()
-            with head_on(made[0], token, storage):
+            with head_on(made[0], own, storage):
                 # They are of use until Ray, which has forgotten them, ends them.
                 await until(client, lambda pool: len(serving(pool)) == 2)
                 await until(client, lambda pool: is_renewed(pool, before))
