@@ -386,8 +386,11 @@ class GatewayHub:
             now = time.monotonic()
             for session in list(self._sessions.values()):
                 waiting = session.status == session_pb2.SESSION_STATUS_WAITING
+                # One that existed is not ours alone: clients may be connected elsewhere.
+                new = session.is_fork or not session.existed
                 if (
                     waiting
+                    and new
                     and not session.connection_count
                     and now - session.last_connected_at > TICKET_S
                 ):

@@ -165,7 +165,9 @@ class Seeking:
         if refusals:
             await asyncio.sleep(pause_s(refusals))
         while not _is_over(session):
-            waited_s = time.monotonic() - asked_at
+            # Nothing at first: who says that it waited is taken for one that a scheduler before
+            # this one knew, and waits for models that are not served.
+            waited_s = time.monotonic() - asked_at if tries else 0.0
             try:
                 await self._ask(session, waited_s)
                 if session.has_actor:
@@ -257,7 +259,7 @@ class Seeking:
         return False
 
     async def _follow(self, session: GatewaySession) -> None:
-        left, tries = session.epoch, 0
+        left, tries, until = session.epoch, 0, time.monotonic() + OTHERS_S
         while not _is_over(session):
             try:
                 lease = await self._placement.find(session.session_id)
@@ -270,8 +272,9 @@ class Seeking:
                 return
             except (NotReadyError, SchedulerAwayError, LinkDeadError):
                 log.debug("session.sought", session_id=session.session_id)
-            if session.epoch == 0:
-                # The actor that handed it over is gone as well.
+            if session.epoch == 0 or time.monotonic() >= until:
+                # The actor that handed it over is gone as well, or the move was undone after it
+                # had: nobody goes on with it, and whoever asks is given a place.
                 await self._place(session, WORKER_DIED)
                 return
             await asyncio.sleep(pause_s(tries))

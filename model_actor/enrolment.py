@@ -58,8 +58,10 @@ class Enrolled(Protocol):
     async def admit(self, placement: Placement) -> str:
         """Takes a session in; returns why not, or an empty string."""
 
-    async def evict(self, session_id: str, epoch: int, reason: str) -> None:
-        """Gives a session up."""
+    async def evict(
+        self, session_id: str, epoch: int, reason: str, *, goes_on: bool = False
+    ) -> None:
+        """Gives a session up; what is kept of one that goes on elsewhere stays."""
 
     async def park(self, session_id: str, epoch: int, *, store: bool) -> placement_pb2.Parked:
         """Keeps a session's state and gives it up."""
@@ -197,7 +199,8 @@ class Enrolment:
 
     def _evict(self, response: placement_pb2.EnrollResponse) -> _Order:
         evict = response.evict
-        return evict.session_id, self._actor.evict(evict.session_id, evict.epoch, evict.reason)
+        work = self._actor.evict(evict.session_id, evict.epoch, evict.reason, goes_on=evict.goes_on)
+        return evict.session_id, work
 
     def _park(self, response: placement_pb2.EnrollResponse) -> _Order:
         return response.park.session_id, self._answer_park(response.park)

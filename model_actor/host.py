@@ -178,8 +178,8 @@ class ModelHost:
 
     async def _close_all(self) -> None:
         for session in list(self._sessions.values()):
+            # What is kept of it stays: the scheduler lets it go on elsewhere.
             await self._close(session, "the service is shutting down")
-            await self._kept.drop(session.placement.session_id, session.placement.epoch)
         if self._leaving:
             await asyncio.wait(self._leaving)
 
@@ -292,15 +292,20 @@ class ModelHost:
             self._log.info("session.opened", session_id=session_id)
             return ""
 
-    async def evict(self, session_id: str, epoch: int, reason: str) -> None:
-        """Gives a session up, and what is kept of it under its epoch; see `Enrolled`."""
+    async def evict(
+        self, session_id: str, epoch: int, reason: str, *, goes_on: bool = False
+    ) -> None:
+        """Gives a session up and, unless it goes on, what is kept of it; see `Enrolled`."""
         session = self._sessions.get(session_id)
         if session is None or session.placement.epoch > epoch:
             return
         over = isinstance(session, LiveSession) and session.over
         await self._close(session, reason, tell=not over)
         # What is kept of one that was handed over, another actor may be about to read.
-        await (self._kept.expire if over else self._kept.drop)(session_id, epoch)
+        if over:
+            await self._kept.expire(session_id, epoch)
+        elif not goes_on:
+            await self._kept.drop(session_id, epoch)
 
     async def park(self, session_id: str, epoch: int, *, store: bool) -> placement_pb2.Parked:
         """Keeps a session and gives it up, or stores one that was kept; see `Enrolled`."""
@@ -318,6 +323,12 @@ class ModelHost:
         else:
             kept = await self._kept.has(session_id, epoch)
             parked.failure = "" if kept else "nothing is kept of it"
+        shell = isinstance(session, Shell) and session.placement.epoch == epoch
+        if session is not None and shell and not parked.failure:
+            if self._sessions.get(session_id) is not session:
+                # It has gone on meanwhile.
+                return await self.park(session_id, epoch, store=store)
+            await self._close(session, "parked", tell=False)
         if not parked.failure and not store:
             parked.host = self._host_name
         return parked

@@ -185,8 +185,8 @@ def order_out(order: Order) -> pb.EnrollResponse:
     match order.word:
         case ev.Admit() as admit:
             return pb.EnrollResponse(admit=_admit_out(admit, order.traceparent))
-        case ev.Evict(_, session, epoch, reason):
-            evict = pb.Evict(session_id=session, epoch=epoch, reason=reason)
+        case ev.Evict(_, session, epoch, reason, goes_on):
+            evict = pb.Evict(session_id=session, epoch=epoch, reason=reason, goes_on=goes_on)
             return pb.EnrollResponse(evict=evict)
         case ev.Park(_, session, epoch, store):
             return pb.EnrollResponse(park=pb.Park(session_id=session, epoch=epoch, store=store))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,11 @@ from scheduler.supervision import SupervisionRules, Supervisor
 
 BROKEN_EXIT = 70
 """Exit status of a process whose scheduler is broken (`EX_SOFTWARE` of sysexits.h)."""
+
+_EPOCHS_BEGIN = 1_767_225_600
+"""The beginning of 2026."""
+_EPOCHS_A_SECOND = 8
+"""Placements a second that no service exceeds for long."""
 
 _log = structlog.get_logger()
 
@@ -88,7 +94,7 @@ class SchedulerRuntime:
         wires = Wires(settings.tls)
         policy = plugins.load("sana_gateway.placement", settings.policy, PlacementPolicy)()
         self._service = SchedulerService(
-            Pool(settings.rules, policy),
+            Pool(settings.rules, policy, first_epoch=first_epoch(time.time())),
             LeaseTokens(settings.lease_secret),
             settle_time=settings.settle_time,
         )
@@ -119,6 +125,18 @@ class SchedulerRuntime:
         if not task.cancelled():
             _log.critical("supervision has ended", error=_kind(task.exception()))
             self._die()
+
+
+def first_epoch(now: float) -> int:
+    """Returns the epoch that a scheduler begins above: higher than all that those before it gave.
+
+    Actors tell only of the sessions that they hold; what is parked or lost had an epoch too,
+    and its snapshots would count as older ones. Fits 32 bits for seventeen years.
+
+    Args:
+        now: Seconds since 1970.
+    """
+    return max(0, int((now - _EPOCHS_BEGIN) * _EPOCHS_A_SECOND))
 
 
 def _kind(error: BaseException | None) -> str:

@@ -413,6 +413,8 @@ class SchedulerService:
                 wait.tell(UnknownSessionError("there is no such session"))
 
     def _tell_moves(self, effect: ev.Moves) -> None:
+        # What moves is on an actor, whatever was told of it before.
+        self._parked.pop(effect.session, None)
         for link in self._gateways.values():
             if effect.session in link.connected:
                 self._tell_whereabouts(link, effect.session)

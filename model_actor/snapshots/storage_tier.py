@@ -6,6 +6,7 @@ object holds the newest state of a session, and under which epoch it was kept.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
@@ -42,7 +43,7 @@ class StorageTier:
         try:
             await self._storage.create(name, state.size)
             at = 0
-            for piece in pieces(state):
+            for piece in await asyncio.to_thread(pieces, state):
                 for begin in range(0, len(piece), _PIECE):
                     part = piece[begin : begin + _PIECE]
                     await self._storage.append(name, at, part)
@@ -64,10 +65,9 @@ class StorageTier:
         try:
             with tempfile.TemporaryFile(prefix="sana-kept-") as spool:
                 await self._storage.fetch(name, spool.fileno())
-                data = os.pread(spool.fileno(), os.fstat(spool.fileno()).st_size, 0)
+                state = await asyncio.to_thread(_state_in, spool.fileno())
         except (StorageError, OSError):
             return None
-        state = parse(data)
         if state is None or (state.run, state.windows) != (point.run, point.windows):
             return None
         return point, state
@@ -93,6 +93,10 @@ class StorageTier:
         if not str(name).startswith(f"{FOLDER}/{key}/"):
             return None
         return Point(key, int(epoch), int(run), int(windows)), str(name)
+
+
+def _state_in(spool: int) -> KeptState | None:
+    return parse(os.pread(spool, os.fstat(spool).st_size, 0))
 
 
 def _index_key(key: str) -> str:

@@ -133,7 +133,8 @@ class Admission:
                 facts.emit(ev.Placed(lease.session))
                 return
             unreached = lease.actor
-            self._recovery.lose(lease, UNREACHABLE)
+            admit_until = now + self._rules.admit_timeout
+            self._recovery.lose(lease, UNREACHABLE, admit_until=admit_until)
             ticket = facts.tickets.get(lease.session)
             if ticket is not None and unreached is not None:
                 self._avoid(ticket, unreached, now)

@@ -151,10 +151,11 @@ class Enrolment:
         if actor.resident.leaving.get(held.session) == held.epoch:
             return
         reason = facts.ended.reason(held.session)
+        goes_on = reason is None
         if reason is None and lease is not None and _is_newer(lease, actor, held):
             reason = SUPERSEDED
         if reason is not None:
-            facts.emit(ev.Evict(actor.actor, held.session, held.epoch, reason))
+            facts.emit(ev.Evict(actor.actor, held.session, held.epoch, reason, goes_on))
             return
         if lease is not None and (lease.target, lease.target_epoch) == (actor.actor, held.epoch):
             self._moves.answered(ev.AdmitAnswered(actor.actor, held.session, held.epoch), now)

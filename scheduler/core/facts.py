@@ -75,9 +75,10 @@ class Facts:
     Args:
         rules: Limits and deadlines.
         policy: Chooses among the actors with room.
+        first_epoch: Epochs begin above it, so above those of any scheduler before this one.
     """
 
-    def __init__(self, rules: ev.PoolRules, policy: PlacementPolicy) -> None:
+    def __init__(self, rules: ev.PoolRules, policy: PlacementPolicy, first_epoch: int = 0) -> None:
         self.rules = rules
         self.fleet = Fleet(rules, policy)
         self.leases: dict[SessionId, Lease] = {}
@@ -102,7 +103,7 @@ class Facts:
         self.arrivals = itertools.count()
         self.mean_life = 0.0
         """How long sessions hold their place, in seconds; 0 while unknown."""
-        self._highest_epoch = 0
+        self._highest_epoch = first_epoch
 
     @property
     def has_news(self) -> bool:
@@ -214,14 +215,15 @@ class Facts:
         compute = self.fleet.actors[lease.actor].compute
         return compute.is_computing(lease.session) or compute.waits(lease.session)
 
-    def evict(self, lease: Lease, reason: str) -> None:
+    def evict(self, lease: Lease, reason: str, *, goes_on: bool = True) -> None:
         """Tells the actors of a session that it is no longer theirs."""
         if lease.actor is not None:
-            self.emit(ev.Evict(lease.actor, lease.session, lease.epoch, reason))
+            self.emit(ev.Evict(lease.actor, lease.session, lease.epoch, reason, goes_on))
         if lease.target is not None:
-            self.emit(ev.Evict(lease.target, lease.session, lease.target_epoch, reason))
+            epoch = lease.target_epoch
+            self.emit(ev.Evict(lease.target, lease.session, epoch, reason, goes_on))
 
-    def end_tail(self, session: SessionId, reason: str = "") -> None:
+    def end_tail(self, session: SessionId, reason: str = "", *, goes_on: bool = True) -> None:
         """Frees the slot of a session that left; with a reason its old actor is told."""
         old = self.tails.pop(session, None)
         self.deadlines.clear((Due.DEPART, session))
@@ -229,7 +231,7 @@ class Facts:
         epoch = actor.resident.leaving.pop(session, None) if actor is not None else None
         if actor is not None and epoch is not None:
             if reason:
-                self.emit(ev.Evict(actor.actor, session, epoch, reason))
+                self.emit(ev.Evict(actor.actor, session, epoch, reason, goes_on))
             self.fleet.touch(actor)
 
     # The queue
@@ -263,8 +265,8 @@ class Facts:
     def finish(self, lease: Lease, reason: str, now: float) -> None:
         """Ends a session, wherever it is."""
         self.learn_life(lease, now)
-        self.evict(lease, reason)
-        self.end_tail(lease.session, reason)
+        self.evict(lease, reason, goes_on=False)
+        self.end_tail(lease.session, reason, goes_on=False)
         lease.step(Step.RELEASE)
         self.forget(lease)
         self.end(lease.session, reason, lease.principal.tenant)

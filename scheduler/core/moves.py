@@ -138,7 +138,7 @@ class Moves:
         facts = self._facts
         target, epoch = lease.target, lease.target_epoch
         if tell_target and target is not None:
-            facts.emit(ev.Evict(target, lease.session, epoch, MOVE_UNDONE))
+            facts.emit(ev.Evict(target, lease.session, epoch, MOVE_UNDONE, goes_on=True))
         lease.unsure = lease.unsure or lease.target_admitted
         facts.drop_target(lease)
         lease.step(Step.CONFIRM)

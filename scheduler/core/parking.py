@@ -89,7 +89,8 @@ class Parking:
         if lease.state is LeaseState.MOVING:
             # It was parked before word of the move came.
             assert lease.target is not None  # noqa: S101 - it moves
-            facts.emit(ev.Evict(lease.target, lease.session, lease.target_epoch, MOVE_UNDONE))
+            target, its_epoch = lease.target, lease.target_epoch
+            facts.emit(ev.Evict(target, lease.session, its_epoch, MOVE_UNDONE, goes_on=True))
             facts.drop_target(lease)
             lease.step(Step.CONFIRM)
         facts.vacate(lease)

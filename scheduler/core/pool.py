@@ -60,11 +60,14 @@ class Pool:
     Args:
         rules: Limits and deadlines.
         policy: Chooses among the actors with room.
+        first_epoch: Epochs begin above it, so above those of any scheduler before this one.
     """
 
-    def __init__(self, rules: ev.PoolRules, policy: PlacementPolicy) -> None:
+    def __init__(
+        self, rules: ev.PoolRules, policy: PlacementPolicy, *, first_epoch: int = 0
+    ) -> None:
         self.rules = rules
-        self._facts = facts = Facts(rules, policy)
+        self._facts = facts = Facts(rules, policy, first_epoch)
         self._recovery = Recovery(facts)
         self._admission = Admission(facts, self._recovery)
         self._moves = Moves(facts)

@@ -418,6 +418,8 @@ class Evict:
     session: SessionId
     epoch: Epoch
     reason: str
+    goes_on: bool = False
+    """The session goes on elsewhere, or is to: what is kept of it stays."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class Recovery:
         facts = self._facts
         lost_epoch, host = lease.epoch, facts.actor_of(lease).host
         if evict_reason and lease.actor is not None:
-            facts.emit(ev.Evict(lease.actor, lease.session, lost_epoch, evict_reason))
+            facts.emit(ev.Evict(lease.actor, lease.session, lost_epoch, evict_reason, goes_on=True))
         if lease.state is LeaseState.MOVING:
             self._go_on_at_target(lease, admit_until)
         else:
@@ -40,6 +40,9 @@ class Recovery:
             lease.kept_on = host
             facts.restore_ticket(lease)
         facts.emit(ev.ParkedTold(lease.session, lost_epoch, host, restoring=True))
+        if lease.state is LeaseState.ACTIVE:
+            # It has a place already: whoever comes to it is told of that, and of no loss.
+            facts.emit(ev.Placed(lease.session))
 
     def _go_on_at_target(self, lease: Lease, admit_until: float) -> None:
         """The actor that a session was about to leave is gone: its target is its new place."""

@@ -123,6 +123,17 @@ async def admitted(scheduler: Scheduler, host: ModelHost, epoch: int = 1) -> Liv
     return session
 
 
+async def shell_of_parked(scheduler: Scheduler, host: ModelHost) -> Shell:
+    """Has a session parked and admitted again, to go on."""
+    assert not (await host.park("s1", 1, store=False)).failure
+    admit = placement_pb2.Admit(session_id="s1", epoch=2, model="simulated", restore=True)
+    scheduler.order(admit=admit)
+    await scheduler.until("admitted", lambda each: each.admitted.epoch == 2)
+    shell = host.get("s1")
+    assert isinstance(shell, Shell)
+    return shell
+
+
 async def test_it_registers_what_the_ledgers_need_after_a_window_was_computed(
     scheduler: Scheduler, host: ModelHost
 ) -> None:
@@ -188,6 +199,44 @@ async def test_what_is_kept_of_a_session_goes_with_it(
     await host.evict("s1", 1, "over")
     assert list((tmp_path / "kept").iterdir()) == []
     assert host.get("s1") is None
+
+
+@pytest.mark.parametrize("restored", [False, True], ids=["session", "shell"])
+async def test_what_is_kept_of_a_session_that_goes_on_elsewhere_stays(
+    scheduler: Scheduler, host: ModelHost, tmp_path: Path, restored: bool
+) -> None:
+    session = await admitted(scheduler, host)
+    assert not (await session.park(store=False))
+    if restored:
+        await shell_of_parked(scheduler, host)
+    await host.evict("s1", 2, "the move was undone", goes_on=True)
+    assert host.get("s1") is None
+    assert list((tmp_path / "kept").iterdir())
+
+
+async def test_what_is_kept_outlives_the_actor(
+    scheduler: Scheduler, host: ModelHost, tmp_path: Path
+) -> None:
+    session = await admitted(scheduler, host)
+    assert not (await session.park(store=False))
+    await host._close_all()
+    assert host.get("s1") is None
+    assert list((tmp_path / "kept").iterdir())
+
+
+@pytest.mark.parametrize("store", [False, True])
+async def test_a_shell_that_is_parked_is_gone(
+    scheduler: Scheduler, host: ModelHost, store: bool
+) -> None:
+    await admitted(scheduler, host)
+    shell = await shell_of_parked(scheduler, host)
+    gateway = Gateway()
+    shell.open(gateway, stream_pb2.Open(session_id="s1", standby=True))
+    parked = await host.park("s1", 2, store=store)
+    assert not parked.failure
+    assert host.get("s1") is None
+    assert shell.closed
+    assert "closed" not in gateway.kinds()
 
 
 async def test_an_eviction_of_an_older_lease_touches_nothing(

@@ -159,6 +159,24 @@ async def test_a_session_that_another_gateway_left_on_no_actor_is_adopted_and_pl
     assert (session.describe().status, session.revision) == (READY, 7)
 
 
+async def test_a_session_of_another_gateway_is_not_given_up_because_nobody_is_connected_here(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.placement.found["s9"] = NotReadyError("it is on no actor")
+    state = pool_pb2.LEASE_STATE_LOST
+    bench.placement.pool.sessions.add(session_id="s9", tenant="me", state=state)
+    finding = asyncio.create_task(bench.hub.find(ME, "s9"))
+    await bench.placement.until_asked()
+    forgotten, _ = await bench.waiting()
+    monkeypatch.setattr(module, "TICKET_S", 0.0)
+    running = asyncio.create_task(bench.hub.run())
+    await bench.until_ended(forgotten)
+    await bench.placement.changes.until(lambda: bench.placement.released)
+    assert [session_id for session_id, _ in bench.placement.released] == [forgotten.session_id]
+    await cancelled(running)
+    finding.cancel()
+
+
 async def test_a_kept_session_of_another_tenant_is_not_woken(bench: Bench) -> None:
     bench.placement.found["s9"] = NotReadyError("it is on no actor")
     bench.placement.pool.sessions.add(
@@ -230,6 +248,22 @@ async def test_a_session_handed_over_to_an_unknown_actor_is_followed_there(bench
     await new.changes.until(lambda: new.opens)
     assert new.opens[0].restore.handed_over
     assert session.session_id in bench.links["actor-1"].joined, "it shows the rest"
+
+
+async def test_a_session_handed_over_to_nobody_is_placed_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await bench.ready("actor-1")
+    bench.placement.found[session.session_id] = lease(session.session_id, "actor-1", ME, epoch=1)
+    monkeypatch.setattr(seeking, "OTHERS_S", 0.05)
+    handed = stream_pb2.HandedOver(snapshot=snapshot_pb2.ControlSnapshot(epoch=1, revision=9))
+    bench.links["actor-1"].tell(session.session_id, handed_over=handed)
+    asked = await bench.placement.until_asked(2)
+    assert (asked.session_id, asked.restore) == (session.session_id, True)
+    asked.grant("actor-2", epoch=3)
+    new = bench.links["actor-2"]
+    await new.changes.until(lambda: new.opens)
+    assert new.opens[0].restore.snapshot.revision == 9
 
 
 async def forked(bench: Bench, copies: int, request_id: str = "") -> Any:

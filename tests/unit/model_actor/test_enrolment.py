@@ -46,8 +46,10 @@ class Actor:
     async def retire(self) -> None:
         self.log.append("retire")
 
-    async def evict(self, session_id: str, epoch: int, reason: str) -> None:
-        self.log.append(f"evict {session_id} {epoch}")
+    async def evict(
+        self, session_id: str, epoch: int, reason: str, *, goes_on: bool = False
+    ) -> None:
+        self.log.append(f"evict {session_id} {epoch}{' goes on' if goes_on else ''}")
 
 
 async def test_an_eviction_waits_for_the_admission_before_it() -> None:
@@ -106,6 +108,9 @@ async def test_what_the_scheduler_orders_is_done_and_answered() -> None:
             awaits_room=placement_pb2.AwaitsRoom(session_id="s", epoch=1, awaits=True)
         ),
         placement_pb2.EnrollResponse(evict=placement_pb2.Evict(session_id="s", epoch=1)),
+        placement_pb2.EnrollResponse(
+            evict=placement_pb2.Evict(session_id="s", epoch=2, goes_on=True)
+        ),
         placement_pb2.EnrollResponse(retire=placement_pb2.Retire()),
     ]
     for order in orders:
@@ -114,7 +119,8 @@ async def test_what_the_scheduler_orders_is_done_and_answered() -> None:
         enrolment._order(session_id, work)
         await enrolment._orders[session_id]
     assert actor.log == [
-        "admit s 1", "park s 1 True", "awaits_room s 1 True", "evict s 1", "retire",
+        "admit s 1", "park s 1 True", "awaits_room s 1 True", "evict s 1", "evict s 2 goes on",
+        "retire",
     ]  # fmt: skip
     assert (actor.placements[0].restore, actor.placements[0].rate_share) == (True, 0.5)
     told = [enrolment._outgoing.get_nowait().WhichOneof("request") for _ in range(2)]

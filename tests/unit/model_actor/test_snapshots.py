@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model_actor.snapshots import storage_tier
 from model_actor.snapshots.host_tier import STALE_S, TORN_S, HostTier, HostTierError
 from model_actor.snapshots.kept import KeptState, Point, key_of, parse, pieces
 from model_actor.snapshots.states import EXPIRE_S, Found, KeptStates
@@ -270,6 +272,28 @@ async def test_without_a_folder_everything_goes_on_and_nothing_is_kept(
     assert await kept.find("s1", 0, newest) is None
     await kept.close()
     assert not await kept.keep("s1", 1, STATE), "closed"
+
+
+async def test_the_bytes_of_a_stored_state_are_not_handled_on_the_loop(
+    storage: FilesystemStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def noted_pieces(state: KeptState) -> tuple[bytes, ...]:
+        threads.append(threading.get_ident())
+        return pieces(state)
+
+    def noted_parse(data: bytes) -> KeptState | None:
+        threads.append(threading.get_ident())
+        return parse(data)
+
+    monkeypatch.setattr(storage_tier, "pieces", noted_pieces)
+    monkeypatch.setattr(storage_tier, "parse", noted_parse)
+    tier = StorageTier(storage)
+    assert await tier.write("s1", 1, STATE)
+    assert await tier.read("s1") == (Point(KEY, 1, 1, 4), STATE)
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads
 
 
 async def test_an_upload_is_copied_once(storage: FilesystemStorage) -> None:

@@ -24,9 +24,12 @@ class PoolDriver:
     """A pool and its time."""
 
     def __init__(
-        self, rules: ev.PoolRules | None = None, policy: PlacementPolicy | None = None
+        self,
+        rules: ev.PoolRules | None = None,
+        policy: PlacementPolicy | None = None,
+        first_epoch: int = 0,
     ) -> None:
-        self.pool = Pool(rules or STAYING, policy or Pack())
+        self.pool = Pool(rules or STAYING, policy or Pack(), first_epoch=first_epoch)
         self.now = 1000.0
         self.effects: list[ev.Effect] = []
         """Of the last step."""

@@ -141,6 +141,10 @@ def test_an_actor_is_told_how_to_take_a_session() -> None:
             pb.EnrollResponse(evict=pb.Evict(**WHOSE, reason="over")),
         ),
         (
+            ev.Evict(A, S, EPOCH, "moved", goes_on=True),
+            pb.EnrollResponse(evict=pb.Evict(**WHOSE, reason="moved", goes_on=True)),
+        ),
+        (
             ev.Park(A, S, EPOCH, store=True),
             pb.EnrollResponse(park=pb.Park(**WHOSE, store=True)),
         ),

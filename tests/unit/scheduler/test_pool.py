@@ -296,7 +296,9 @@ def test_a_ticket_dropped_while_its_actor_is_asked_frees_the_place() -> None:
     driver.ask("s")
     admit = driver.admitted()
     leave(driver, "s")
-    assert driver.wait(1.0) == [ev.Evict(admit.actor, SessionId("s"), admit.epoch, GIVEN_UP)]
+    assert driver.wait(1.0) == [
+        ev.Evict(admit.actor, SessionId("s"), admit.epoch, GIVEN_UP, goes_on=True)
+    ]
     assert (driver.view().sessions, driver.view().booked_ms_per_s) == (0, 0.0)
     assert driver.answer(admit) == []
 
@@ -347,7 +349,7 @@ def test_an_actor_that_does_not_answer_is_passed_over(driver: PoolDriver) -> Non
     late = driver.admitted()
     driver.wait(5.0)
     assert driver.effects == [
-        ev.Evict(ActorId("a"), SessionId("s"), Epoch(1), NOT_ADMITTED),
+        ev.Evict(ActorId("a"), SessionId("s"), Epoch(1), NOT_ADMITTED, goes_on=True),
         ev.Admit(ActorId("b"), SessionId("s"), Epoch(2), PRINCIPAL, MODEL),
     ]
     assert driver.answer(late) == []

@@ -80,7 +80,7 @@ def test_an_actor_that_is_not_rid_of_it_in_time_is_told_to(driver: PoolDriver) -
     told(driver)
     restored(driver)
     driver.wait(10.0)
-    assert driver.of(ev.Evict) == [ev.Evict(A, S, Epoch(1), MOVED)]
+    assert driver.of(ev.Evict) == [ev.Evict(A, S, Epoch(1), MOVED, goes_on=True)]
     assert driver.view("a").sessions == 0
 
 
@@ -104,14 +104,14 @@ def test_a_target_that_refuses_changes_nothing(driver: PoolDriver) -> None:
 
 def test_a_target_that_does_not_answer_is_given_up(driver: PoolDriver) -> None:
     driver.wait(5.0)
-    assert driver.of(ev.Evict) == [ev.Evict(B, S, Epoch(2), MOVE_UNDONE)]
+    assert driver.of(ev.Evict) == [ev.Evict(B, S, Epoch(2), MOVE_UNDONE, goes_on=True)]
     assert driver.pool.lease(S).epoch == 1
 
 
 def test_a_session_that_does_not_go_on_in_time_stays(driver: PoolDriver) -> None:
     told(driver)
     driver.wait(15.0)
-    assert driver.of(ev.Evict) == [ev.Evict(B, S, Epoch(2), MOVE_UNDONE)]
+    assert driver.of(ev.Evict) == [ev.Evict(B, S, Epoch(2), MOVE_UNDONE, goes_on=True)]
     assert driver.pool.lease(S).actor == A
     assert driver.view("a").computing == 1
 
@@ -148,9 +148,29 @@ def test_the_target_of_a_session_whose_actor_dies_is_its_new_place(driver: PoolD
     assert ev.ParkedTold(S, Epoch(1), "host-a", restoring=True) in driver.effects
     lease = driver.pool.lease(S)
     assert (lease.actor, lease.epoch, lease.state) == (B, 2, LeaseState.ACTIVE)
+    assert driver.of(ev.Placed) == [ev.Placed(S)], "or who comes later is told that it is parked"
     assert driver.of(ev.Admit) == []
     assert driver.view("b").computing == 1
     assert driver.ask("s", restore=True) == [ev.Placed(S)]
+
+
+def test_a_target_has_its_time_to_answer_although_a_gateway_has_lost_the_old_place(
+    driver: PoolDriver,
+) -> None:
+    admit = driver.admitted()
+    driver.tell(ev.ActorUnlinked(A))
+    driver.ask("s", restore=True)
+    assert driver.session("s").state is LeaseState.ASSIGNED
+    assert [each.actor for each in driver.of(ev.Evict)] == [A]
+    driver.answer(admit)
+    assert driver.pool.lease(S).epoch == 2
+
+
+def test_epochs_begin_above_those_of_schedulers_before() -> None:
+    driver = PoolDriver(RULES, first_epoch=41)
+    driver.actor("a")
+    driver.running("s")
+    assert driver.pool.lease(S).epoch == 42
 
 
 def test_so_it_is_before_the_target_has_answered(driver: PoolDriver) -> None:

@@ -181,7 +181,7 @@ def test_so_it_is_while_an_actor_is_asked() -> None:
     admit = driver.admitted()
     leave(driver, "s")
     driver.wait(1.0)
-    assert driver.of(ev.Evict) == [ev.Evict(A, S, admit.epoch, GIVEN_UP)]
+    assert driver.of(ev.Evict) == [ev.Evict(A, S, admit.epoch, GIVEN_UP, goes_on=True)]
     assert driver.session("s").state is LeaseState.PARKED
     assert driver.view().sessions == 0
 

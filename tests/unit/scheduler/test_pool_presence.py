@@ -242,7 +242,7 @@ def test_a_lost_actor_that_comes_back_must_give_up_its_sessions(driver: PoolDriv
     [epoch] = full(driver)
     driver.tell(ev.ActorDied(ActorId("a")))
     assert driver.actor(held=(held("s0", epoch),)) == [
-        ev.Evict(ActorId("a"), SessionId("s0"), epoch, SUPERSEDED),
+        ev.Evict(ActorId("a"), SessionId("s0"), epoch, SUPERSEDED, goes_on=True),
         ev.Admit(ActorId("a"), SessionId("s0"), Epoch(2), PRINCIPAL, MODEL, restore=True),
     ]
 
@@ -308,10 +308,10 @@ def test_a_session_that_its_actor_no_longer_has_is_restored(driver: PoolDriver) 
 def test_of_two_holders_the_higher_epoch_wins(driver: PoolDriver) -> None:
     driver.actor("a", held=(held("s", 5),))
     assert driver.actor("b", held=(held("s", 4),)) == [
-        ev.Evict(ActorId("b"), SessionId("s"), Epoch(4), SUPERSEDED)
+        ev.Evict(ActorId("b"), SessionId("s"), Epoch(4), SUPERSEDED, goes_on=True)
     ]
     assert driver.actor("c", held=(held("s", 6),)) == [
-        ev.Evict(ActorId("a"), SessionId("s"), Epoch(5), SUPERSEDED)
+        ev.Evict(ActorId("a"), SessionId("s"), Epoch(5), SUPERSEDED, goes_on=True)
     ]
     assert driver.pool.lease(SessionId("s")).actor == "c"
     assert driver.view("a").sessions == 0
@@ -322,7 +322,7 @@ def test_an_old_epoch_on_the_same_actor_is_evicted(driver: PoolDriver) -> None:
     driver.release("x")
     driver.ask("s")
     assert driver.actor(held=(held("s", 2),)) == [
-        ev.Evict(ActorId("a"), SessionId("s"), Epoch(2), SUPERSEDED)
+        ev.Evict(ActorId("a"), SessionId("s"), Epoch(2), SUPERSEDED, goes_on=True)
     ]
 
 

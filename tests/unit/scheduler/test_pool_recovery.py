@@ -226,7 +226,7 @@ def test_what_was_lost_is_void_when_its_actor_comes_back(driver: PoolDriver) -> 
     epoch = driver.running("s")
     driver.wait(4.0, beating=False)
     driver.actor("a", held=(held("s", epoch, computing=True),))
-    assert driver.of(ev.Evict) == [ev.Evict(ActorId("a"), S, epoch, SUPERSEDED)]
+    assert driver.of(ev.Evict) == [ev.Evict(ActorId("a"), S, epoch, SUPERSEDED, goes_on=True)]
     assert driver.admitted().epoch == 2
 
 
@@ -236,7 +236,7 @@ def test_two_witnesses_are_enough(driver: PoolDriver) -> None:
     driver.actor("b")
     driver.tell(ev.ActorUnlinked(ActorId("a")))
     driver.ask("s", restore=True)
-    assert driver.of(ev.Evict) == [ev.Evict(ActorId("a"), S, epoch, UNREACHABLE)]
+    assert driver.of(ev.Evict) == [ev.Evict(ActorId("a"), S, epoch, UNREACHABLE, goes_on=True)]
     assert driver.admitted().actor == "b"
 
 
@@ -260,7 +260,7 @@ def test_a_gateway_is_believed_that_cannot_reach_an_actor_which_misses_beats(
     driver.actor("b")
     driver.wait(0.5, beating=False)
     driver.ask("s", restore=True)
-    assert driver.of(ev.Evict) == [ev.Evict(ActorId("a"), S, epoch, UNREACHABLE)]
+    assert driver.of(ev.Evict) == [ev.Evict(ActorId("a"), S, epoch, UNREACHABLE, goes_on=True)]
     assert driver.admitted().actor == "b"
 
 

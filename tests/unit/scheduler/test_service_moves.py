@@ -114,6 +114,14 @@ async def told(link: PresenceLink) -> list[object]:
     return [news async for news in link.news]
 
 
+async def test_a_move_is_told_whatever_was_told_of_the_session_before(driven: Driven) -> None:
+    driven.decide(ev.ParkedTold(S, OLD, "host", restoring=True))
+    link = driven.gateway("g", s=1)
+    driven.move()
+    *_, news = await told(link)
+    assert isinstance(news, Move)
+
+
 async def test_gateways_with_a_connection_are_told_of_a_move_each_with_its_own_token(
     driven: Driven,
 ) -> None:
