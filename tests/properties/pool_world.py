@@ -175,7 +175,7 @@ class World:
 
     # Verbs
 
-    def register(self, actor: str, slots: int) -> None:
+    def register(self, actor: str, slots: int, host: str = "host") -> None:
         """A new actor comes; a retired one of that name is gone."""
         event = ev.ActorRegistered(
             ActorId(actor),
@@ -184,7 +184,7 @@ class World:
             slots,
             CHUNK_MS,
             1000.0,
-            host="host",
+            host=host,
             resident_bytes=8 * SESSION_BYTES,
             session_bytes=SESSION_BYTES,
             encode_capacity_ms=1000.0,
