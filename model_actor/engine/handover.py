@@ -13,10 +13,11 @@ from collections.abc import Callable, Coroutine, Iterable
 import structlog
 
 from model_actor.engine.controls import Controls
-from model_actor.engine.keeping import Keeper, UnsettledError
+from model_actor.engine.keeping import Keeper, NotKeptError, UnsettledError
 from model_actor.engine.participants import Participants
 from model_actor.engine.services import EngineServices
 from model_actor.engine.showing import Showing
+from model_actor.snapshots.kept import KeptState
 from model_actor.snapshots.states import COPY_EPOCH, KeptStates
 from model_actor.snapshots.storage_tier import copy_upload
 from sana_gateway_internal.v1 import snapshot_pb2, stream_pb2
@@ -134,11 +135,7 @@ class Departure:
     async def _hand_over(self, *, store: bool) -> None:
         try:
             async with self._keeper.between_windows():
-                state = await self._keeper.take()
-                await asyncio.gather(
-                    self._keeper.write(state),
-                    *([self._kept.store(self._session_id, self._epoch, state)] if store else []),
-                )
+                await self._keep_for_another(await self._keeper.take(), store=store)
                 # Commands were taken until now; from here on the other actor takes them.
                 self._end()
                 self._tell_handed_over()
@@ -154,6 +151,18 @@ class Departure:
         self._wait(AFTERLIFE_S)
         self.shown()
         log.info("session.handed_over", session_id=self._session_id, epoch=self._epoch)
+
+    async def _keep_for_another(self, state: KeptState, *, store: bool) -> None:
+        """Keeps a state where the other actor looks for it: the host first, then the storage.
+
+        Raises:
+            NotKeptError: Neither took it: the other actor would have to begin anew.
+        """
+        kept = await self._keeper.write(state)
+        if state.model is not None and (store or not kept):
+            kept = await self._kept.store(self._session_id, self._epoch, state)
+        if state.model is not None and not kept:
+            raise NotKeptError(NOT_KEPT)
 
     async def _copy(self, gateway_id: str, copies: list[str]) -> None:
         copied = stream_pb2.Copied(session_id=self._session_id)

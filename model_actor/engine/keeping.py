@@ -19,6 +19,7 @@ from model_actor.engine.services import ModelStates
 from model_actor.snapshots.kept import KeptState
 from model_actor.snapshots.states import KeptStates
 from sana_gateway_internal.v1 import snapshot_pb2
+from scheduler.core.errors import SanaGatewayError
 from scheduler.core.run import WindowPlan
 from scheduler.core.session import Session
 
@@ -32,7 +33,11 @@ SMALL_BYTES = 1 << 20
 """States up to this size are kept after every window: less work than a window to be made again."""
 
 
-class UnsettledError(Exception):
+class NotKeptError(SanaGatewayError):
+    """What a session is to go on from could not be kept where it will be looked for."""
+
+
+class UnsettledError(SanaGatewayError):
     """The window under way does not end. Only inside the engine."""
 
 

@@ -50,8 +50,8 @@ class Shell:
         self._camera = SessionCamera(info, self._gateways, services.workers)
         self._links: dict[str, GatewayLink] = {}
         """Who waits, in the order they came."""
-        self._ready: set[str] = set()
-        """Who of them takes part as soon as the session goes on."""
+        self._ready: dict[str, stream_pb2.Restore | None] = {}
+        """Who of them takes part as soon as the session goes on, and what they bring."""
         self._demands: dict[tuple[str, int, int], stream_pb2.OutputDemand] = {}
         self._playouts: dict[str, stream_pb2.Playout] = {}
         self._restoring: asyncio.Task[None] | None = None
@@ -74,14 +74,13 @@ class Shell:
         self._gateways.expect(link)
         if request.standby:
             return
-        self._ready.add(link.gateway_id)
-        if self._restoring is not None:
-            return
-        asked = stream_pb2.Restore()
-        asked.CopyFrom(request.restore)
-        self._restoring = asyncio.create_task(
-            self._restore(link, asked if request.HasField("restore") else None)
-        )
+        brought = None
+        if request.HasField("restore"):
+            brought = stream_pb2.Restore()
+            brought.CopyFrom(request.restore)
+        self._ready[link.gateway_id] = brought
+        if self._restoring is None:
+            self._restoring = asyncio.create_task(self._restore(link.gateway_id, brought))
 
     def has_gateway(self, gateway_id: str) -> bool:
         """Tells whether a gateway waits here."""
@@ -91,7 +90,7 @@ class Shell:
         """A gateway waits no longer."""
         if self._links.pop(gateway_id, None) is None:
             return
-        self._ready.discard(gateway_id)
+        self._ready.pop(gateway_id, None)
         self._gateways.leave(gateway_id)
         self._camera.unpublished(gateway_id)
         self._playouts.pop(gateway_id, None)
@@ -134,12 +133,21 @@ class Shell:
         self._links.clear()
         await self._camera.close()
 
-    async def _restore(self, link: GatewayLink, asked: stream_pb2.Restore | None) -> None:
+    async def _restore(self, gateway_id: str, brought: stream_pb2.Restore | None) -> None:
         session_id = self.placement.session_id
         try:
-            made = await restore(
-                self.placement, self._services, self._gateways, link.gateway_id, asked
-            )
+            try:
+                made = await restore(
+                    self.placement, self._services, self._gateways, gateway_id, brought
+                )
+            except NeedsSnapshotError:
+                # Another one, which came meanwhile, may know what this one does not.
+                other = next((name for name, each in self._ready.items() if _tells(each)), None)
+                if other is None:
+                    raise
+                made = await restore(
+                    self.placement, self._services, self._gateways, other, self._ready[other]
+                )
         except NeedsSnapshotError:
             refused = stream_pb2.Refused(session_id=session_id, reason=UNKNOWN, needs_snapshot=True)
             self._refuse(refused)
@@ -170,3 +178,8 @@ class Shell:
         for gateway_id, link in list(self._links.items()):
             link.control(stream_pb2.ControlResponse(refused=refused))
             self.leave(gateway_id)
+
+
+def _tells(brought: stream_pb2.Restore | None) -> bool:
+    """Tells whether a gateway brings what a session is."""
+    return brought is not None and brought.HasField("snapshot")

@@ -115,4 +115,5 @@ async def copy_upload(storage: Storage, source: str, target: str) -> None:
         size = await storage.fetch(source, spool.fileno())
         await storage.create(target, size)
         for at in range(0, size, _PIECE):
-            await storage.append(target, at, os.pread(spool.fileno(), _PIECE, at))
+            part = await asyncio.to_thread(os.pread, spool.fileno(), _PIECE, at)
+            await storage.append(target, at, part)

@@ -136,6 +136,38 @@ async def test_a_session_moves_to_another_host_through_the_storage(launch: Launc
     assert [index for index, _, _ in first.model.windows + second.model.windows] == list(range(8))
 
 
+async def refused(*_: object) -> bool:
+    return False
+
+
+async def test_a_state_that_the_host_does_not_take_moves_through_the_storage(
+    launch: Launch,
+) -> None:
+    first, viewer = await playing(launch, 40)
+    await settled(first)
+    second = launch(host="another")
+    first.kept.keep = refused  # type: ignore[method-assign]
+    await move(first, second, viewer)
+    viewer.open(second, viewer.restore(handed_over=True))
+    viewer.until_frame = None
+    viewer.show()
+    await viewer.until(viewer.has("generation_complete"))
+    assert viewer.moved == [EXACT]
+    assert [index for index, _, _ in first.model.windows + second.model.windows] == list(range(8))
+
+
+async def test_a_session_whose_state_nobody_takes_stays_and_goes_on(launch: Launch) -> None:
+    first, viewer = await playing(launch, 40)
+    await settled(first)
+    first.kept.keep = first.kept.store = refused  # type: ignore[method-assign]
+    await move(first, launch(host="another"), viewer)
+    assert not handed_over(viewer)[0].HasField("snapshot")
+    viewer.until_frame = None
+    viewer.show()
+    await viewer.until(viewer.has("generation_complete"))
+    assert [frame for _, frame, _ in viewer.pictures] == list(range(CLIP))
+
+
 async def test_a_move_without_the_models_state_makes_the_clip_again_and_shows_none_of_it_twice(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

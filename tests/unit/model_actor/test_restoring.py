@@ -349,3 +349,26 @@ async def test_a_session_runs_at_the_rate_it_was_admitted_with(launch: Launch) -
     assert rates == {16.0}
     assert viewer.messages[-1].state.degraded_frame_rate == 16.0
     assert [frame for _, frame, _ in viewer.pictures] == list(range(CLIP)), "no frame is dropped"
+
+
+async def test_a_gateway_that_knows_nothing_does_not_keep_one_that_knows_from_being_heard(
+    launch: Launch,
+) -> None:
+    first, viewer = launch(every=0), Viewer()
+    await upload(first)
+    await first.admit(1)
+    viewer.open(first)
+    viewer.until_frame = 40
+    await viewer.start_clip()
+    await viewer.until(viewer.shows(40))
+    await first.die()
+    second, ignorant = launch(every=0, host="another"), Viewer("g2")
+    await second.admit(2, restore=True, computing=True)
+    ignorant._quiet = viewer._quiet = True
+    second.shell.open(ignorant, stream_pb2.Open(session_id="s1"))
+    viewer.open(second, viewer.restore())
+    for each in (ignorant, viewer):
+        await each.until(lambda each=each: any(told.HasField("opened") for told in each.told))
+        assert not any(told.HasField("refused") for told in each.told)
+    state = second.session._machine.state()
+    assert (state.has_video, state.started) == (True, True)
