@@ -105,6 +105,8 @@ class Bench:
         sessions = [Session() for _ in session_ids]
         for session_id, session in zip(session_ids, sessions, strict=True):
             link.join(session_id, session, "token")
+            asked = (f"open {session_id}",)
+            await self.actor.changes.until(lambda asked=asked: asked in told(self.actor.asked))
             opened = stream_pb2.Opened(session_id=session_id)
             self.actor.control.put_nowait(stream_pb2.ControlResponse(opened=opened))
             await session.changes.until(lambda session=session: session.told)

@@ -76,7 +76,7 @@ async def test_actors_on_nodes_that_are_to_go_are_known_with_the_time_they_have(
         return SimpleNamespace(actor=name, handle=SimpleNamespace(handle=handle))
 
     where = {"ray-x": "soon", "ray-y": "sometime", "ray-z": "stays"}
-    draining = {"soon": round((time.time() + 60) * 1000), "sometime": 0}
+    draining = {"soon": int((time.time() + 60) * 1000), "sometime": 0}
     monkeypatch.setattr(ray_actors, "_running", lambda: [found(name) for name in "xyzw"])
     monkeypatch.setattr(ray_actors, "_gcs", Gcs(draining, where))
     leaving = await launcher().leaving()
