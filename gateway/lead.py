@@ -10,6 +10,10 @@ Pure. The lead has two parts, each learned from what is observed:
   came too late to be bridged, grows by a share of every such lateness, and is given back
   in small steps after many chunks in a row were all there with time to spare.
 
+The lateness itself also moves the clock, and would keep every later frame so much longer:
+it is given back in the same way, so that one hiccup does not cost a live session its delay
+for good.
+
 Together they are bounded, so that no viewer is ever further behind than `MAX_LEAD_S` on
 their account. A lateness beyond that bound is an outage or a model that is too slow:
 neither is cured by waiting, so the margin does not follow it.
@@ -45,6 +49,9 @@ class Lead:
         """Begins with a typical transit and no margin."""
         self.transit_s = FIRST_TRANSIT_S
         self.margin_s = 0.0
+        self.behind_s = 0.0
+        """How far latenesses have put the clock back, beside the margin; only those that waiting
+        could have bridged, as for the margin."""
         self._calm = 0
         self._least_slack_s = float("inf")
 
@@ -61,28 +68,37 @@ class Lead:
         self.transit_s += gain * (observed - self.transit_s)
         self.margin_s = min(self.margin_s, MAX_LEAD_S - self.transit_s)
 
+    def anchored(self) -> None:
+        """The clock was set anew, with a run or after a hold: nothing puts it back any more."""
+        self.behind_s = 0.0
+
     def late(self, by_s: float) -> None:
         """A chunk could be there only so long after it was due."""
         self._begin_anew()
         if by_s <= MAX_LEAD_S:
             room = MAX_LEAD_S - self.transit_s
             self.margin_s = min(room, self.margin_s + MARGIN_GAIN * by_s)
+            self.behind_s = min(MAX_LEAD_S, self.behind_s + by_s)
 
     def in_time(self, slack_s: float) -> float:
         """A chunk can be there so long before it is due (less than 0: a little after).
 
         Returns:
-            By how much the clock may be put forward: margin that proved needless.
+            By how much the clock may be put forward: what proved needless, first of what
+            latenesses put it back, then of the margin.
         """
         self._calm += 1
         self._least_slack_s = min(self._least_slack_s, slack_s)
         if self._calm < CALM_CHUNKS:
             return 0.0
-        spare = min(self._least_slack_s - SPARE_S, self.margin_s, GIVE_BACK_S)
+        most = min(GIVE_BACK_S, self.behind_s + self.margin_s)
+        spare = min(self._least_slack_s - SPARE_S, most)
         self._begin_anew()
         if spare <= 0:
             return 0.0
-        self.margin_s -= spare
+        of_behind = min(spare, self.behind_s)
+        self.behind_s -= of_behind
+        self.margin_s -= spare - of_behind
         return spare
 
     def _begin_anew(self) -> None:

@@ -11,7 +11,8 @@ anchor is set anew only
 * for the first frame of a run, and after a hold: as soon as its packet can be here;
 * after an underrun, when a chunk comes too late to go on: as soon as its packet can be
   here, and a margin later where chunks come at uneven times (`gateway.lead`);
-* when such a margin has proved needless: forward, by a few milliseconds;
+* when such a margin, or the lateness itself, has proved needless: forward, by a few
+  milliseconds;
 * when the caller was away for more than `max_late_s`, so that it gets no burst.
 
 A chunk whose first frame can be here less than half a frame period after its deadline is
@@ -271,6 +272,7 @@ class Playout:
         if self._anchor is None or (
             self._held and not self._waiting and self._deadline() < now + lead.transit_s
         ):
+            lead.anchored()
             self._set_anchor(now + lead.transit_s)
             return self._deadline()
         due_at = self._end()

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
-from gateway.lead import CALM_CHUNKS, FIRST_TRANSIT_S, MAX_LEAD_S, TRANSITS_S
+from gateway.lead import (
+    CALM_CHUNKS,
+    FIRST_TRANSIT_S,
+    GIVE_BACK_S,
+    MAX_LEAD_S,
+    SPARE_S,
+    TRANSITS_S,
+)
 from gateway.playout import MAX_CHUNKS, STEP_US, TOLERANCE, Due, Playout
 from scheduler.core.errors import InvariantError
 
@@ -161,16 +170,26 @@ def test_a_model_of_uneven_times_comes_to_have_no_underruns_and_a_bounded_delay(
     assert due - 199 <= max(late) + MAX_LEAD_S
 
 
-def test_a_margin_that_proves_needless_is_given_back() -> None:
+def test_what_a_single_late_chunk_costs_is_given_back() -> None:
     model = Model()
     model.ready(0.0)
     model.ready(1.08)
-    margin_s = model.clock.lead.margin_s
-    assert margin_s > 0
-    behind = [model.ready(second + 1.0) - second for second in range(1, 40 * CALM_CHUNKS)]
-    assert model.clock.lead.margin_s == 0
-    assert behind[-1] == pytest.approx(behind[0] - margin_s)
+    assert model.clock.lead.margin_s > 0
+    behind = [model.ready(float(second)) - second for second in range(2, 40 * CALM_CHUNKS)]
+    assert behind[0] > TRANSIT_S + 0.08
+    assert behind[-1] == pytest.approx(TRANSIT_S + SPARE_S)
+    assert max(a - b for a, b in pairwise(behind)) <= GIVE_BACK_S + 1e-9, "in small steps"
     assert model.underruns[-1] == 1
+
+
+def test_a_new_run_owes_nothing_for_the_last_ones_lateness() -> None:
+    model = Model()
+    model.ready(0.0)
+    model.ready(1.08)
+    assert model.clock.lead.behind_s > 0
+    model.clock.abandon(2)
+    model.clock.chunk(2, 0, 0, 24, 24.0, now=3.0)
+    assert model.clock.lead.behind_s == 0
 
 
 def test_a_margin_that_one_chunk_in_many_needs_is_kept() -> None:
