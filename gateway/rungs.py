@@ -1,7 +1,9 @@
 """Which rung of an output each viewer is given, and what rate each rung is made at.
 
-Pure. An output has two rungs: `MAIN`, whose rate is what the best viewer's network
-carries, and `LOW`, made only while somebody needs it. A viewer goes down when its network
+Pure. An output has two rungs: `MAIN`, whose rate is what all carry whose networks are
+comparable to the best viewer's, and `LOW`, made only while somebody needs it. A rate that a
+viewer on `MAIN` cannot carry would have it skip to a keyframe time and again, and each of
+those goes to everybody. A viewer goes down when its network
 has carried too little for `MAIN` for a while, the sooner the less it carries, and up again
 when it has carried enough for longer. What a network is seen to carry is bounded by what is
 sent over it (a receiver reports at most about 1.5 times what it gets), so on `LOW` an
@@ -26,13 +28,12 @@ NOMINAL_BITRATE: Final = 2_500_000
 """What a viewer's network is taken to carry until it has been estimated."""
 
 POOR_SHARE: Final = 0.6
-"""Below this share of the rate of `MAIN` a viewer is to go down, ..."""
+"""Below this share of what the best viewer carries a viewer does not bound the rate of `MAIN`.
+Where that rate, too, is so much above what it carries it is to go down, ..."""
 POOR_FOR_S: Final = 3.0
 """... once it has been there for this long."""
-TIGHT_SHARE: Final = 0.9
-"""Below this share of the least rate of `MAIN`, which goes no lower for it, ..."""
 TIGHT_FOR_S: Final = 1.5
-"""... it goes down after this long."""
+"""Below the least rate of `MAIN`, which goes no lower for it, it goes down after this long."""
 HOPELESS_SHARE: Final = 0.4
 """Below this share of the rate of `MAIN`, or `POOR_SHARE` of its least rate, ..."""
 HOPELESS_FOR_S: Final = 0.7
@@ -91,20 +92,21 @@ class Rungs(Generic[Viewer]):
     def bitrate(self, rung: int) -> int:
         """Returns the rate of a rung in bits per second; 0 while nothing is known.
 
-        `MAIN` follows the best of all viewers, `LOW` the best of its own.
+        `MAIN` follows the least of its own viewers that carry at least `POOR_SHARE` of what
+        the best of all does, `LOW` the best of its own.
         """
-        networks = self._networks.values()
-        known = [
-            network.estimate
-            for network in networks
-            if network.estimate and (rung == MAIN or network.rung == LOW)
-        ]
-        if not known:
+        known = [each for each in self._networks.values() if each.estimate]
+        own = [each.estimate for each in known if each.rung == rung]
+        if not (known if rung == MAIN else own):
             return 0
-        if rung == MAIN and any(not network.estimate for network in networks):
-            known.append(NOMINAL_BITRATE)
         least, most = BITRATES[rung]
-        return min(most, max(least, *known))
+        if rung == LOW:
+            return min(most, max(least, *own))
+        best = max(each.estimate for each in known)
+        if len(known) < len(self._networks):
+            best = max(best, NOMINAL_BITRATE)
+        carried = (estimate for estimate in own if estimate >= POOR_SHARE * best)
+        return min(most, max(least, min(carried, default=best)))
 
     def estimate(self, viewer: Viewer, bits_per_second: int, now: float) -> dict[Viewer, int]:
         """Takes in what a viewer's network carries; returns what `review` returns."""
@@ -153,7 +155,7 @@ def _unfit(network: _Network, main: int) -> list[tuple[float, bool]]:
         return [(network.wait_s, estimate >= enough)]
     return [
         (POOR_FOR_S, estimate < POOR_SHARE * main),
-        (TIGHT_FOR_S, estimate < TIGHT_SHARE * least),
+        (TIGHT_FOR_S, estimate < least),
         (HOPELESS_FOR_S, estimate < max(HOPELESS_SHARE * main, POOR_SHARE * least)),
     ]
 

@@ -51,12 +51,15 @@ def test_nothing_is_known_before_an_estimate() -> None:
     [
         ({"one": 100_000}, BITRATES[MAIN][0]),
         ({"one": 2_000_000}, 2_000_000),
-        ({"one": 2_000_000, "two": 3_000_000}, 3_000_000),
+        ({"one": 2_000_000, "two": 3_000_000}, 2_000_000),
+        ({"one": 1_700_000, "two": 3_000_000}, 3_000_000),
+        ({"one": 1_700_000, "two": 2_000_000, "unknown": 0}, 1_700_000),
+        ({"one": 1_400_000, "two": 2_000_000}, BITRATES[MAIN][0]),
         ({"one": 90_000_000}, BITRATES[MAIN][1]),
         ({"one": 300_000, "unknown": 0}, NOMINAL_BITRATE),
     ],
 )
-def test_the_best_viewer_sets_the_main_rate_within_its_bounds(
+def test_the_main_rate_is_what_all_carry_who_come_near_the_best_viewer(
     estimates: dict[str, int], rate: int
 ) -> None:
     assert with_viewers(**estimates).bitrate(MAIN) == rate
@@ -91,8 +94,16 @@ def test_the_less_a_network_carries_the_sooner_its_viewer_goes_down(
     assert rungs.review(seconds) == {"poor": LOW}
 
 
-def test_a_lone_viewer_whose_network_carries_the_least_main_rate_stays() -> None:
-    assert with_viewers(one=1_400_000).review_at == float("inf")
+def test_a_viewer_whose_network_carries_the_main_rate_stays() -> None:
+    assert with_viewers(one=BITRATES[MAIN][0]).review_at == float("inf")
+    assert with_viewers(one=1_900_000, rich=3_000_000).review_at == float("inf")
+
+
+def test_a_viewer_on_low_does_not_bound_the_main_rate() -> None:
+    rungs = with_viewers(poor=1_700_000, rich=3_000_000)
+    rungs.review(POOR_FOR_S)
+    assert rungs.estimate("poor", 2_000_000, POOR_FOR_S) == {}
+    assert rungs.bitrate(MAIN) == 3_000_000
 
 
 def test_each_reason_to_go_down_has_its_own_time() -> None:
