@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from scheduler.core.errors import SanaGatewayError
@@ -23,6 +24,10 @@ STOP_S = 30.0
 
 class ChildError(SanaGatewayError):
     """A child did not come up, or ended by itself."""
+
+
+class SilentChildError(ChildError):
+    """A child runs and says nothing: it hangs."""
 
 
 class ChildProcess:
@@ -81,6 +86,23 @@ class ChildProcess:
         """Its process id."""
         return self._process.pid
 
+    async def heard(self, within_s: float) -> dict[str, Any]:
+        """Returns what it announces next, of a child that announces something now and then.
+
+        Args:
+            within_s: The longest silence. It is granted twice: the first may have been ours,
+                where this process itself was not running.
+
+        Raises:
+            SilentChildError: It says nothing.
+            ChildError: As of `announced`.
+        """
+        for _ in range(2):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    return await self.announced()
+        raise SilentChildError(f"{self._name} hangs: it said nothing for {2 * within_s:g} s")
+
     async def announced(self) -> dict[str, Any]:
         """Returns what it announces next.
 
@@ -105,12 +127,16 @@ class ChildProcess:
         code = await self._process.wait()
         raise ChildError(f"{self._name} ended by itself (exit status {code})")
 
-    async def stop(self) -> None:
-        """Ends the child and all that it started. Repeating it is no error."""
+    async def stop(self, patience_s: float = STOP_S) -> None:
+        """Ends the child and all that it started. Repeating it is no error.
+
+        Args:
+            patience_s: How long it may take to end in order.
+        """
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
             try:
-                async with asyncio.timeout(STOP_S):
+                async with asyncio.timeout(patience_s):
                     await self._process.wait()
             except TimeoutError:
                 os.killpg(self._process.pid, signal.SIGKILL)

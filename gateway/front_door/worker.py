@@ -4,7 +4,8 @@
 
 The first line on standard input is JSON: its index, its sockets, its settings. It ends in
 order with SIGTERM or the end of standard input. On the descriptor it writes one JSON
-line when it listens, and one whenever its answer to "how are you" changes.
+line when it listens, one whenever its answer to "how are you" changes, and one a second in
+any case: silence means that it hangs.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from scheduler.process.telemetry import configure_tracing, shutdown
 
 REPORT_S: Final = 0.1
 """How often it looks whether there is something to report."""
+UNCHANGED_S: Final = 1.0
+"""How often it reports that nothing has changed."""
 
 
 def main() -> None:
@@ -76,14 +79,16 @@ async def _run(descriptor: int, told: dict[str, Any]) -> None:
 
 async def _report(process: GatewayProcess, descriptor: int) -> None:
     os.set_blocking(descriptor, False)
+    clock = asyncio.get_running_loop().time
     reported: dict[str, int] = {}
+    reported_at = clock()
     while True:
         report = {"serving": process.is_serving, "sessions": process.session_count}
-        if report != reported:
+        if report != reported or clock() - reported_at >= UNCHANGED_S:
             # A front door that does not read just now is told later.
             with suppress(BlockingIOError):
                 os.write(descriptor, json.dumps(report).encode() + b"\n")
-                reported = report
+                reported, reported_at = report, clock()
         await asyncio.sleep(REPORT_S)
 
 

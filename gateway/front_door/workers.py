@@ -15,7 +15,7 @@ from typing import Any, Final
 import structlog
 from prometheus_client import Counter
 
-from gateway.child_process import ChildError, ChildProcess
+from gateway.child_process import STOP_S, ChildError, ChildProcess, SilentChildError
 from gateway.front_door.backend import Backend
 from gateway.front_door.routing import Route, worker_of
 from gateway.settings import GatewaySettings
@@ -26,6 +26,8 @@ START_S: Final = 60.0
 FIRST_PAUSE_S: Final = 0.2
 """Pause before a worker that ended is started again; it doubles up to the next."""
 MOST_PAUSE_S: Final = 5.0
+SILENT_S: Final = 3.0
+"""A worker that says nothing for this long, twice, hangs: it is killed and started again."""
 STEADY_S: Final = 10.0
 """A worker that lived this long begins anew at the first pause."""
 REQUEST_IDS_KEPT: Final = 4096
@@ -198,16 +200,19 @@ class MediaWorkers:
     async def _keep(self, worker: MediaWorker) -> None:
         pause = FIRST_PAUSE_S
         while True:
+            patience_s = STOP_S
             try:
                 if worker.child is None:
                     await self._launch(worker)
                 await self._follow(worker)
+            except SilentChildError as error:
+                reason, patience_s = str(error), 0.0
             except ChildError as error:
                 reason = str(error)
             except OSError as error:
                 # No descriptor or no process is to be had just now: the others serve on.
                 reason = f"no process could be started ({type(error).__name__})"
-            await self._end(worker)
+            await self._end(worker, patience_s)
             if time.monotonic() - worker.began > STEADY_S:
                 pause = FIRST_PAUSE_S
             _RESTARTS.labels(str(worker.index)).inc()
@@ -246,18 +251,21 @@ class MediaWorkers:
         """Reads a worker's reports.
 
         Raises:
-            ChildError: It has ended.
+            ChildError: It has ended, or hangs.
         """
         assert worker.child is not None  # noqa: S101 - launched before
         while True:
-            worker.heard(await worker.child.announced())
-            self._on_change()
+            report = await worker.child.heard(SILENT_S)
+            changed = worker.is_serving is not bool(report["serving"])
+            worker.heard(report)
+            if changed:
+                self._on_change()
 
-    async def _end(self, worker: MediaWorker) -> None:
+    async def _end(self, worker: MediaWorker, patience_s: float = STOP_S) -> None:
         backend, child = worker.backend, worker.child
         if child is not None:
             # Calls under way hear its last words first.
-            await child.stop()
+            await child.stop(patience_s)
         worker.child = None
         worker.ended()
         self._on_change()
