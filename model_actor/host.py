@@ -128,6 +128,7 @@ class ModelHost:
         ends.push_async_callback(self._close_all)
         tasks = [
             asyncio.create_task(self._compute.run(self._live), name="compute"),
+            asyncio.create_task(self._compute.watch(), name="watch over the model"),
             asyncio.create_task(self._kept.sweep(), name="sweep"),
             asyncio.create_task(enrolment.run(), name="enrolment"),
         ]

@@ -18,10 +18,21 @@ from model_actor.engine.tracing import Answers, WindowTiming
 from model_actor.media.frames import FrameBlock
 from model_actor.plugin import Frames, Model, ModelInfo, WindowTask
 from scheduler.core.chunks import Candidate, ChunkOrder
+from scheduler.core.errors import SanaGatewayError
 from scheduler.core.run import WindowPlan
+
+HANGS_S = 20.0
+"""A call of the model that takes longer than this, ..."""
+HANGS_WINDOWS = 20.0
+"""... and than so many of its longest windows, never returns: a GPU that hangs raises nothing."""
+_LOOK_S = 1.0
 
 log = structlog.get_logger(__name__)
 _ResultT = TypeVar("_ResultT")
+
+
+class ModelHangsError(SanaGatewayError):
+    """A call of the model does not return."""
 
 
 class ComputeSession(Protocol):
@@ -129,6 +140,10 @@ class Compute:
         )
         self.windows = 0
         """Windows computed so far."""
+        self.batches = 0
+        """Calls of the model that they took: several windows may be one batch."""
+        self._called_at: float | None = None
+        """When the call that the compute thread is in began."""
 
     @property
     def info(self) -> ModelInfo:
@@ -143,9 +158,29 @@ class Compute:
         self, function: Callable[..., _ResultT], *arguments: object
     ) -> asyncio.Future[_ResultT]:
         """Has a function of the model run on the compute thread, after what was asked before."""
-        return asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: function(*arguments)
-        )
+
+        def called() -> _ResultT:
+            self._called_at = time.monotonic()
+            try:
+                return function(*arguments)
+            finally:
+                self._called_at = None
+
+        return asyncio.get_running_loop().run_in_executor(self._thread, called)
+
+    async def watch(self) -> None:
+        """Watches over the model for ever, once it is loaded and warm.
+
+        Raises:
+            ModelHangsError: A call does not return. Nothing but the end of the process helps:
+                all sessions of this model stand, and would for ever.
+        """
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            limit_s = max(HANGS_S, HANGS_WINDOWS * self.cost.worst_s)
+            called_at = self._called_at
+            if called_at is not None and time.monotonic() - called_at > limit_s:
+                raise ModelHangsError(f"a call of the model took over {limit_s:.0f} s")
 
     def wake(self) -> None:
         """Some session's window, clock or source changed."""
@@ -217,6 +252,7 @@ class Compute:
         for window in done:
             window.settle()
         self.windows += len(done)
+        self.batches += bool(done)
         return len(done)
 
     async def _stages(self, tasks: Mapping[_Window, WindowTask], *, off_latency_path: bool) -> None:

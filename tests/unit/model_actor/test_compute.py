@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar, cast
 
 import numpy as np
 import pytest
 
-from model_actor.engine.compute import Compute
+from model_actor.engine import compute as module
+from model_actor.engine.compute import Compute, ModelHangsError
 from model_actor.engine.tracing import Answers, WindowTiming
 from model_actor.media.frames import FrameBlock
 from model_actor.plugin import Frames, Model, ModelInfo, SessionOptions, Stage, WindowTask
@@ -344,3 +346,42 @@ async def test_the_loop_goes_on_after_a_failure() -> None:
         bench.compute.wake()
         await bench.ends(2)
     assert session.told == ["finished 1", "settled 1"]
+
+
+async def test_a_call_of_the_model_that_never_returns_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "HANGS_S", 0.1)
+    monkeypatch.setattr(module, "HANGS_WINDOWS", 0.0)
+    monkeypatch.setattr(module, "_LOOK_S", 0.01)
+    compute, freed = Compute(Recorder()), threading.Event()
+    watching = asyncio.create_task(compute.watch())
+    await compute.call(lambda: None)
+    called = compute.call(freed.wait)
+    try:
+        with pytest.raises(ModelHangsError):
+            await watching
+    finally:
+        freed.set()
+        await called
+        await compute.close()
+
+
+async def test_a_model_that_rests_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+
+    async def look(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(module, "HANGS_S", 0.0)
+    monkeypatch.setattr(module, "HANGS_WINDOWS", 0.0)
+    compute = Compute(Recorder())
+    await compute.call(lambda: None)
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "sleep", look)
+        with pytest.raises(asyncio.CancelledError):
+            await compute.watch()
+    assert len(looks) == 3
+    await compute.close()
