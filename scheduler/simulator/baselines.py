@@ -18,10 +18,10 @@ from random import Random
 
 from scheduler.core.chunk_phases import staggered
 from scheduler.core.chunk_play import Lane, Member, Rhythm
+from scheduler.scenario.scenario import Scenario
+from scheduler.scenario.visits import Visit, stream, visits
 from scheduler.simulator.lanes import rhythm_of
-from scheduler.simulator.scenario import Scenario
 from scheduler.simulator.timeline import Timeline
-from scheduler.simulator.workload import Visit, stream, visits
 
 SAMPLED_EVERY_S = 10.0
 """How old a load may be by which `least-loaded` goes."""
@@ -131,13 +131,13 @@ class Rivals:
     """
 
     def __init__(self, scenario: Scenario) -> None:
-        spec = scenario.pool
+        spec = scenario.spec
         rhythm = rhythm_of(spec.model)
         rates = late_by_load(rhythm, scenario.workload.live_share, 2 * spec.compute_slots + 2)
-        self._scenario = scenario
+        self._scenario, self._gpus = scenario, spec.gpus
         self._period_s = rhythm.period_s
-        self._end = 3600.0 * scenario.hours
-        self._timeline = Timeline(-60.0 * scenario.warm_up_minutes)
+        self._end = scenario.duration
+        self._timeline = Timeline(-scenario.warm_up)
         draws = (stream(scenario.seed, f"placing {name}") for name in ("at random", "by load"))
         self._placing: dict[str, AnyGpu] = {
             "random": AnyGpu(spec.gpus, rates, self._end, next(draws)),
@@ -157,7 +157,7 @@ class Rivals:
             action, arguments = happening
             action(*arguments)
         chunks = self._played_s / self._period_s
-        hours = self._scenario.pool.gpus * self._scenario.hours
+        hours = self._gpus * self._end / 3600.0
         return (
             Baseline(
                 "one session per GPU",
@@ -194,7 +194,7 @@ class Rivals:
         while self._taken and self._taken[0] <= at:
             heapq.heappop(self._taken)
         self._arrivals += at >= 0
-        if len(self._taken) < self._scenario.pool.gpus:
+        if len(self._taken) < self._gpus:
             heapq.heappush(self._taken, ends_at)
         else:
             self._rejected += at >= 0

@@ -15,13 +15,13 @@ from scheduler.core import pool_events as ev
 from scheduler.core.errors import NoCapacityError
 from scheduler.core.ids import Epoch, GatewayId, Principal, SessionId
 from scheduler.core.lease import UNPLACED
+from scheduler.scenario.pool import PoolSpec
+from scheduler.scenario.visits import Visit
 from scheduler.simulator.counts import Counts
 from scheduler.simulator.driver import Driver, Handler
 from scheduler.simulator.fleet import Fleet, Gpu
 from scheduler.simulator.lanes import ChunkClock
-from scheduler.simulator.scenario import PoolSpec
 from scheduler.simulator.timeline import Timeline
-from scheduler.simulator.workload import Visit
 
 GATEWAY = GatewayId("gateway")
 PRINCIPAL = Principal(tenant="users", scopes=frozenset({"session"}))
@@ -124,6 +124,15 @@ class Clients:
     def waiting(self) -> int:
         """Sessions that wait for their first place, or for compute."""
         return self._queued + self._counts.wanting
+
+    def waiting_s(self, now: float) -> tuple[float, ...]:
+        """Returns how long each of them has waited."""
+        since = (
+            client.visit.at if client.doing is Doing.WAITING else client.since
+            for client in self._clients.values()
+            if client.doing in (Doing.WAITING, *_SEEKING)
+        )
+        return tuple(now - moment for moment in since)
 
     # The user
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,10 +13,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from scheduler.core.errors import ConfigurationError
+from scheduler.scenario import durations
 
 if TYPE_CHECKING:
+    from scheduler.scenario.scenario import Scenario
     from scheduler.simulator.report import Report, Spread
-    from scheduler.simulator.scenario import Scenario
 
 _EXAMPLES = """Examples:
 
@@ -25,11 +26,13 @@ _EXAMPLES = """Examples:
   sana-gateway simulate default --json day.json --plot day.svg
   sana-gateway simulate flash-crowd --seed 7
   sana-gateway simulate mine.yaml --exact
+  sana-gateway simulate steady --capacity
 
 A scenario names who comes (arrivals, session lengths, pauses), what there is to serve them
 (GPUs, the model's chunk time, boot time, failures) and what must hold. `--list` tells the
-presets, `--show` prints one to begin from, `--schema` the whole language. The exit status
-is 1 when a target of a scenario is missed. How to read the report: docs/simulator.md.
+presets, `--show` prints one to begin from, `--schema` the whole language
+(docs/scenarios.md); `sana-gateway load` puts the same on a service. The exit status is 1
+when a target of a scenario is missed. How to read the report: docs/simulator.md.
 """
 
 simulate = typer.Typer(
@@ -60,6 +63,14 @@ def run(
         bool,
         typer.Option("--exact", help="Play every chunk of every GPU: slow, and hardly different."),
     ] = False,
+    capacity: Annotated[
+        bool,
+        typer.Option(
+            "--capacity",
+            help="Predict the most sessions that the scenario's GPUs serve as its targets ask, "
+            "instead of a run.",
+        ),
+    ] = False,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Draw other users; default: the scenario's own.")
     ] = None,
@@ -70,11 +81,11 @@ def run(
     ] = False,
 ) -> None:
     """Try the scheduler on a day of users and GPUs that do not exist."""
-    from scheduler.simulator import library
-    from scheduler.simulator.scenario import Scenario
+    from scheduler.scenario import library
+    from scheduler.scenario.scenario import schema as schema_text
 
     if schema:
-        typer.echo(json.dumps(Scenario.model_json_schema(), indent=2))
+        typer.echo(schema_text(), nl=False)
         return
     if listing:
         _list()
@@ -89,6 +100,9 @@ def run(
     scenarios = library.load(scenario)
     if seed is not None:
         scenarios = tuple(each.model_copy(update={"seed": seed}) for each in scenarios)
+    if capacity:
+        _write_json(json_file, {"capacities": [_predict(each) for each in scenarios]})
+        return
     reports = [_simulate(each, exact=exact) for each in scenarios]
     _write(reports, json_file, plot)
     if not all(report.met for report in reports):
@@ -109,7 +123,7 @@ def _simulate(scenario: Scenario, *, exact: bool) -> Report:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(scenario.name, total=scenario.hours)
+        task = bar.add_task(scenario.name, total=scenario.duration / 3600.0)
         world = World(
             scenario, exact=exact, progress=lambda now: bar.update(task, completed=now / 3600.0)
         )
@@ -123,15 +137,47 @@ def _simulate(scenario: Scenario, *, exact: bool) -> Report:
 def _write(reports: Sequence[Report], json_file: Path | None, plot: Path | None) -> None:
     from scheduler.simulator.chart import svg
 
-    if json_file is not None:
-        document = {"runs": [report.document() for report in reports]}
-        json_file.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    _write_json(json_file, {"runs": [report.document() for report in reports]})
     if plot is not None:
         plot.write_text(svg(reports), "utf-8")
 
 
+def _write_json(path: Path | None, document: dict[str, Any]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+
+
+def _predict(scenario: Scenario) -> dict[str, Any]:
+    """Searches for the capacity of one, prints what came of it, and returns it for JSON."""
+    from scheduler.simulator.capacity import Trial, capacity
+
+    table = Table("sessions", "seed", "in time", "wait p95", "left out", "", box=None)
+    with Console(stderr=True).status(f"{scenario.name}: how many?") as status:
+
+        def tell(trial: Trial) -> None:
+            status.update(f"{scenario.name}: {trial.sessions:,} sessions tried")
+            table.add_row(
+                f"{trial.sessions:,}",
+                f"{trial.seed}",
+                f"{trial.in_time:.2%}",
+                f"{trial.wait_p95_s:.2f} s",
+                f"{trial.left_out:.1%}",
+                "[green]holds[/green]" if trial.holds else "[red]does not[/red]",
+            )
+
+        found = capacity(scenario, tell)
+    console = Console()
+    console.print(f"\n[bold]{scenario.name}[/bold]  {scenario.summary}")
+    console.print(table)
+    console.print(
+        f"[bold]{found.sessions:,} sessions[/bold] on {found.gpus:,} GPUs, "
+        f"{found.sessions / found.gpus:.2f} each"
+    )
+    return found.document()
+
+
 def _list() -> None:
-    from scheduler.simulator import library
+    from scheduler.scenario import library
 
     table = Table("preset", "what it is", box=None, header_style="bold")
     for name in library.names():
@@ -146,12 +192,12 @@ def _list() -> None:
 
 def _print(report: Report) -> None:
     console = Console()
-    scenario, spec = report.scenario, report.scenario.pool
+    scenario, spec = report.scenario, report.scenario.spec
     console.print(f"\n[bold]{scenario.name}[/bold]  {scenario.summary}")
     console.print(
-        f"{scenario.hours:g} h, seed {scenario.seed}; chunks of {spec.model.chunk_ms:g} ms per "
-        f"{spec.model.period_ms:g} ms, {spec.compute_slots} session(s) a GPU computing, "
-        f"{spec.resident_slots} resident; "
+        f"{durations.text(scenario.duration)}, seed {scenario.seed}; "
+        f"chunks of {spec.model.chunk_ms:g} ms per {spec.model.period_ms:g} ms, "
+        f"{spec.compute_slots} session(s) a GPU computing, {spec.resident_slots} resident; "
         f"{report.arrivals:,} arrivals, {report.idle:.0%} of their time idle; "
         f"{'every chunk played' if report.exact else 'chunks extrapolated'}",
         style="dim",

@@ -9,10 +9,10 @@ from heapq import heappop, heappush
 from scheduler.core import pool_events as ev
 from scheduler.core.errors import InvariantError
 from scheduler.core.ids import ActorId, SessionId
+from scheduler.scenario.pool import PoolSpec
+from scheduler.scenario.visits import stream
 from scheduler.simulator.driver import Driver
-from scheduler.simulator.scenario import PoolSpec
 from scheduler.simulator.timeline import Timeline
-from scheduler.simulator.workload import stream
 
 _GB = 10**9
 
@@ -65,7 +65,7 @@ class Fleet:
         self._timeline = timeline
         self._driver = driver
         self._lost = lost
-        self._boot_time = spec.boot_seconds.sampler(stream(seed, "boots"))
+        self._boot_time = spec.boot.sampler(stream(seed, "boots"))
         self._places = list(range(spec.gpus))
         self._paid = 0.0
         self._paid_until = timeline.now
@@ -104,6 +104,10 @@ class Fleet:
         if not gpu.gone:
             gpu.doomed = True
             self.drain(gpu, notice)
+
+    def give_up(self, gpu: Gpu) -> None:
+        """Gives a GPU back that is still booting."""
+        self._end(gpu)
 
     def keep(self, gpu: Gpu) -> None:
         """Takes a GPU back into service that is being emptied."""

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 
 from scheduler.core.chunk_play import Lane, Rhythm, Tally
 from scheduler.core.ids import ActorId, SessionId
-from scheduler.simulator.scenario import GEOMETRY, ModelCosts
+from scheduler.scenario.pool import GEOMETRY, ModelCosts
 
 WATCHED = 16
 """GPUs that are played at once."""
@@ -83,7 +83,6 @@ class EveryChunk:
     def __init__(self, rhythm: Rhythm) -> None:
         self._rhythm = rhythm
         self._lanes: dict[ActorId, Lane] = {}
-        self._sessions: dict[ActorId, int] = {}
         self._made = self._late = 0
 
     def start(
@@ -95,7 +94,6 @@ class EveryChunk:
             lane = self._lanes[actor] = Lane(self._rhythm)
         self._run(lane, now)
         lane.start(session, now, live=live, first=first)
-        self._sessions[actor] = self._sessions.get(actor, 0) + 1
         return 0.0
 
     def stop(self, actor: ActorId, session: SessionId, now: float) -> None:
@@ -103,7 +101,6 @@ class EveryChunk:
         lane = self._lanes[actor]
         self._run(lane, now)
         lane.stop(session)
-        self._sessions[actor] -= 1
 
     def total(self, now: float) -> Chunks:
         """As in `ChunkClock`."""

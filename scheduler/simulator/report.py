@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from scheduler.scenario.pool import Targets
+from scheduler.scenario.scenario import Scenario
 from scheduler.simulator.baselines import Baseline
-from scheduler.simulator.scenario import Scenario, Targets
 from scheduler.simulator.world import Point, Run
 
 _HOUR = 3600.0
@@ -158,6 +159,12 @@ class Report:
         }
 
 
+def share_in_time(run: Run) -> float:
+    """Returns the share of the chunks that were there when due; those never made were not."""
+    chunks = run.chunks.made + run.counts.skipped
+    return 1 - (run.chunks.late + run.counts.skipped) / chunks if chunks else 1.0
+
+
 def report(scenario: Scenario, run: Run, baselines: Sequence[Baseline], *, exact: bool) -> Report:
     """Puts a run and its rivals together."""
     counts = run.counts
@@ -165,7 +172,7 @@ def report(scenario: Scenario, run: Run, baselines: Sequence[Baseline], *, exact
     return Report(
         scenario=scenario,
         exact=exact,
-        in_time=1 - (run.chunks.late + counts.skipped) / chunks if chunks else 1.0,
+        in_time=share_in_time(run),
         chunks=chunks,
         skipped=counts.skipped,
         wait=Spread.of(counts.waits),

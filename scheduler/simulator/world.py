@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from scheduler.core import pool_events as ev
 from scheduler.core.placement import LeastLoaded, Pack, PlacementPolicy, Spread
 from scheduler.core.pool import Pool
+from scheduler.scenario.scenario import Scenario
+from scheduler.scenario.visits import Visit, visits
+from scheduler.scenario.workload import there_at_first
 from scheduler.simulator.clients import Clients
 from scheduler.simulator.counts import Counts
 from scheduler.simulator.disturbances import Disturbances
@@ -19,9 +22,7 @@ from scheduler.simulator.driver import Driver
 from scheduler.simulator.fleet import Fleet
 from scheduler.simulator.lanes import ByMix, ChunkClock, Chunks, EveryChunk, rhythm_of
 from scheduler.simulator.scaling import Autoscaler
-from scheduler.simulator.scenario import ArrivalTrace, Scenario
 from scheduler.simulator.timeline import Timeline
-from scheduler.simulator.workload import Visit, connected, visits
 
 SAMPLE_S = 60.0
 """Simulated seconds from one point of the curves to the next."""
@@ -68,6 +69,8 @@ class Run:
     """Seconds that sessions were connected, without those turned away."""
     present: int
     """Sessions that are there at the end."""
+    waiting_s: tuple[float, ...]
+    """How long those have waited who wait for a place or for compute at the end."""
     points: tuple[Point, ...]
     events: int
     """What the pool was told, in the warm-up too."""
@@ -87,10 +90,10 @@ class World:
     def __init__(
         self, scenario: Scenario, *, exact: bool = False, progress: Progress = lambda _: None
     ) -> None:
-        spec = scenario.pool
+        spec = scenario.spec
         self._scenario, self._progress = scenario, progress
-        self._end = 3600.0 * scenario.hours
-        self._timeline = Timeline(-60.0 * scenario.warm_up_minutes)
+        self._end = scenario.duration
+        self._timeline = Timeline(-scenario.warm_up)
         # Beats are left out: a GPU that dies is told of (`Costs.notice_ms`), none hangs.
         rules = replace(
             spec.pool_rules(),
@@ -133,6 +136,7 @@ class World:
             deaths=self._fleet.deaths - self._deaths_before,
             connected_s=self._connected_s,
             present=self._clients.present,
+            waiting_s=self._clients.waiting_s(self._end),
             points=tuple(self._points),
             events=self._driver.events,
             wall_s=time.process_time() - began,
@@ -196,13 +200,11 @@ class World:
         self._clients.arrive(visit)
 
     def _gpus_at_start(self) -> int:
-        spec, workload = self._scenario.pool, self._scenario.workload
+        spec, workload = self._scenario.spec, self._scenario.workload
         if spec.gpus_at_start is not None:
             return min(spec.gpus, spec.gpus_at_start)
-        if isinstance(workload.arrivals, ArrivalTrace):
-            return min(spec.gpus, spec.scaling.spare_gpus)
         # All who are there begin by playing: pauses come later.
-        playing = connected(workload.arrivals)(self._timeline.now)
+        playing = there_at_first(workload, self._timeline.now)
         needed = math.ceil(_HEADROOM * playing / spec.compute_slots) + spec.scaling.spare_gpus
         return min(spec.gpus, needed)
 

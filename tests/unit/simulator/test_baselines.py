@@ -6,11 +6,11 @@ from random import Random
 
 import pytest
 
+from scheduler.scenario.pool import ModelCosts
+from scheduler.scenario.visits import visits
 from scheduler.simulator.baselines import AnyGpu, LeastLoaded, Rivals, late_by_load
 from scheduler.simulator.lanes import rhythm_of
-from scheduler.simulator.scenario import ModelCosts
-from scheduler.simulator.workload import visits
-from tests.unit.simulator.scenarios import small
+from tests.unit.scenario.scenarios import small
 
 pytestmark = pytest.mark.unit
 
@@ -58,7 +58,7 @@ def test_one_session_per_gpu_turns_away_whom_it_has_no_gpu_for() -> None:
 
 
 def test_placing_at_random_is_late_more_often_than_by_load() -> None:
-    _, random, least = Rivals(small(hours=1)).run()
+    _, random, least = Rivals(small(duration="1h")).run()
     assert random.in_time is not None
     assert least.in_time is not None
     assert random.in_time < least.in_time < 1

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from scheduler.core.errors import ConfigurationError
 from scheduler.simulator.command import simulate
-from tests.unit.simulator.scenarios import small
+from tests.unit.scenario.scenarios import small
 
 pytestmark = pytest.mark.unit
 
@@ -62,8 +62,18 @@ def test_another_seed_is_another_day(scenario: Path, tmp_path: Path) -> None:
 def test_the_presets_are_listed() -> None:
     result = call("--list")
     assert result.exit_code == 0
-    for name in ("default", "h200", "wide", "one-slot", "flash-crowd", "failure-storm", "spot"):
+    for name in ("default", "h200", "wide", "one-slot", "flash-crowd", "spot", "smoke", "soak"):
         assert name in result.output
+
+
+def test_a_capacity_is_predicted_in_place_of_a_run(tmp_path: Path) -> None:
+    path, told = tmp_path / "two.yaml", tmp_path / "capacity.json"
+    path.write_text(small(duration="1m", pool__gpus=2).model_dump_json())
+    result = call(str(path), "--capacity", "--json", str(told))
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads(told.read_text())["capacities"]
+    assert f"{found['sessions']} sessions on 2 GPUs" in result.output
+    assert "does not" in result.output
 
 
 def test_a_preset_can_be_printed_to_begin_from() -> None:
@@ -72,6 +82,15 @@ def test_a_preset_can_be_printed_to_begin_from() -> None:
 
 def test_the_schema_is_json() -> None:
     assert json.loads(call("--schema").output)["title"] == "Scenario"
+
+
+def test_what_has_no_pool_cannot_be_simulated(tmp_path: Path) -> None:
+    path = tmp_path / "service.yaml"
+    path.write_text("name: service\nworkload: {crowds: [{at: 0s, sessions: 1}]}\n")
+    for option in ("--exact", "--capacity"):
+        result = call(str(path), option)
+        assert isinstance(result.exception, ConfigurationError)
+        assert "sana-gateway load" in str(result.exception)
 
 
 @pytest.mark.parametrize("arguments", [(), ("nothing-like-it",), ("h200", "--plot", "day.png")])

@@ -7,9 +7,9 @@ from random import Random
 import pytest
 
 from scheduler.core.ids import ActorId, SessionId
+from scheduler.scenario.pool import ModelCosts
 from scheduler.simulator import lanes
 from scheduler.simulator.lanes import ByMix, ChunkClock, Chunks, EveryChunk, rhythm_of
-from scheduler.simulator.scenario import ModelCosts
 
 pytestmark = pytest.mark.unit
 

@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 
+from scheduler.scenario.scenario import Scenario
 from scheduler.simulator.report import report
-from scheduler.simulator.scenario import Scenario
 from scheduler.simulator.world import Run, World
-from tests.unit.simulator.scenarios import small
+from tests.unit.scenario.scenarios import small
 
 pytestmark = pytest.mark.unit
 
-STORM = {"kind": "failure-storm", "at_minutes": 5, "share": 0.5, "over_seconds": 20}
-RECLAIM = {"kind": "spot-reclaim", "at_minutes": 5, "share": 0.4, "notice_seconds": 120}
-CROWD = {"at_minutes": 5, "sessions": 200, "over_seconds": 20}
+STORM = {"kind": "failure-storm", "at": "5m", "share": 0.5, "over": 20}
+RECLAIM = {"kind": "spot-reclaim", "at": "5m", "share": 0.4, "notice": "120s"}
+CROWD = {"at": "5m", "sessions": 200, "over": 20}
 
 
 def run(scenario: Scenario, *, exact: bool = False) -> Run:
@@ -35,7 +35,7 @@ def in_time(done: Run) -> float:
         {"workload__crowds": [CROWD], "pool__rules": {"queue_limit": 500}},
         {"pool__disturbances": [STORM]},
         {"pool__disturbances": [RECLAIM]},
-        {"pool__disturbances": [{"kind": "wear", "mean_hours": 0.5}]},
+        {"pool__disturbances": [{"kind": "wear", "mean": "0.5h"}]},
         {"pool__policy": "spread"},
     ],
     ids=["calm", "too few", "crowd", "long queue", "storm", "reclaim", "wear", "spread"],
@@ -67,7 +67,7 @@ def test_no_run_takes_less_than_the_bound() -> None:
 
 
 def test_the_gpus_follow_the_sessions() -> None:
-    done = run(small(hours=1.5, workload__crowds=[{**CROWD, "sessions": 60}]))
+    done = run(small(duration="1.5h", workload__crowds=[{**CROWD, "sessions": 60}]))
     before, crowded, after = (
         next(p.gpus for p in done.points if p.at >= 60 * minute) for minute in (4, 10, 85)
     )
@@ -76,7 +76,7 @@ def test_the_gpus_follow_the_sessions() -> None:
 
 
 def test_sessions_that_pause_for_long_are_parked_and_come_back() -> None:
-    done = run(small(hours=0.5))
+    done = run(small(duration="0.5h"))
     assert done.counts.parks > 20
     assert done.counts.restores > 20
 

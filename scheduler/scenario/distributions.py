@@ -10,38 +10,24 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 
 from scheduler.core.errors import ConfigurationError
+from scheduler.scenario.durations import Duration, Span
+from scheduler.scenario.record import NamedFile, Record
 
 Sampler = Callable[[], float]
-"""Draws one value."""
-
-
-class Record(BaseModel):
-    """Base of everything that stands in a scenario file: a misspelt key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _beside(path: Path, info: ValidationInfo) -> Path:
-    """Takes a relative path from the folder of the file that names it."""
-    return Path((info.context or {}).get("folder", "")) / path
-
-
-NamedFile = Annotated[Path, AfterValidator(_beside)]
-"""A file that a scenario names, relative to itself."""
+"""Draws one duration, in seconds."""
 
 
 class Fixed(Record):
     """Always the same."""
 
     kind: Literal["fixed"]
-    value: float = Field(ge=0)
+    value: Duration
 
     def sampler(self, random: Random) -> Sampler:  # noqa: ARG002 - nothing is drawn
         """Returns what draws from it."""
@@ -49,7 +35,7 @@ class Fixed(Record):
         return lambda: value
 
     def average(self) -> float:
-        """Returns the mean."""
+        """Returns the mean, in seconds."""
         return self.value
 
 
@@ -57,7 +43,7 @@ class Exponential(Record):
     """Without memory: the end is as likely now as ever."""
 
     kind: Literal["exponential"]
-    mean: float = Field(gt=0)
+    mean: Span
 
     def sampler(self, random: Random) -> Sampler:
         """Returns what draws from it."""
@@ -65,7 +51,7 @@ class Exponential(Record):
         return lambda: random.expovariate(rate)
 
     def average(self) -> float:
-        """Returns the mean."""
+        """Returns the mean, in seconds."""
         return self.mean
 
 
@@ -73,7 +59,7 @@ class Lognormal(Record):
     """Many short ones and a few very long ones, as sessions of people are."""
 
     kind: Literal["lognormal"]
-    mean: float = Field(gt=0)
+    mean: Span
     sigma: float = Field(default=0.8, gt=0, le=3)
     """Standard deviation of the logarithm; 0.8 makes the median 73 % of the mean."""
 
@@ -83,7 +69,7 @@ class Lognormal(Record):
         return lambda: random.lognormvariate(mu, sigma)
 
     def average(self) -> float:
-        """Returns the mean."""
+        """Returns the mean, in seconds."""
         return self.mean
 
 
@@ -91,8 +77,8 @@ class Uniform(Record):
     """Anything between two bounds, equally likely."""
 
     kind: Literal["uniform"]
-    low: float = Field(ge=0)
-    high: float = Field(ge=0)
+    low: Duration
+    high: Duration
 
     @model_validator(mode="after")
     def _ordered(self) -> Uniform:
@@ -106,12 +92,12 @@ class Uniform(Record):
         return lambda: random.uniform(low, high)
 
     def average(self) -> float:
-        """Returns the mean."""
+        """Returns the mean, in seconds."""
         return (self.low + self.high) / 2
 
 
 class Trace(Record):
-    """Values that were observed, drawn at random: one number a line, or a column of a CSV."""
+    """Seconds that were observed, drawn at random: one number a line, or a column of a CSV."""
 
     kind: Literal["trace"]
     path: NamedFile
@@ -124,7 +110,7 @@ class Trace(Record):
         return lambda: random.choice(values)
 
     def average(self) -> float:
-        """Returns the mean."""
+        """Returns the mean, in seconds."""
         values = self.values()
         return sum(values) / len(values)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scheduler.simulator.scenario import Scenario, parse
+from scheduler.scenario.scenario import Scenario, parse
 
 
 def small(**changes: Any) -> Scenario:
@@ -15,13 +15,13 @@ def small(**changes: Any) -> Scenario:
     """
     document: dict[str, Any] = {
         "name": "small",
-        "hours": 0.25,
-        "warm_up_minutes": 10,
+        "duration": "15m",
+        "warm_up": "10m",
         "workload": {
             "arrivals": {"kind": "steady", "connected": 40},
-            "session_minutes": {"kind": "lognormal", "mean": 6},
-            "play_minutes": {"kind": "exponential", "mean": 2},
-            "pause_minutes": {"kind": "exponential", "mean": 1.5},
+            "session": {"kind": "lognormal", "mean": "6m"},
+            "play": {"kind": "exponential", "mean": "2m"},
+            "pause": {"kind": "exponential", "mean": "1.5m"},
         },
         "pool": {"gpus": 20, "model": {"chunk_ms": 280}},
     }

@@ -8,21 +8,35 @@ from __future__ import annotations
 
 import csv
 import heapq
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from random import Random
 
 from scheduler.core.errors import ConfigurationError
-from scheduler.simulator.distributions import Sampler
-from scheduler.simulator.scenario import ArrivalTrace, Crowd, Diurnal, Scenario, Steady, Workload
+from scheduler.scenario.distributions import Sampler
+from scheduler.scenario.scenario import Scenario
+from scheduler.scenario.workload import (
+    Arrivals,
+    ArrivalTrace,
+    Constant,
+    Crowd,
+    Diurnal,
+    Level,
+    Poisson,
+    Ramp,
+    Steady,
+    Workload,
+    connected,
+    rate,
+)
 
-_DAY_S = 86_400.0
 _GATHERING_S = 120.0
 """Time within which the first sessions of a run come."""
 _EARLIER = 8
 """Mean session lengths before the run in which sessions may have begun that are still there."""
+_SHORTEST_S = 0.1
+"""Of a session that is followed by the next at once, so that time goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +57,7 @@ class Visit:
 
 
 class Spells:
-    """Draws the plays and pauses of one session.
+    """Draws the plays and pauses of one session, in seconds.
 
     Args:
         workload: The distributions.
@@ -53,11 +67,8 @@ class Spells:
     __slots__ = ("pause", "play")
 
     def __init__(self, workload: Workload, seed: int) -> None:
-        minute = 60.0
-        play = workload.play_minutes.sampler(_seeded(seed))
-        pause = workload.pause_minutes.sampler(_seeded(seed + 1))
-        self.play: Sampler = lambda: minute * play()
-        self.pause: Sampler = lambda: minute * pause()
+        self.play: Sampler = workload.play.sampler(_seeded(seed))
+        self.pause: Sampler = workload.pause.sampler(_seeded(seed + 1))
 
 
 def stream(seed: int, purpose: str) -> Random:
@@ -70,15 +81,19 @@ def _seeded(seed: int | str) -> Random:
 
 
 def visits(scenario: Scenario) -> Iterator[Visit]:
-    """Yields the sessions in order of arrival, until the end of the measured time."""
+    """Yields the sessions in order of arrival, until the end of the measured time.
+
+    Raises:
+        ConfigurationError: A trace that it names cannot be read.
+    """
     seed, workload = scenario.seed, scenario.workload
-    length = workload.session_minutes.sampler(stream(seed, "lengths"))
-    think = workload.think_seconds.sampler(stream(seed, "thinking"))
+    length = workload.session.sampler(stream(seed, "lengths"))
+    think = workload.think.sampler(stream(seed, "thinking"))
     modes, spells = stream(seed, "modes"), stream(seed, "spells").getrandbits(60)
     numbers = count()
-    for at, known_length, known_mode in _arrivals(scenario):
+    for at, known_length, known_mode in _all_arrivals(scenario):
         number = next(numbers)
-        drawn, live = 60.0 * length(), modes.random() < workload.live_share
+        drawn, live = length(), modes.random() < workload.live_share
         yield Visit(
             number=number,
             at=at,
@@ -93,35 +108,40 @@ _Arrival = tuple[float, float | None, bool | None]
 """When, and where known how long and whether live."""
 
 
-def _arrivals(scenario: Scenario) -> Iterator[_Arrival]:
-    workload, begin, end = scenario.workload, -60.0 * scenario.warm_up_minutes, _end(scenario)
-    sources: list[Iterator[_Arrival]] = [
+def _all_arrivals(scenario: Scenario) -> Iterator[_Arrival]:
+    workload = scenario.workload
+    sources = [
         _crowd(each, stream(scenario.seed, f"crowd {index}"))
         for index, each in enumerate(workload.crowds)
     ]
-    if isinstance(workload.arrivals, ArrivalTrace):
-        sources.append(iter(_observed(workload.arrivals)))
-    else:
-        level = connected(workload.arrivals)
-        mean_s = 60.0 * workload.session_minutes.average()
-        sources.append(_already_there(scenario, level(begin) / mean_s, begin))
-        random = stream(scenario.seed, "arrivals")
-        peak = workload.arrivals.connected / mean_s
-        sources.append(_poisson(random, lambda t: level(t) / mean_s, peak, begin, end))
+    if workload.arrivals is not None:
+        sources.extend(_arrivals(scenario, workload.arrivals))
     for arrival in heapq.merge(*sources, key=lambda arrival: arrival[0]):
-        if arrival[0] >= end:
+        if arrival[0] >= scenario.duration:
             return
         yield arrival
 
 
-def connected(arrivals: Steady | Diurnal) -> Callable[[float], float]:
-    """Returns the sessions that are connected on average, as a function of the time."""
-    if isinstance(arrivals, Steady):
-        return lambda _: arrivals.connected
-    middle = arrivals.connected * (1 + arrivals.trough) / 2
-    swing = arrivals.connected * (1 - arrivals.trough) / 2
-    turn, peak_s = 2 * math.pi / _DAY_S, 3600.0 * arrivals.peak_hour
-    return lambda t: middle + swing * math.cos(turn * (t - peak_s))
+def _arrivals(scenario: Scenario, arrivals: Arrivals) -> Iterator[Iterator[_Arrival]]:
+    """Yields what the arrivals consist of, each in order."""
+    begin, end, random = -scenario.warm_up, scenario.duration, stream(scenario.seed, "arrivals")
+    match arrivals:
+        case ArrivalTrace():
+            yield iter(_observed(arrivals))
+        case Steady() | Diurnal():
+            level, mean_s = connected(arrivals), scenario.workload.session.average()
+            yield _already_there(scenario, level(begin) / mean_s, begin)
+            peak = arrivals.connected / mean_s
+            yield _poisson(random, lambda t: level(t) / mean_s, peak, begin, end)
+        case Level():
+            yield _in_turn(scenario, arrivals, begin, end)
+        case Constant(per_minute=often):
+            yield _evenly(60.0 / often, begin, end)
+        case Poisson(per_minute=often):
+            yield _poisson(random, rate(arrivals), often / 60.0, begin, end)
+        case Ramp():
+            most = max(arrivals.from_per_minute, arrivals.to_per_minute) / 60.0
+            yield _poisson(random, rate(arrivals), most, begin, end)
 
 
 def _poisson(
@@ -134,18 +154,37 @@ def _poisson(
             yield at, None, None
 
 
+def _evenly(period_s: float, begin: float, end: float) -> Iterator[_Arrival]:
+    """Yields arrivals that are equally far apart, the first after half of that."""
+    for number in count():
+        at = begin + (number + 0.5) * period_s
+        if at >= end:
+            return
+        yield at, None, None
+
+
+def _in_turn(scenario: Scenario, level: Level, begin: float, end: float) -> Iterator[_Arrival]:
+    """Yields so many arrivals, and one more whenever one leaves."""
+    length = scenario.workload.session.sampler(stream(scenario.seed, "in turn"))
+    free = [begin + level.over * place / level.connected for place in range(level.connected)]
+    while free[0] < end:
+        at, lasts = free[0], max(_SHORTEST_S, length())
+        yield at, lasts, None
+        heapq.heapreplace(free, at + lasts)
+
+
 def _already_there(scenario: Scenario, rate: float, begin: float) -> Iterator[_Arrival]:
     """Yields the sessions that began before the run and are still there.
 
     They come within moments, for what is left of their time: the warm-up is there for that.
     """
     random = stream(scenario.seed, "earlier")
-    length = scenario.workload.session_minutes.sampler(random)
-    span = _EARLIER * 60.0 * scenario.workload.session_minutes.average()
+    length = scenario.workload.session.sampler(random)
+    span = _EARLIER * scenario.workload.session.average()
     found = []
     elapsed = 0.0
     while (elapsed := elapsed + random.expovariate(rate)) < span:
-        left = 60.0 * length() - elapsed
+        left = length() - elapsed
         at = begin + random.random() * min(_GATHERING_S, -begin / 2)
         if left > 0:
             found.append((at, left, None))
@@ -153,9 +192,8 @@ def _already_there(scenario: Scenario, rate: float, begin: float) -> Iterator[_A
 
 
 def _crowd(crowd: Crowd, random: Random) -> Iterator[_Arrival]:
-    begin = 60.0 * crowd.at_minutes
     for moment in sorted(random.random() for _ in range(crowd.sessions)):
-        yield begin + moment * crowd.over_seconds, None, None
+        yield crowd.at + moment * crowd.over, None, None
 
 
 def _observed(trace: ArrivalTrace) -> list[_Arrival]:
@@ -171,7 +209,3 @@ def _observed(trace: ArrivalTrace) -> list[_Arrival]:
             )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(f"{trace.path} is no trace: {type(error).__name__}") from None
-
-
-def _end(scenario: Scenario) -> float:
-    return 3600.0 * scenario.hours

@@ -1,117 +1,51 @@
-"""The schema of a scenario: who comes, what there is to serve them, and what must hold.
+"""What there is to serve sessions, as the simulator has it, and what must hold there.
 
-The three parts know nothing of each other, so that the load harness can put the same
-workload on a real pool.
+A key that ends in its unit (`chunk_ms`, `memory_gb`) takes a number; all other times are
+durations.
 """
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from scheduler.core.errors import ConfigurationError
 from scheduler.core.geometry import Geometry
 from scheduler.core.pool_events import PoolRules
-from scheduler.simulator.distributions import (
-    Distribution,
-    Exponential,
-    Fixed,
-    Lognormal,
-    NamedFile,
-    Record,
-)
+from scheduler.scenario.distributions import Distribution, Fixed
+from scheduler.scenario.durations import Duration, Span
+from scheduler.scenario.record import Record, Share
 
 GEOMETRY = Geometry()
 """Windows of 33 and then 24 frames, as the model's."""
-
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Steady(Record):
-    """Arrivals at one rate, at random moments (Poisson)."""
-
-    kind: Literal["steady"]
-    connected: float = Field(gt=0)
-    """Sessions that are connected on average."""
-
-
-class Diurnal(Record):
-    """Arrivals that follow the day, as a sine between a trough and a peak (Poisson)."""
-
-    kind: Literal["diurnal"]
-    connected: float = Field(gt=0)
-    """Sessions that are connected at the peak."""
-    trough: Share = 0.4
-    """Share of the peak at the quietest hour."""
-    peak_hour: float = Field(default=12.0, ge=0, le=24)
-    """Hours from the beginning of the run to the peak; the trough is twelve away from it."""
-
-
-class ArrivalTrace(Record):
-    """Arrivals from a CSV file with a heading: `arrive_s` and, where known, `length_s`
-    (seconds) and `mode` (live or file). What is missing is drawn.
-    """
-
-    kind: Literal["trace"]
-    path: NamedFile
-
-
-class Crowd(Record):
-    """Sessions that come all at once, beside the others: a flash crowd."""
-
-    at_minutes: float = Field(ge=0)
-    sessions: int = Field(gt=0)
-    over_seconds: float = Field(default=60.0, gt=0)
-    """They come evenly at random within this time."""
-
-
-class Workload(Record):
-    """Who comes, and what they do. Nothing here knows of GPUs."""
-
-    arrivals: Annotated[Steady | Diurnal | ArrivalTrace, Field(discriminator="kind")]
-    crowds: tuple[Crowd, ...] = ()
-    session_minutes: Distribution = Lognormal(kind="lognormal", mean=30.0)
-    """From connecting to leaving."""
-    think_seconds: Distribution = Exponential(kind="exponential", mean=10.0)
-    """From connecting to the first `start`: choosing a clip, writing a prompt."""
-    play_minutes: Distribution = Exponential(kind="exponential", mean=9.0)
-    """From `start` or `resume` to `pause` or the end of the clip."""
-    pause_minutes: Distribution = Exponential(kind="exponential", mean=6.0)
-    """From there to the next `start` or `resume`."""
-    live_share: Share = 0.7
-    """Sessions that edit a camera; the others edit a clip."""
-    prompts_per_minute: float = Field(default=1.0, ge=0)
-    """While playing. Placement does not depend on it; the load harness sends them."""
 
 
 class Storm(Record):
     """GPUs that die in a short time, without warning."""
 
     kind: Literal["failure-storm"]
-    at_minutes: float = Field(ge=0)
+    at: Duration
     share: Share
     """Of the GPUs that are up."""
-    over_seconds: float = Field(default=60.0, gt=0)
+    over: Span = 60.0
 
 
 class Reclaim(Record):
     """GPUs that the cloud takes back after a notice: their sessions are moved within it."""
 
     kind: Literal["spot-reclaim"]
-    at_minutes: float = Field(ge=0)
+    at: Duration
     share: Share
     """Of the GPUs that are up."""
-    notice_seconds: float = Field(default=120.0, gt=0)
+    notice: Span = 120.0
 
 
 class Wear(Record):
     """GPUs that die now and then, each by itself."""
 
     kind: Literal["wear"]
-    mean_hours: float = Field(gt=0)
+    mean: Span
     """Mean time between two failures of one GPU."""
 
 
@@ -155,13 +89,13 @@ class Costs(Record):
 class Scaling(Record):
     """How the number of GPUs follows the pool's own signal `actors_wanted`."""
 
-    every_seconds: float = Field(default=10.0, gt=0)
+    every: Span = 10.0
     spare_share: Share = 0.0
     """GPUs beyond those wanted, as a share of them. What the pool wants has its reserve for
     sessions that come back; that also bridges the time in which a GPU boots."""
     spare_gpus: int = Field(default=2, ge=0)
     """And at least so many of them."""
-    calm_minutes: float = Field(default=5.0, gt=0)
+    calm: Span = 300.0
     """A GPU is given back when it was needed at no moment of so long a time."""
     surge: int = Field(default=64, gt=0)
     """Most GPUs that boot at once."""
@@ -178,7 +112,7 @@ class PoolSpec(Record):
     memory_gb: float = Field(default=141.0, gt=0)
     """Of one GPU."""
     model: ModelCosts
-    boot_seconds: Distribution = Fixed(kind="fixed", value=120.0)
+    boot: Distribution = Fixed(kind="fixed", value=120.0)
     """From asking for a GPU to its actor's registration: node, weights, warm-up chunk."""
     costs: Costs = Costs()
     scaling: Scaling = Scaling()
@@ -229,40 +163,3 @@ class Targets(Record):
     """Most GPU-hours, in multiples of what one session per GPU takes."""
     wall_s: float | None = Field(default=None, gt=0)
     """Most seconds of this machine for the whole run."""
-
-
-class Scenario(Record):
-    """One run."""
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    summary: str = ""
-    """One sentence for people."""
-    hours: float = Field(default=24.0, gt=0)
-    """Simulated time that is measured."""
-    warm_up_minutes: float = Field(default=30.0, ge=0)
-    """Simulated before that, and not measured."""
-    seed: int = Field(default=1, ge=0)
-    workload: Workload
-    pool: PoolSpec
-    targets: Targets = Targets()
-
-
-def parse(document: object, origin: str, folder: Path | None = None) -> Scenario:
-    """Reads a scenario from what a YAML or JSON file holds.
-
-    Args:
-        document: The file's content.
-        origin: What to call it in an error.
-        folder: Where the files lie that it names; None: here.
-
-    Raises:
-        ConfigurationError: It does not follow the schema; says where and how.
-    """
-    try:
-        return Scenario.model_validate(document, context={"folder": folder or ""})
-    except ValidationError as error:
-        places = "; ".join(
-            f"{'.'.join(str(part) for part in each['loc']) or 'file'}: {each['msg']}"
-            for each in error.errors()
-        )
-        raise ConfigurationError(f"{origin} is no scenario: {places}") from None

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from scheduler.core.errors import ConfigurationError
-from scheduler.simulator.scenario import Scenario, parse
+from scheduler.scenario.scenario import Scenario, parse
 
 DEFAULT = ("h200", "wide", "one-slot")
 """What the preset `default` runs, one after the other."""
@@ -15,7 +15,7 @@ _SUFFIX = ".yaml"
 
 def names() -> tuple[str, ...]:
     """Returns the names of the shipped scenarios, and of `default`, which runs three."""
-    folder = resources.files("scheduler.simulator") / "presets"
+    folder = resources.files("scheduler.scenario") / "presets"
     found = (entry.name for entry in folder.iterdir() if entry.name.endswith(_SUFFIX))
     return ("default", *sorted(name.removesuffix(_SUFFIX) for name in found))
 
@@ -42,7 +42,7 @@ def text(name_or_path: str) -> str:
     if name_or_path == "default":
         return "---\n".join(text(name) for name in DEFAULT)
     if name_or_path in names():
-        preset = resources.files("scheduler.simulator") / "presets" / f"{name_or_path}{_SUFFIX}"
+        preset = resources.files("scheduler.scenario") / "presets" / f"{name_or_path}{_SUFFIX}"
         return preset.read_text("utf-8")
     path = Path(name_or_path)
     if not path.is_file():

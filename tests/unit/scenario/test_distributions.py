@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from scheduler.core.errors import ConfigurationError
-from scheduler.simulator.distributions import Distribution
+from scheduler.scenario.distributions import Distribution
 
 pytestmark = pytest.mark.unit
 
