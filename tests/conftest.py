@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -24,13 +24,18 @@ RUN: Final = "SANA_TEST_RUN"
 ENDING_S: Final = 5.0
 """Time for processes that are ending to be gone."""
 
+_LEFT: Final = pytest.StashKey[list[str]]()
+"""What workers of xdist found running."""
+
 # Processes of the interpreter itself, which end with it.
 _OWN_TO_PYTHON: Final = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
 
-def pytest_configure() -> None:
-    """Marks all that the tests will start."""
-    os.environ[RUN] = uuid.uuid4().hex
+def pytest_configure(config: pytest.Config) -> None:
+    """Marks all that the tests will start; a worker of xdist adds to the mark of its run."""
+    whose = os.environ[RUN] if hasattr(config, "workerinput") else ""
+    os.environ[RUN] = whose + uuid.uuid4().hex
+    config.stash[_LEFT] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,22 +54,42 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         raise pytest.UsageError("test modules without their kind:\n" + "\n".join(lines))
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fails a run that leaves processes behind, and ends them."""
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
+    """Fails a run that leaves processes behind, and ends them.
+
+    Where xdist runs the tests, its workers look after what they started themselves.
+    """
+    yield
+    left = [*session.config.stash[_LEFT], *_end_what_is_left()]
+    if left and (told := getattr(session.config, "workeroutput", None)) is not None:
+        told["left running"] = left
+    elif left:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        for name in left:
+            if reporter is not None:
+                reporter.write_line(f"left running: {name}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Takes over what a worker of xdist found."""
+    told: dict[str, list[str]] = getattr(node, "workeroutput", None) or {}
+    node.config.stash[_LEFT] += told.get("left running", [])
+
+
+def _end_what_is_left() -> list[str]:
+    """Ends the processes that this run started and that do not end; returns their names."""
     deadline = time.monotonic() + ENDING_S
     while (left := list(_started_here())) and time.monotonic() < deadline:
         time.sleep(0.05)
-    if not left:
-        return
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    names = []
     for process in left:
         with suppress(psutil.Error):
-            if reporter is not None:
-                name = " ".join(process.cmdline())[:120]
-                reporter.write_line(f"left running: {process.pid} {name}", red=True)
+            names.append(f"{process.pid} {' '.join(process.cmdline())[:120]}")
             process.kill()
-    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    return names
 
 
 def _started_here() -> Iterator[psutil.Process]:
@@ -77,7 +102,8 @@ def _started_here() -> Iterator[psutil.Process]:
         if process.pid == os.getpid():
             continue
         with suppress(psutil.Error):
-            ours = process.environ().get(RUN) == os.environ[RUN] or process.pid in children
+            mark = process.environ().get(RUN, "")
+            ours = mark.startswith(os.environ[RUN]) or process.pid in children
             if not ours or process.status() == psutil.STATUS_ZOMBIE:
                 continue
             if not any(name in " ".join(process.cmdline()) for name in _OWN_TO_PYTHON):

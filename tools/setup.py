@@ -1,6 +1,6 @@
 """Sets up what the make targets need, from Python 3.11 and the package registries alone.
 
-Usage: python3.11 tools/setup.py {demo,install,proto,test} [...]
+Usage: python3.11 tools/setup.py {demo,install,load,proto,test} [...]
 
 Packages come through uv, which pip installs below `.tools/`; where uv cannot be had or fails,
 through pip itself (`SETUP_INSTALLER=pip` chooses it). Each environment keeps a stamp of what it
@@ -103,7 +103,7 @@ def find_python(oldest: tuple[int, int]) -> Path | None:
     return None
 
 
-BASE = project("base", ".venv", "-e", ".[ray,painter]")
+BASE = project("base", ".venv", "-e", ".[ray,painter,load]")
 DEVELOPMENT = project("development", ".venv", "-e", ".", *dependency_group("lint", "test"))
 SANA = project("sana", ".venv", "-e", ".[sana]", pins=("requirements/sana.txt",))
 GATEWAY = project("gateway", ".venvs/gateway", "-e", ".")
@@ -112,6 +112,11 @@ GATEWAY = project("gateway", ".venvs/gateway", "-e", ".")
 def demo() -> None:
     """Sets up what `make demo` needs."""
     install(BASE, foreign("reactor-native"))
+
+
+def load() -> None:
+    """Sets up what `make load` needs."""
+    install(BASE)
 
 
 def proto() -> None:
@@ -137,6 +142,7 @@ def tests() -> None:
 TARGETS: dict[str, Callable[[], None]] = {
     "demo": demo,
     "install": everything,
+    "load": load,
     "proto": proto,
     "test": tests,
 }

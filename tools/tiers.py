@@ -44,6 +44,20 @@ FOLDERS = {
 }
 """Tiers of tests, by their folders."""
 
+SPREAD = {
+    "unit": "worksteal",
+    "contract": "worksteal",
+    "media": "worksteal",
+    "integration": "loadfile",
+    "e2e": "loadfile",
+}
+"""Tiers whose tests share the processors, and how xdist spreads them (its option `--dist`).
+
+Tests marked `alone` run after them, one after the other.
+"""
+MOST_WORKERS = 4
+ALONE = "alone"
+
 SLOW = "slow"
 LIMIT_S = {SLOW: 5 * 3600}
 """Longest time of a tier; the others have `DEFAULT_LIMIT_S`."""
@@ -118,7 +132,21 @@ def run_tests(tier: str) -> Count:
     paths = [path for folder in folders if (path := ROOT / "tests" / folder).is_dir()]
     if not any(file for path in paths for file in path.rglob("test_*.py")):
         return Count()
-    report = REPORTS / f"{tier}.xml"
+    chosen = "slow" if slow else "not slow"
+    if tier not in SPREAD or (workers := min(len(os.sched_getaffinity(0)), MOST_WORKERS)) < 2:
+        return run_pytest(tier, paths, chosen)
+    spread = ("--numprocesses", str(workers), "--dist", SPREAD[tier])
+    together = run_pytest(tier, paths, f"{chosen} and not {ALONE}", *spread)
+    return together + run_pytest(f"{tier}-{ALONE}", paths, f"{chosen} and {ALONE}")
+
+
+def run_pytest(name: str, paths: Sequence[Path], chosen: str, *options: str) -> Count:
+    """Runs the tests of some folders that a marker expression chooses.
+
+    Whatever pytest complains of without naming a test is one failure; that it chose none is not,
+    where there need not be any.
+    """
+    report = REPORTS / f"{name}.xml"
     report.unlink(missing_ok=True)
     command = (
         "pytest",
@@ -127,14 +155,13 @@ def run_tests(tier: str) -> Count:
         "--durations-min=2",
         f"--junit-xml={report.relative_to(ROOT)}",
         "-m",
-        "slow" if slow else "not slow",
+        chosen,
+        *options,
         *(str(path.relative_to(ROOT)) for path in paths),
     )
-    status = run(command, LIMIT_S.get(tier, DEFAULT_LIMIT_S))
+    status = run(command, LIMIT_S.get(name, DEFAULT_LIMIT_S))
     count = read_report(report)
-    # Whatever pytest complains of without naming a test is one failure: also that it found none
-    # in folders that hold some. Only slow ones there need not be.
-    fine = {0, NO_TESTS} if slow else {0}
+    fine = {0, NO_TESTS} if name == SLOW or name.endswith(ALONE) else {0}
     if status not in fine and not count.failed:
         count += Count(failed=1)
     return count

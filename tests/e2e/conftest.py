@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from sana_gateway import Client
-from tests.e2e.driving import SIMULATED
-from tests.e2e.roles import Roles, running_roles
+from tests.e2e.driving import FULL_SIZE, SIMULATED
 from tests.media.clips import Recipe, make
-from tests.required import ROOT, require
 from tests.stack import Stack, serving
 
 
@@ -26,35 +21,17 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def simulated(begin_roles: Callable[[], Future[Roles]]) -> Iterator[Stack]:
+def simulated() -> Iterator[Stack]:
     """The service with the model that writes a frame marker, without Ray."""
     with serving(*SIMULATED) as running:
-        # From here on there is time: most of the tests on this service only wait.
-        begin_roles()
         yield running
 
 
 @pytest.fixture(scope="session")
-def begin_roles(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[[], Future[Roles]]]:
-    """Starts the roles in the background, once: they take their time, most of it waiting."""
-    python = ROOT / ".venvs/gateway/bin/python"
-    with contextlib.ExitStack() as running, ThreadPoolExecutor(1) as thread:
-
-        @functools.cache
-        def begin() -> Future[Roles]:
-            roles = running_roles(python, tmp_path_factory.mktemp("roles"))
-            return thread.submit(running.enter_context, roles)
-
-        yield begin
-
-
-@pytest.fixture
-def roles(begin_roles: Callable[[], Future[Roles]]) -> Roles:
-    """Head, actor and gateway in processes of their own."""
-    require(".venvs/gateway/bin/python")
-    return begin_roles().result()
+def full_size() -> Iterator[Stack]:
+    """The same with pictures of the size that users see."""
+    with serving(*FULL_SIZE) as running:
+        yield running
 
 
 @pytest.fixture

@@ -15,8 +15,10 @@ from sana_gateway import CameraFrame, Client, Codec, Message, Session, VideoFram
 from sana_gateway.v1 import media_pb2
 from tests.media.clips import Recipe, numbered, picture
 
-SIMULATED = ("--model", "simulated", "--model-option", "chunk_ms=50", "--backend", "in-process")
+FULL_SIZE = ("--model", "simulated", "--model-option", "chunk_ms=50", "--backend", "in-process")
 """Options of a service without Ray whose model marks each frame with its number."""
+SIMULATED = (*FULL_SIZE, "--model-option", "size=320x192")
+"""The same with small pictures, for what has nothing to do with their size: it costs less."""
 H264: media_pb2.Codec.ValueType = Codec.Value("CODEC_H264")
 VP8: media_pb2.Codec.ValueType = Codec.Value("CODEC_VP8")
 WAIT_S = 40.0
@@ -25,6 +27,8 @@ POLL_S = 0.02
 """Between two looks at what only answers when asked."""
 PROMPT = "a watercolour of a harbour"
 RATE = 24
+NEVER = 1_000_000
+"""Frames between two keyframes that nobody asked for."""
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -187,7 +191,10 @@ async def stage_another(session: Session, told: Told, clip: Path | bytes) -> Any
 
 
 class Camera:
-    """A camera whose pictures are encoded one by one, 24 a second."""
+    """A camera whose pictures are encoded one by one, 24 a second.
+
+    As a browser's, it sends a keyframe first, and when it is asked for one: never else.
+    """
 
     _ENCODERS: dict[str, tuple[str, dict[str, str]]] = {  # noqa: RUF012 - a constant table
         "h264": ("libx264", {"preset": "ultrafast", "tune": "zerolatency"}),
@@ -212,6 +219,7 @@ class Camera:
         context.width, context.height, context.pix_fmt = width, height, "yuv420p"
         context.time_base, context.framerate = Fraction(1, 1_000_000), Fraction(RATE)
         context.bit_rate, context.thread_count, context.options = 800_000, 1, options
+        context.gop_size = NEVER
         self._encoder, self._recipe = context, Recipe(width=width, height=height)
 
     def ask_keyframe(self) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import secrets
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from scheduler.process.certificates import make
+from tests.ports import free_port
 from tests.stack import Stack, role
 
 
@@ -50,7 +50,7 @@ def running_roles(python: Path, folder: Path) -> Iterator[Roles]:
     with contextlib.ExitStack() as running, ThreadPoolExecutor() as threads:
         head = running.enter_context(
             role(
-                *("serve", "head", "--placement-port", str(_free_port()), "--actors", "0"),
+                *("serve", "head", "--placement-port", str(free_port()), "--actors", "0"),
                 *("--model", "simulated", "--model-option", "chunk_ms=50"),
                 *("--storage-root", str(storage), "--tls", str(tls)),
                 env=token,
@@ -76,9 +76,3 @@ def _gateway(
         *("--http-port", "0", "--grpc-port", "0", "--storage-root", str(storage)),
         python=python,
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -14,7 +14,7 @@ from tests.bench.media.registry import ROWS
 from tests.bench.media.results import INCUMBENT, OURS, SCHEMA, STOCK
 from tests.required import ROOT, require
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 
 def measured(out: Path, *names: str, timeout: float = 110) -> dict[str, Any]:

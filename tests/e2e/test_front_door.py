@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import json
 import os
-import socket
 import statistics
 import sys
 import time
@@ -24,9 +23,21 @@ from aiortc import RTCPeerConnection, RTCSessionDescription
 from gateway.front_door.routing import worker_of
 from sana_gateway import Client, Session
 from sana_gateway.v1 import command_pb2, media_pb2, session_pb2
-from tests.e2e.driving import H264, POLL_S, SIMULATED, WAIT_S, Screen, Told, polled, stage, watching
+from tests.e2e.driving import (
+    FULL_SIZE,
+    H264,
+    POLL_S,
+    SIMULATED,
+    WAIT_S,
+    Screen,
+    Told,
+    polled,
+    stage,
+    watching,
+)
 from tests.e2e.reactor.test_reactor_sdk import run as run_reactor_client
 from tests.media.clips import Recipe, make
+from tests.ports import free_port
 from tests.required import require
 from tests.stack import Stack, role, serving
 
@@ -48,7 +59,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def door() -> Iterator[Stack]:
     """The service with a front door; ends in order, and leaves nothing."""
-    with serving(*SIMULATED, "--media-workers", str(WORKERS)) as running:
+    with serving(*FULL_SIZE, "--media-workers", str(WORKERS)) as running:
         yield running
 
 
@@ -56,12 +67,6 @@ def door() -> Iterator[Stack]:
 async def through(door: Stack) -> AsyncIterator[Client]:
     async with Client(door.grpc_address) as connected:
         yield connected
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def workers_of(stack: Stack) -> list[psutil.Process]:
@@ -218,7 +223,7 @@ async def readiness(url: str) -> bool:
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Path]]:
     """A scheduler and an actor, for gateways that come and go; and the folder of uploads."""
     storage = tmp_path_factory.mktemp("storage")
-    words = ("serve", "head", "--placement-port", str(free_port()), "--storage-root", str(storage))
+    words = ("serve", "head", "--placement-port", "0", "--storage-root", str(storage))
     with role(*words, *SIMULATED) as running:
         yield running, storage
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
@@ -16,13 +16,22 @@ from sana_gateway_internal.v1 import placement_pb2, placement_pb2_grpc, stream_p
 from scheduler.process.certificates import make
 from scheduler.process.tls import Wires
 from tests.e2e.driving import WAIT_S, Told, stage, watching
-from tests.e2e.roles import Roles
+from tests.e2e.roles import Roles, running_roles
+from tests.required import require
 from tests.stack import Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 ACTOR = "RayShellHost"
 """Part of the title that Ray gives the process of a model actor."""
+
+
+@pytest.fixture(scope="module")
+def roles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roles]:
+    """Head, actor and gateway in processes of their own."""
+    python = require(".venvs/gateway/bin/python")
+    with running_roles(python, tmp_path_factory.mktemp("roles")) as running:
+        yield running
 
 
 async def play(client: Client, clip: Path) -> None:

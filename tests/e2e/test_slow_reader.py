@@ -22,10 +22,11 @@ SMALL_WINDOW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_5
 
 
 async def test_a_viewer_that_does_not_read_stops_nobody_and_goes_on_at_a_keyframe(
-    simulated: Stack, client: Client, tmp_path: Path
+    full_size: Stack, tmp_path: Path
 ) -> None:
     async with (
-        grpc.aio.insecure_channel(simulated.grpc_address, options=SMALL_WINDOW) as channel,
+        grpc.aio.insecure_channel(full_size.grpc_address, options=SMALL_WINDOW) as channel,
+        Client(full_size.grpc_address) as client,
         await client.create_session("simulated") as session,
     ):
         told = Told(session)

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sana_gateway import Client, ViewerStats
-from sdk_adapters.harness.viewer import parse, view
+from sdk_adapters.harness.viewer import ViewReport, parse, view
 from tests.e2e.driving import PROMPT, RATE, Camera, Told, publishing, stage, watching
+from tests.media.clips import Recipe, make
 from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 
+WIRES = [("grpc", "h264"), ("webrtc", "h264"), ("webrtc", "vp8")]
+Outcome = ViewReport | BaseException
 
-@pytest.mark.parametrize(
-    ("transport", "codec"), [("grpc", "h264"), ("webrtc", "h264"), ("webrtc", "vp8")]
-)
-async def test_a_viewer_reads_the_number_of_every_picture(
-    simulated: Stack, clip: Path, transport: str, codec: str
+
+@pytest.fixture(scope="module")
+def viewed(full_size: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Outcome]:
+    """What viewers saw of the same clip, by wire and codec; they watch at the same time."""
+    clip = make(tmp_path_factory.mktemp("clips") / "clip.mp4", Recipe(frames=40))
+    words = ("--address", full_size.grpc_address, "--model", "simulated", "--clip", str(clip))
+
+    async def watch(transport: str, codec: str) -> ViewReport:
+        options = ("--transport", transport, "--codec", codec, "--decode", "--seconds", "30")
+        return await view(parse([*words, *options]))
+
+    async def watch_all() -> list[Outcome]:
+        return await asyncio.gather(*(watch(*wire) for wire in WIRES), return_exceptions=True)
+
+    return dict(zip(WIRES, asyncio.run(watch_all()), strict=True))
+
+
+@pytest.mark.parametrize("wire", WIRES, ids="-".join)
+def test_a_viewer_reads_the_number_of_every_picture(
+    viewed: dict[Any, Outcome], wire: tuple[str, str]
 ) -> None:
-    words = ("--address", simulated.grpc_address, "--model", "simulated", "--clip", str(clip))
-    options = ("--transport", transport, "--codec", codec, "--decode", "--seconds", "30")
-    report = await view(parse([*words, *options]))
+    transport, report = wire[0], viewed[wire]
+    if isinstance(report, BaseException):
+        raise report
     (run,) = report.runs
     assert (report.unreadable, report.foreign, report.mismatched) == (0, 0, 0)
     assert (report.repeated, report.out_of_order) == (0, 0)
@@ -72,10 +92,11 @@ async def test_a_clips_chunks_tell_once_each_what_the_picture_has_been_through(
     assert answers == [0, prompts.index("an engraving")]
 
 
-@pytest.mark.parametrize("codec", ["h264", "vp8"])
-async def test_a_cameras_chunks_tell_the_services_share_of_glass_to_glass(
-    client: Client, codec: str
-) -> None:
+async def test_a_cameras_chunks_tell_the_services_share_of_glass_to_glass(client: Client) -> None:
+    await asyncio.gather(*(check_a_cameras_chunks(client, codec) for codec in ("h264", "vp8")))
+
+
+async def check_a_cameras_chunks(client: Client, codec: str) -> None:
     async with await client.create_session("simulated") as session:
         told, camera = Told(session), Camera(codec)
         async with watching(client, session) as screen, publishing(session, camera, codec):

@@ -14,7 +14,7 @@ from sana_gateway.v1 import media_pb2, message_pb2, pool_pb2
 from sana_gateway_internal.v1 import placement_pb2, stream_pb2
 from scheduler.core.errors import UnknownSessionError
 from scheduler.core.ids import Principal
-from tests.fakes.hub import Changes
+from tests.fakes.changes import Changes
 
 
 class Ear:
@@ -118,9 +118,10 @@ class FakeLink:
         return [getattr(each, kind) for each in self.sent if each.WhichOneof("request") == kind]
 
     def open(self, session_id: str, *revisions: int) -> None:
-        """The actor takes the gateway in; its journal has states of these revisions."""
+        """The actor answers how it was last asked; its journal has states of these revisions."""
         journal = [_state(revision) for revision in revisions]
-        self.tell(session_id, opened=stream_pb2.Opened(journal=journal))
+        opens = [each for each in self.opens if each.session_id == session_id]
+        self.tell(session_id, opened=stream_pb2.Opened(journal=journal, standby=opens[-1].standby))
 
     def tell(self, session_id: str, **response: Any) -> None:
         """The actor says something."""

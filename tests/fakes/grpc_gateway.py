@@ -24,7 +24,7 @@ async def grpc_gateway(services: IngressServices) -> AsyncIterator[str]:
         await ingress.stop(0.0)
 
 
-async def settled(before: set[asyncio.Task[Any]], timeout_s: float = 10.0) -> None:
+async def settled(before: set[asyncio.Task[Any]], timeout_s: float = 30.0) -> None:
     """Waits until no task runs that did not run before, but gRPC's own that accept calls."""
 
     def extra() -> list[asyncio.Task[Any]]:

@@ -13,7 +13,7 @@ import grpc
 
 from sana_gateway.v1 import command_pb2, message_pb2
 from sana_gateway_internal.v1 import snapshot_pb2, stream_pb2, stream_pb2_grpc
-from tests.fakes.hub import Changes
+from tests.fakes.changes import Changes
 
 RUN = 1
 CHUNK = 12
@@ -135,7 +135,7 @@ class StreamActor(stream_pb2_grpc.StreamServicer):
     def _open(self, session: Played, told: stream_pb2.Open) -> None:
         session.opens.append(told)
         if told.standby:
-            self._tell(session.session_id, opened=stream_pb2.Opened(epoch=session.epoch))
+            self._tell(session.session_id, opened=stream_pb2.Opened(standby=True))
             return
         begins = not session.made
         if session.shell:

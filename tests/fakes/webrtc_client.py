@@ -29,7 +29,8 @@ from gateway import ports
 from gateway.webrtc.peer import AiortcPeer, AiortcPeers
 from sana_gateway.v1 import media_pb2
 from scheduler.core.ids import Principal
-from tests.fakes.hub import FakeConnection, FakeHub
+from tests.fakes.hub import FakeHub
+from tests.fakes.session import FakeConnection
 
 H264, VP8 = media_pb2.CODEC_H264, media_pb2.CODEC_VP8
 MIME = {H264: "video/H264", VP8: "video/VP8"}

@@ -23,8 +23,8 @@ from gateway.front_door.routing import worker_of
 from sana_gateway.v1 import media_pb2, session_pb2, session_pb2_grpc
 from scheduler.core import errors
 from scheduler.core.ids import Principal
+from tests.fakes.changes import Changes
 from tests.fakes.front_door import FakeWorkers, Methods, backends, grpc_worker
-from tests.fakes.hub import Changes
 
 pytestmark = pytest.mark.integration
 

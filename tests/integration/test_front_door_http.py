@@ -20,8 +20,8 @@ from gateway.front_door.workers import MediaWorkers
 from gateway.http import MAX_BODY_BYTES
 from scheduler.core import errors
 from scheduler.core.ids import Principal
+from tests.fakes.changes import Changes
 from tests.fakes.front_door import FakeWorkers, backends, http_worker
-from tests.fakes.hub import Changes
 
 pytestmark = pytest.mark.integration
 

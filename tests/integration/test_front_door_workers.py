@@ -15,7 +15,7 @@ from gateway.front_door import workers as module
 from gateway.front_door.routing import Route, worker_of
 from gateway.front_door.workers import MediaWorkers, NoWorkerError, WorkerDownError
 from gateway.settings import GatewaySettings
-from tests.fakes.hub import Changes
+from tests.fakes.changes import Changes
 
 pytestmark = pytest.mark.integration
 
@@ -26,14 +26,16 @@ ANY = Route("create")
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MODULE", "tests.fakes.media_worker")
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(module, "SILENT_S", 60.0)
 
 
 class Bench:
     """Workers whose changes can be awaited."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.changes = Changes()
-        self.workers = MediaWorkers(GatewaySettings(media_workers=2), self.changes.happened)
+        settings = GatewaySettings(media_workers=2, host=host)
+        self.workers = MediaWorkers(settings, self.changes.happened)
 
     def pids(self) -> list[int]:
         return [each.child.pid for each in self.workers.all if each.child is not None]
@@ -113,6 +115,23 @@ async def test_one_that_is_killed_is_down_and_then_another(bench: Bench) -> None
     assert worker.backend is not backend
     assert bench.pids()[1] == other
     assert bench.pids()[0] != victim
+
+
+async def test_one_that_hangs_is_killed_and_then_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SILENT_S", 1.0)
+    bench = Bench(host="beating")
+    await bench.workers.start(tmp_path)
+    try:
+        (victim, other), worker = bench.pids(), bench.workers.all[0]
+        os.kill(victim, signal.SIGSTOP)
+        await bench.changes.until(lambda: worker.backend is None, 30.0)
+        assert not psutil.pid_exists(victim)
+        await bench.changes.until(lambda: worker.backend is not None, 30.0)
+        assert bench.pids()[1] == other
+    finally:
+        await bench.workers.stop()
 
 
 async def test_one_that_does_not_come_up_ends_the_start_and_the_others(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ from sana_gateway.v1 import media_pb2
 from scheduler.process.storage import FilesystemStorage
 from sdk_adapters.harness import viewer
 from tests.fakes.grpc_gateway import grpc_gateway
-from tests.fakes.hub import FakeHub, FakeSubscription, fake_services
+from tests.fakes.hub import FakeHub
+from tests.fakes.services import fake_services
+from tests.fakes.session import FakeSubscription
 
 pytestmark = pytest.mark.integration
 

@@ -15,7 +15,7 @@ import pytest
 from gateway import links as module
 from gateway.links import ActorLink, ActorLinks, LinkDeadError
 from sana_gateway_internal.v1 import stream_pb2, stream_pb2_grpc
-from tests.fakes.hub import Changes
+from tests.fakes.changes import Changes
 from tests.required import ROOT
 
 pytestmark = pytest.mark.integration

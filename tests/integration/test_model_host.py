@@ -13,6 +13,7 @@ from model_actor.engine.live_session import LiveSession
 from model_actor.engine.shells import Shell
 from model_actor.host import ModelHost
 from sana_gateway_internal.v1 import placement_pb2, placement_pb2_grpc, stream_pb2
+from scheduler.process.storage import FilesystemStorage
 from tests.integration.model_hosts import Hosts
 
 pytestmark = pytest.mark.integration
@@ -201,6 +202,71 @@ async def test_what_is_kept_of_a_session_goes_with_it(
     assert host.get("s1") is None
 
 
+@pytest.mark.parametrize("store", [False, True], ids=["host", "storage"])
+async def test_what_is_kept_of_a_session_on_no_actor_goes_with_it(
+    scheduler: Scheduler, host: ModelHost, tmp_path: Path, store: bool
+) -> None:
+    await admitted(scheduler, host)
+    assert not (await host.park("s1", 1, store=store)).failure
+    left = [*(tmp_path / "kept").iterdir(), *(tmp_path / "storage").rglob("index")]
+    assert len(left) == 1
+    await host.evict("s1", 5, "moved", goes_on=True)
+    assert left[0].exists(), "it goes on"
+    await host.evict("s1", 5, "over")
+    assert not left[0].exists()
+    assert not (await host.park("s1", 1, store=False)).host, "nothing is left"
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["here", "nowhere"])
+async def test_what_an_ended_session_uploaded_goes_with_it(
+    scheduler: Scheduler, host: ModelHost, tmp_path: Path, here: bool
+) -> None:
+    if here:
+        await admitted(scheduler, host)
+    storage = FilesystemStorage(tmp_path / "storage")
+    for key in ("s1/u1", "s2/u1"):
+        await storage.create(key, 1)
+        await storage.append(key, 0, b"x")
+    if not here:
+        await host.evict("s1", 5, "moved", goes_on=True)
+        assert await storage.exists("s1/u1"), "it goes on"
+    await host.evict("s1", 5, "over")
+    assert not await storage.exists("s1/u1")
+    assert await storage.exists("s2/u1")
+    await storage.close()
+
+
+async def test_it_tells_where_a_parked_session_is_kept(
+    scheduler: Scheduler, host: ModelHost
+) -> None:
+    await admitted(scheduler, host)
+    assert (await host.park("s1", 1, store=False)).host == "here"
+    again = await host.park("s1", 1, store=False)
+    assert (again.host, again.failure) == ("here", "")
+    assert not (await host.park("s1", 1, store=True)).failure
+    stored = await host.park("s1", 1, store=False)
+    assert (stored.host, stored.failure) == ("", "")
+    assert (await host.park("s2", 1, store=False)).failure
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["session", "shell"])
+async def test_an_actor_that_ends_sends_its_gateways_elsewhere(
+    scheduler: Scheduler, host: ModelHost, waiting: bool
+) -> None:
+    gateway = Gateway()
+    session = await admitted(scheduler, host)
+    if waiting:
+        shell = await shell_of_parked(scheduler, host)
+        shell.open(gateway, stream_pb2.Open(session_id="s1", standby=True))
+    else:
+        session.open(gateway)
+    await host._close_all()
+    last = gateway.told[-1]
+    assert last.WhichOneof("response") == "refused"
+    assert not last.refused.needs_snapshot
+    assert "closed" not in gateway.kinds()
+
+
 @pytest.mark.parametrize("restored", [False, True], ids=["session", "shell"])
 async def test_what_is_kept_of_a_session_that_goes_on_elsewhere_stays(
     scheduler: Scheduler, host: ModelHost, tmp_path: Path, restored: bool
@@ -276,9 +342,28 @@ async def test_a_process_that_is_to_end_says_when_and_retires_once_it_is_empty(
     scheduler.order(admit=late)
     refused = await scheduler.until("admitted", lambda each: each.admitted.session_id == "s2")
     assert refused.admitted.refusal
-    scheduler.order(evict=placement_pb2.Evict(session_id="s1", epoch=1, reason="over"))
-    async with asyncio.timeout(10):
-        await host.retired.wait()
+
+
+async def test_an_actor_repeats_what_it_was_told_of_its_drain(
+    scheduler: Scheduler, host: ModelHost
+) -> None:
+    session = await admitted(scheduler, host)
+    gateway = Gateway()
+    session.open(gateway)
+    assert not host.register().HasField("drain")
+    scheduler.order(drain=placement_pb2.Drain(draining=True, ends_in_us=60_000_000))
+    scheduler.order(awaits_room=placement_pb2.AwaitsRoom(session_id="s1", epoch=1, awaits=True))
+    await gateway.until(lambda each: each.message.message.state.awaiting_room)
+    told = host.register()
+    assert told.drain.draining
+    assert 0 < told.drain.ends_in_us <= 60_000_000
+    assert [held.awaits_room for held in told.sessions] == [True]
+    assert not told.draining, "its process was not told to end"
+    await host.told_to_drain(placement_pb2.Drain())
+    await host.awaits_room("s1", 1, awaits=False)
+    told = host.register()
+    assert not told.HasField("drain")
+    assert [held.awaits_room for held in told.sessions] == [False]
 
 
 async def test_a_session_that_was_handed_over_is_not_registered_and_departs(

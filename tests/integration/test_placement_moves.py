@@ -80,6 +80,7 @@ async def test_a_drained_actor_is_left_by_its_session_and_retires(stub: Any) -> 
     drain = stub.Drain(pb.DrainRequest(actor_id="a"))
     progress = await drain.read()
     assert (progress.remaining, progress.without_room) == (1, 1)
+    assert (await first.order()).drain == pb.Drain(draining=True)
     assert (await first.order()).awaits_room == pb.AwaitsRoom(
         session_id="s", epoch=old.epoch, awaits=True
     )

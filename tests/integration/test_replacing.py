@@ -17,7 +17,7 @@ from gateway.links import ActorLinks
 from gateway.placement import PlacementClient, SchedulerAwayError
 from gateway.session import GatewaySession
 from sana_gateway.v1 import command_pb2, media_pb2, session_pb2
-from sana_gateway_internal.v1 import placement_pb2
+from sana_gateway_internal.v1 import placement_pb2, stream_pb2
 from scheduler.core.ids import Principal
 from tests.fakes.gateway_parts import Ear, FakePlacement, lease
 from tests.fakes.stream_actor import Played, StreamActor
@@ -139,6 +139,18 @@ async def test_a_stream_goes_on_at_the_next_frame_after_its_actor_died(site: Sit
     assert two.commands == ["c1"]
     revisions = [each.revision for each in site.ear.messages]
     assert revisions == sorted(set(revisions)), "and so do the messages"
+    assert session.describe().status == session_pb2.SESSION_STATUS_READY
+
+
+async def test_an_actor_that_ends_in_order_costs_no_frame_either(site: Site) -> None:
+    session, _ = await site.playing()
+    one = site.actors["one"]
+    del one.sessions[session.session_id]
+    one._tell(session.session_id, refused=stream_pb2.Refused(reason="the actor ends"))
+    two = await site.place("two", 2, restore=True)
+    await site.seen(len(site.ear.frames) + 60)
+    site.check()
+    assert two.opens[0].restore.next_frame == site.by("two")[0]
     assert session.describe().status == session_pb2.SESSION_STATUS_READY
 
 

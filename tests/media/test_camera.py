@@ -118,7 +118,7 @@ async def test_frames_come_fitted_in_order_one_for_one(camera: Camera, codec: Co
     publisher = Publisher(codec)
     assert camera.keyframes == [1], "a new decoder asks for a keyframe"
     await camera.feed(*publisher.packets(40))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await camera.changed.wait()
     assert camera.decoder.available == 40
     block = camera.decoder.take(WINDOW)
@@ -139,6 +139,24 @@ async def test_any_rate_becomes_the_models(camera: Camera, rate: float, sent: in
     found = camera.numbers()
     ideal = [slot * rate / RATE for slot in range(len(found))]
     assert np.abs(np.array(found) - ideal).max() <= max(1.0, rate / RATE)
+
+
+async def test_the_rate_changes_in_the_middle_of_the_stream(camera: Camera) -> None:
+    publisher = Publisher()
+    await camera.feed(*publisher.packets(12))
+    camera.decoder.pace(12.0)
+    await camera.feed(*publisher.packets(24))
+    assert camera.decoder.available == pytest.approx(12 + 12, abs=1)
+    block = camera.decoder.take(camera.decoder.available)
+    gaps = list(np.diff(block.pts_us))
+    block.release()
+    assert gaps[:11] == pytest.approx([41667] * 11, abs=1)
+    assert gaps[12:] == pytest.approx([83333] * len(gaps[12:]), abs=1)
+    assert camera.decoder.stats.decode_errors == 0
+    os.kill(camera.pid, signal.SIGKILL)
+    await camera.until(lambda: camera.decoder.stats.restarts == 1)
+    await camera.feed(publisher.packet(keyframe=True), *publisher.packets(11))
+    assert camera.decoder.available == pytest.approx(6, abs=1), "the next worker knows it too"
 
 
 async def test_a_silence_is_skipped_not_filled(camera: Camera) -> None:

@@ -13,8 +13,7 @@ import pytest
 
 from tests.e2e.browser.chromium import Browser
 from tests.e2e.browser.viewer import Viewer
-from tests.e2e.driving import SIMULATED
-from tests.stack import Stack, serving
+from tests.stack import Stack
 
 HERE = Path(__file__).resolve().parent
 Open = Callable[[], Viewer]
@@ -44,21 +43,14 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
-@pytest.fixture(scope="package")
-def service() -> Iterator[Stack]:
-    """The service with the model that writes a frame marker."""
-    with serving(*SIMULATED) as running:
-        yield running
-
-
 @pytest.fixture
-def open_viewer(browser: Browser, site: str, service: Stack) -> Iterator[Open]:
+def open_viewer(browser: Browser, site: str, full_size: Stack) -> Iterator[Open]:
     """Opens pages, which are closed after the test; a page that complained fails it."""
     with ExitStack() as pages:
         opened: list[Viewer] = []
 
         def one() -> Viewer:
-            viewer = Viewer(pages.enter_context(browser.open(site)), service.http_url)
+            viewer = Viewer(pages.enter_context(browser.open(site)), full_size.http_url)
             opened.append(viewer)
             return viewer
 

@@ -12,7 +12,7 @@ from tests.e2e.browser.conftest import Open
 from tests.e2e.browser.viewer import Viewer, summary
 from tests.e2e.driving import PROMPT
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(180)]
 
 PHASES = [(640, 480, 24, 40), (1280, 720, 24, 100), (320, 240, 60, 160), (640, 480, 10, 220)]
 """Width, height, pictures a second and grey level of the camera, one after the other."""

@@ -76,6 +76,8 @@ def hosts(count: int) -> Iterator[list[Host]]:
             _plug(switch, port)
             _ip("-n", host.namespace, "address", "add", f"{host.address}/24", "dev", "eth0")
             _ip("-n", host.namespace, "link", "set", "eth0", "up")
+            # By where it would send to others a program finds its own address.
+            _ip("-n", host.namespace, "route", "add", "default", "dev", "eth0")
             made.append(host)
         yield made
 

@@ -18,13 +18,13 @@ import pytest
 
 from tests.e2e.browser.chromium import Browser
 from tests.e2e.browser.viewer import Frame, Viewer
-from tests.e2e.driving import SIMULATED
+from tests.e2e.driving import FULL_SIZE
 from tests.e2e.network.hosts import SERVER, TwoHosts, inside, two_hosts
 from tests.media.clips import Recipe, make
 from tests.required import ROOT
 from tests.stack import Stack, serving
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 FRAMES: Final = 33 + 24 * 24
 """Length of the clip: 25 seconds, a little more than all phases together."""
@@ -118,7 +118,7 @@ def bed() -> Iterator[TwoHosts]:
 @pytest.fixture(scope="module")
 def service(bed: TwoHosts) -> Iterator[Stack]:
     """The service on one of them."""
-    with serving(*SIMULATED, "--host", SERVER, prefix=inside(bed.server)) as running:
+    with serving(*FULL_SIZE, "--host", SERVER, prefix=inside(bed.server)) as running:
         yield running
 
 

@@ -11,6 +11,7 @@ import pytest
 from sana_gateway import Client
 from tests.e2e.pool.__main__ import SIZE, options_of
 from tests.e2e.pool.gateways import Gateway, behind_gateways
+from tests.e2e.pool.scenarios import Site
 from tests.e2e.pool.victims import healthy, pool_with
 from tests.media.clips import Recipe, make
 from tests.stack import Stack
@@ -52,6 +53,12 @@ async def client(gateways: list[Gateway]) -> AsyncIterator[Client]:
     async with Client(gateways[0].address) as connected:
         await pool_with(connected, healthy(ACTORS))
         yield connected
+
+
+@pytest.fixture
+def site(pool: Stack, gateways: list[Gateway], client: Client) -> Site:
+    """The pool, to do something to it or to its first gateway."""
+    return Site(pool, client, gateways[0].revive)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import av
 
 from sana_gateway import CallError, Client, Session
 from sana_gateway.media import CodecName, Watch
+from sana_gateway.v1 import message_pb2
 from sdk_adapters.harness.ledger import FrameLedger, Report
 from sdk_adapters.harness.marker import read_marker
 from tests.e2e.driving import WAIT_S, Camera, stage
@@ -34,6 +35,10 @@ class Member:
     ledger: FrameLedger = field(default_factory=FrameLedger)
     shown: list[tuple[int, int]] = field(default_factory=list)
     """Run and index of every frame, as they came."""
+    due_us: list[int] = field(default_factory=list)
+    """When each was due, on the clock of the play-out."""
+    sources_us: list[int] = field(default_factory=list)
+    """When the source frame of each was captured, or where in the clip it lies."""
     held: int = 0
     """Pictures that were sent while the picture held."""
     ended: str | None = None
@@ -71,6 +76,14 @@ class Member:
         """Whether its frames came once each, in order, with none left out since the first."""
         first = self.shown[0][1] if self.shown else 0
         return [frame for _, frame in self.shown] == list(range(first, first + len(self.shown)))
+
+    @property
+    def moves(self) -> list[str]:
+        """How it went on elsewhere, each time; by name."""
+        return [
+            message_pb2.Continuity.Name(each.continuity).removeprefix("CONTINUITY_")
+            for each in self.moved
+        ]
 
     @property
     def newest(self) -> int:
@@ -137,6 +150,8 @@ class Member:
                 self._longest_s = max(self._longest_s, now - self.last_at)
             self.last_at = now
             self.shown.append((frame.run, frame.frame))
+            self.due_us.append(frame.timestamp_us)
+            self.sources_us.append(frame.source_us)
             self.ledger.seen(frame.run, frame.frame, now, frame.timestamp_us / 1e6)
             self._more.set()
 
@@ -183,6 +198,12 @@ class Fleet:
     async def all_after(self, moment: float) -> list[float]:
         """Waits until every session showed a frame after a moment; returns how long each took."""
         return list(await asyncio.gather(*(each.frame_after(moment) for each in self.members)))
+
+    async def undisturbed(self, seconds: float) -> float:
+        """Returns the longest gap of a while in which nothing is done: the floor of all others."""
+        self.watch_gaps()
+        await asyncio.sleep(seconds)
+        return self.longest_gap_s
 
     def reports(self) -> list[Report]:
         """Returns what the viewers saw."""

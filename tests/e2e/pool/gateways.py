@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.ports import free_port
 from tests.stack import Stack, role
 
 
@@ -79,14 +80,12 @@ def behind_gateways(options: Sequence[str], count: int) -> Iterator[tuple[Stack,
                 *("--storage-root", str(storage)),
             )
         )
-        gateways = [Gateway(head, storage, _free_port()) for _ in range(count)]
-        for gateway in gateways:
-            gateway.start()
-            running.callback(gateway.stop)
-        yield head, gateways
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        gateways = [Gateway(head, storage, free_port()) for _ in range(count)]
+        with ThreadPoolExecutor() as threads:
+            for gateway in gateways:
+                running.callback(gateway.stop)
+            for _ in threads.map(Gateway.start, gateways):
+                """Raises what starting one of them raised."""
+            yield head, gateways
+            for _ in threads.map(Gateway.stop, gateways):
+                """Raises what ending one of them raised."""

@@ -1,4 +1,4 @@
-"""What dies, and what the viewers see of it. Each returns what it measured."""
+"""What is done to a pool under a fleet that plays: a table of scenarios, and their driver."""
 
 from __future__ import annotations
 
@@ -6,245 +6,173 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import psutil
 
 from sana_gateway import CallError, Client
 from sana_gateway.v1 import pool_pb2
 from tests.e2e.pool.fleet import Fleet
+from tests.e2e.pool.outcome import Outcome
 from tests.e2e.pool.victims import SCHEDULER, busiest, gone, healthy, pool_with, process_of, titled
 from tests.stack import Stack
 
-Scenario = Callable[[Stack, Client, Fleet, int], Awaitable["Outcome"]]
+
+async def _no_gateway() -> None:
+    raise LookupError("this service has no gateway of its own to kill")
 
 
-@dataclass
-class Outcome:
-    """What a scenario did to a fleet. Times in seconds."""
+@dataclass(frozen=True)
+class Site:
+    """A running pool."""
 
-    scenario: str
-    sessions: int
-    times: int
-    lost: list[str] = field(default_factory=list)
-    """Why sessions ended."""
-    missing: int = 0
-    """Frames that never came."""
-    repeated: int = 0
-    """Frames that came again."""
-    mismatched: int = 0
-    """Decoded pictures that are not what their packet said."""
-    decoded: int = 0
-    gaps_s: list[float] = field(default_factory=list)
-    """The longest gap of any viewer, for each time."""
-    back_s: list[float] = field(default_factory=list)
-    """The longest wait of any viewer for a frame after the deed, for each time."""
-    continuity: dict[str, int] = field(default_factory=dict)
-    """How sessions went on, by kind."""
-    late: int = 0
-    """Frames more than 100 ms late."""
+    stack: Stack
+    """Of the scheduler and the actors."""
+    client: Client
+    revive: Callable[[], Awaitable[None]] = _no_gateway
+    """Kills the gateway, and starts another one at its address."""
 
-    @property
-    def worst_gap_s(self) -> float:
-        """The longest gap of all."""
-        return max(self.gaps_s, default=0.0)
+    async def actors(self) -> list[pool_pb2.Actor]:
+        """Returns all actors."""
+        return list((await self.client.describe_pool()).actors)
 
-    def as_json(self) -> dict[str, Any]:
-        """Returns it with the numbers that are quoted."""
-        return {**asdict(self), "worst_gap_s": round(self.worst_gap_s, 3)}
+    async def victim(self) -> psutil.Process:
+        """Returns the process of the busiest actor."""
+        return process_of(self.stack, await busiest(self.client))
+
+    def schedulers(self) -> list[psutil.Process]:
+        """Returns the process of the scheduler."""
+        return titled(self.stack, SCHEDULER)
+
+    async def drain(self, actor_id: str) -> None:
+        """Drains an actor to its end."""
+        async for progress in self.client.drain_actor(actor_id):
+            if progress.remaining == 0:
+                return
 
 
-async def _settle(outcome: Outcome, fleet: Fleet) -> Outcome:
-    reports = fleet.reports()
-    outcome.lost = fleet.lost
-    outcome.missing = sum(each.missing for each in reports)
-    outcome.repeated = sum(each.repeated for each in reports)
-    outcome.late = sum(each.late for each in reports)
-    outcome.mismatched = sum(each.mismatched for each in fleet.members)
-    outcome.decoded = sum(each.decoded for each in fleet.members)
-    for member in fleet.members:
-        for moved in member.moved:
-            kind = type(moved).DESCRIPTOR.fields_by_name["continuity"].enum_type
-            name = kind.values_by_number[moved.continuity].name.removeprefix("CONTINUITY_")
-            outcome.continuity[name] = outcome.continuity.get(name, 0) + 1
-    outcome.gaps_s = [round(gap, 3) for gap in outcome.gaps_s]
-    outcome.back_s = [round(back, 3) for back in outcome.back_s]
-    return outcome
-
-
-async def _each_time(
-    outcome: Outcome, fleet: Fleet, deed: Callable[[], Awaitable[None]], rest: Callable[[], Any]
-) -> Outcome:
-    """Does a deed again and again; waits each time until all stream, and for `rest`."""
-    for _ in range(outcome.times):
-        fleet.watch_gaps()
-        await deed()
-        outcome.back_s.append(max(await fleet.all_after(time.monotonic())))
-        await rest()
-        await fleet.all_after(time.monotonic())
-        outcome.gaps_s.append(fleet.longest_gap_s)
-    return await _settle(outcome, fleet)
-
-
-async def kill_actor(stack: Stack, client: Client, fleet: Fleet, times: int) -> Outcome:
-    """`kill -9` of the busiest actor, so many times in a row."""
-    pool = await client.describe_pool()
-    actors = len(pool.actors)
-
-    async def deed() -> None:
-        victim = process_of(stack, await busiest(client))
-        victim.kill()
-        await gone(victim)
-
-    outcome = Outcome("kill_actor", len(fleet.members), times)
-    return await _each_time(outcome, fleet, deed, lambda: pool_with(client, healthy(actors)))
-
-
-async def stop_actor(stack: Stack, client: Client, fleet: Fleet, times: int) -> Outcome:
-    """SIGSTOP of the busiest actor: it hangs, and must not speak if it ever wakes."""
-    pool = await client.describe_pool()
-    actors = len(pool.actors)
-
-    async def deed() -> None:
-        chosen = await busiest(client)
-        victim = process_of(stack, chosen)
-        victim.send_signal(signal.SIGSTOP)
-        await pool_with(
-            client, lambda pool: chosen.actor_id not in [each.actor_id for each in pool.actors]
-        )
-        # If it is still there it wakes as a ghost; whatever it says must reach nobody.
-        if victim.is_running():
-            victim.send_signal(signal.SIGCONT)
-
-    outcome = Outcome("stop_actor", len(fleet.members), times)
-    return await _each_time(outcome, fleet, deed, lambda: pool_with(client, healthy(actors)))
-
-
-async def drain_actor(stack: Stack, client: Client, fleet: Fleet, times: int) -> Outcome:
-    """Drains the busiest actor: nobody misses a frame."""
-    del stack
-    pool = await client.describe_pool()
-    actors = len(pool.actors)
-
-    async def deed() -> None:
-        await _drained(client, (await busiest(client)).actor_id)
-
-    outcome = Outcome("drain_actor", len(fleet.members), times)
-    return await _each_time(outcome, fleet, deed, lambda: pool_with(client, healthy(actors)))
-
-
-async def kill_scheduler(stack: Stack, client: Client, fleet: Fleet, times: int) -> Outcome:
-    """`kill -9` of the scheduler: nobody notices."""
-    pool = await client.describe_pool()
-    actors = len(pool.actors)
-
-    async def deed() -> None:
-        for victim in titled(stack, SCHEDULER):
-            victim.kill()
-            await gone(victim)
-
-    outcome = Outcome("kill_scheduler", len(fleet.members), times)
-    return await _each_time(outcome, fleet, deed, lambda: pool_with(client, healthy(actors)))
-
-
-async def roll(stack: Stack, client: Client, fleet: Fleet, times: int) -> Outcome:
-    """Drains every actor, one after the other, as an update of all does."""
-    del stack
-    pool = await client.describe_pool()
-    actors = len(pool.actors)
-
-    async def deed() -> None:
-        for actor in (await client.describe_pool()).actors:
-            await _drained(client, actor.actor_id)
-            await pool_with(client, healthy(actors))
-
-    outcome = Outcome("roll", len(fleet.members), times)
-    return await _each_time(outcome, fleet, deed, lambda: pool_with(client, healthy(actors)))
-
-
-async def terminate_actor(stack: Stack, client: Client, fleet: Fleet, times: int) -> Outcome:
-    """SIGTERM of the busiest actor: it drains itself, and ends."""
-    pool = await client.describe_pool()
-    actors = len(pool.actors)
-
-    async def deed() -> None:
-        victim = process_of(stack, await busiest(client))
-        victim.terminate()
-        await gone(victim)
-
-    outcome = Outcome("terminate_actor", len(fleet.members), times)
-    return await _each_time(outcome, fleet, deed, lambda: pool_with(client, healthy(actors)))
-
-
-async def kill_target(stack: Stack, client: Client, fleet: Fleet, times: int) -> Outcome:
-    """`kill -9` of the actor to which sessions are moving; then the drain goes on."""
-    pool = await client.describe_pool()
-    actors = len(pool.actors)
-
-    async def deed() -> None:
-        chosen = await busiest(client)
-        victims = [
-            process_of(stack, each)
-            for each in (await client.describe_pool()).actors
-            if each.actor_id != chosen.actor_id
-        ]
-        drain = asyncio.create_task(_drained(client, chosen.actor_id))
-        await pool_with(client, _is_moving)
-        for victim in victims:
-            victim.kill()
-            await gone(victim)
-        await drain
-
-    outcome = Outcome("kill_target", len(fleet.members), times)
-    return await _each_time(outcome, fleet, deed, lambda: pool_with(client, healthy(actors)))
-
-
-async def kill_scheduler_amid(stack: Stack, client: Client, fleet: Fleet, times: int) -> Outcome:
-    """`kill -9` of the scheduler while sessions move; the drain is asked for again."""
-    pool = await client.describe_pool()
-    actors = len(pool.actors)
-
-    async def deed() -> None:
-        chosen = await busiest(client)
-        drain = asyncio.create_task(_drained(client, chosen.actor_id))
-        await pool_with(client, _is_moving)
-        for victim in titled(stack, SCHEDULER):
-            victim.kill()
-            await gone(victim)
-        with contextlib.suppress(CallError):
-            await drain
-        await pool_with(client, lambda pool: bool(pool.actors))
-        with contextlib.suppress(CallError):  # it may be gone already
-            await _drained(client, chosen.actor_id)
-
-    outcome = Outcome("kill_scheduler_amid", len(fleet.members), times)
-    return await _each_time(outcome, fleet, deed, lambda: pool_with(client, healthy(actors)))
-
-
-def kill_gateway(revive: Callable[[], Awaitable[None]]) -> Scenario:
-    """`kill -9` of the gateway; `revive` starts another one at the same address."""
-
-    async def scenario(stack: Stack, client: Client, fleet: Fleet, times: int) -> Outcome:
-        del stack
-        outcome = Outcome("kill_gateway", len(fleet.members), times)
-        return await _each_time(outcome, fleet, revive, client.describe_pool)
-
-    return scenario
-
-
-async def _drained(client: Client, actor_id: str) -> None:
-    """Drains an actor to its end."""
-    async for progress in client.drain_actor(actor_id):
-        if progress.remaining == 0:
-            return
+async def kill(victims: Iterable[psutil.Process]) -> None:
+    """Ends processes as `kill -9` does."""
+    for each in victims:
+        each.kill()
+        await gone(each)
 
 
 def _is_moving(pool: pool_pb2.DescribePoolResponse) -> bool:
     return any(each.state == pool_pb2.LEASE_STATE_MOVING for each in pool.sessions)
 
 
-async def undisturbed(fleet: Fleet, seconds: float) -> float:
-    """Returns the longest gap of a while in which nothing is done: the floor of all others."""
-    fleet.watch_gaps()
-    await asyncio.sleep(seconds)
-    return fleet.longest_gap_s
+# -- deeds --------------------------------------------------------------------------------------
+
+
+async def _kill_actor(site: Site) -> None:
+    await kill([await site.victim()])
+
+
+async def _stop_actor(site: Site) -> None:
+    chosen = await busiest(site.client)
+    victim = process_of(site.stack, chosen)
+    victim.send_signal(signal.SIGSTOP)
+    await pool_with(
+        site.client, lambda pool: chosen.actor_id not in [each.actor_id for each in pool.actors]
+    )
+    # If it is still there it wakes as a ghost; whatever it says must reach nobody.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        victim.send_signal(signal.SIGCONT)
+
+
+async def _terminate_actor(site: Site) -> None:
+    victim = await site.victim()
+    victim.terminate()
+    await gone(victim)
+
+
+async def _drain_actor(site: Site) -> None:
+    await site.drain((await busiest(site.client)).actor_id)
+
+
+async def _roll(site: Site) -> None:
+    actors = await site.actors()
+    for each in actors:
+        await site.drain(each.actor_id)
+        await pool_with(site.client, healthy(len(actors)))
+
+
+async def _kill_scheduler(site: Site) -> None:
+    await kill(site.schedulers())
+
+
+async def _kill_target(site: Site) -> None:
+    chosen = await busiest(site.client)
+    others = [each for each in await site.actors() if each.actor_id != chosen.actor_id]
+    victims = [process_of(site.stack, each) for each in others]
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(site.drain(chosen.actor_id))
+        await pool_with(site.client, _is_moving)
+        await kill(victims)
+
+
+async def _kill_scheduler_amid(site: Site) -> None:
+    chosen = await busiest(site.client)
+
+    async def drain() -> None:
+        # The scheduler takes the call along, and the actor may have gone before the next.
+        with contextlib.suppress(CallError):
+            await site.drain(chosen.actor_id)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(drain())
+        await pool_with(site.client, _is_moving)
+        await kill(site.schedulers())
+    await pool_with(site.client, lambda pool: bool(pool.actors))
+    await drain()
+
+
+async def _kill_gateway(site: Site) -> None:
+    await site.revive()
+
+
+# -- the table ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is done, to whom, and what viewers may notice of it."""
+
+    about: str
+    deed: Callable[[Site], Awaitable[None]]
+    strays: int = 0
+    """Frames that may be missing or come again, for each session and time."""
+
+
+SCENARIOS: Final = {
+    "kill_actor": Scenario("kill -9 of the busiest actor", _kill_actor),
+    "stop_actor": Scenario("SIGSTOP of the busiest actor: it hangs", _stop_actor),
+    "drain_actor": Scenario("the busiest actor is drained", _drain_actor),
+    "terminate_actor": Scenario("SIGTERM of the busiest actor: it drains itself", _terminate_actor),
+    "roll": Scenario("every actor is drained, one after the other, as at an update", _roll),
+    "kill_scheduler": Scenario("kill -9 of the scheduler", _kill_scheduler),
+    "kill_target": Scenario("kill -9 of the actors to which a drain moves sessions", _kill_target),
+    "kill_scheduler_amid": Scenario("kill -9 of the scheduler amid a drain", _kill_scheduler_amid),
+    # What is on its way to a client when its gateway dies is lost, or comes again: a frame.
+    "kill_gateway": Scenario("kill -9 of the gateway; another one comes", _kill_gateway, strays=1),
+}
+"""By name. In none of them is a session lost, or a picture not what its packet says."""
+
+
+async def play(name: str, site: Site, fleet: Fleet, times: int = 1) -> Outcome:
+    """Plays a scenario, so many times in a row; waits each time until all is as before."""
+    scenario = SCENARIOS[name]
+    actors = len(await site.actors())
+    outcome = Outcome(name, len(fleet.members), times, scenario.strays)
+    for _ in range(times):
+        fleet.watch_gaps()
+        await scenario.deed(site)
+        outcome.back_s.append(max(await fleet.all_after(time.monotonic())))
+        await pool_with(site.client, healthy(actors))
+        await fleet.all_after(time.monotonic())
+        outcome.gaps_s.append(fleet.longest_gap_s)
+    outcome.settle(fleet)
+    return outcome

@@ -13,9 +13,7 @@ import pytest
 from sana_gateway import Client
 from tests.e2e.pool.fleet import Fleet, playing, viewed
 from tests.e2e.pool.gateways import Gateway
-from tests.e2e.pool.scenarios import Scenario, drain_actor, kill_actor, kill_gateway
-from tests.e2e.pool.victims import busiest, gone, process_of
-from tests.stack import Stack
+from tests.e2e.pool.scenarios import Site, kill, play
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -34,25 +32,16 @@ async def fleet(client: Client, minute: Path) -> AsyncIterator[Fleet]:
         yield members
 
 
-async def test_clients_of_a_killed_gateway_go_on_at_the_next_one(
-    pool: Stack, gateways: list[Gateway], client: Client, fleet: Fleet
-) -> None:
-    outcome = await kill_gateway(gateways[0].revive)(pool, client, fleet, 1)
-    assert outcome.lost == []
-    assert outcome.mismatched == 0
-    # What was on its way to a client may be missing or come again: a frame, not more.
-    assert outcome.missing + outcome.repeated <= len(fleet.members)
+async def test_clients_of_a_killed_gateway_go_on_at_the_next_one(site: Site, fleet: Fleet) -> None:
+    outcome = await play("kill_gateway", site, fleet)
+    assert outcome.faults == []
     for each in fleet.members:
         await each.session.set_prompt("it takes commands")
         assert each.errors == []
 
 
-async def test_an_actor_and_a_gateway_may_die_together(
-    pool: Stack, gateways: list[Gateway], client: Client, fleet: Fleet
-) -> None:
-    victim = process_of(pool, await busiest(client))
-    victim.kill()
-    await asyncio.gather(gone(victim), gateways[0].revive())
+async def test_an_actor_and_a_gateway_may_die_together(site: Site, fleet: Fleet) -> None:
+    await asyncio.gather(kill([await site.victim()]), site.revive())
     await fleet.all_after(time.monotonic())
     for each in fleet.members:
         await each.frames(30)
@@ -63,14 +52,9 @@ async def test_an_actor_and_a_gateway_may_die_together(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("deed", [drain_actor, kill_actor])
+@pytest.mark.parametrize("scenario", ["drain_actor", "kill_actor"])
 async def test_viewers_at_two_gateways_miss_nothing(
-    pool: Stack,
-    client: Client,
-    other: Client,
-    fleet: Fleet,
-    opened: AsyncExitStack,
-    deed: Scenario,
+    site: Site, other: Client, fleet: Fleet, opened: AsyncExitStack, scenario: str
 ) -> None:
     others = []
     for each in fleet.members:
@@ -79,7 +63,6 @@ async def test_viewers_at_two_gateways_miss_nothing(
         others.append(await opened.enter_async_context(view))
     both = Fleet([*fleet.members, *others])
     await both.all_after(time.monotonic())
-    outcome = await deed(pool, client, both, 1)
-    assert outcome.lost == []
-    assert (outcome.missing, outcome.repeated, outcome.mismatched) == (0, 0, 0)
+    outcome = await play(scenario, site, both)
+    assert outcome.faults == []
     assert all(each.seamless for each in both.members)

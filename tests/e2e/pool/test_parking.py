@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
+from av import VideoFrame
 
 from sana_gateway import Client, Session
 from sana_gateway.v1 import pool_pb2, session_pb2
+from sdk_adapters.harness.marker import read_marker
 from tests.e2e.driving import WAIT_S, Told, polled, stage
 from tests.e2e.pool.fleet import Member, viewed
 from tests.stack import Stack, serving
@@ -65,6 +69,39 @@ async def played(client: Client, opened: AsyncExitStack, clip: Path) -> tuple[Me
     return member, told
 
 
+@asynccontextmanager
+async def over_webrtc(
+    client: Client, session: Session, mime: str
+) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """Joins by a peer connection; yields what returns the number on the next picture."""
+    peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    transceiver = peer.addTransceiver("video", direction="recvonly")
+    codecs = RTCRtpReceiver.getCapabilities("video").codecs
+    transceiver.setCodecPreferences([each for each in codecs if each.mimeType == mime])
+    await peer.setLocalDescription(await peer.createOffer())
+    offer = session_pb2.Offer(
+        sdp=peer.localDescription.sdp,
+        tracks=[session_pb2.TrackMapping(mid=transceiver.mid, name="main_video")],
+    )
+    answer = await client.stub.Signal(  # type: ignore[misc]
+        session_pb2.SignalRequest(session_id=session.session_id, offer=offer)
+    )
+    await peer.setRemoteDescription(RTCSessionDescription(answer.sdp_answer, "answer"))
+
+    async def next_number() -> int:
+        async with asyncio.timeout(WAIT_S):
+            frame = await transceiver.receiver.track.recv()
+        assert isinstance(frame, VideoFrame)
+        marker = read_marker(frame.to_ndarray(format="yuv420p")[: frame.height])
+        assert marker is not None
+        return marker.frame
+
+    try:
+        yield next_number
+    finally:
+        await peer.close()
+
+
 async def test_two_sessions_share_one_place_by_turns(
     client: Client, opened: AsyncExitStack, minute: Path
 ) -> None:
@@ -111,6 +148,59 @@ async def test_a_viewer_who_joins_a_parked_session_sees_the_held_picture(
     joined = await opened.enter_async_context(viewed(first.session, client, decode=True))
     await joined.until(lambda: joined.held > 0 and joined.decoded > 0)
     assert joined.shown == []
+    assert joined.mismatched == 0
+
+
+async def test_who_joins_a_parked_session_in_another_codec_sees_the_held_picture(
+    client: Client, opened: AsyncExitStack, minute: Path
+) -> None:
+    first, _ = await played(client, opened, minute)
+    await first.session.pause()
+    await first.until(lambda: first.held > 0)
+    await reaches(client, first.session, "PARKED")
+    joined = await opened.enter_async_context(
+        viewed(first.session, client, codec="vp8", decode=True)
+    )
+    await joined.until(lambda: joined.held > 0 and joined.decoded > 0)
+    assert joined.shown == []
+    assert joined.mismatched == 0
+
+
+@pytest.mark.parametrize("mime", ["video/H264", "video/VP8"])
+async def test_who_joins_a_parked_session_over_webrtc_sees_the_held_picture_and_what_follows(
+    client: Client, opened: AsyncExitStack, minute: Path, mime: str
+) -> None:
+    first, _ = await played(client, opened, minute)
+    await first.session.pause()
+    await first.until(lambda: first.held > 0)
+    await reaches(client, first.session, "PARKED")
+    shown = first.shown[-1][1]
+    pictures = await opened.enter_async_context(over_webrtc(client, first.session, mime))
+    held = await pictures()
+    assert held == shown
+    await first.session.resume()
+    async with asyncio.timeout(WAIT_S):
+        while await pictures() <= held:
+            pass
+    assert first.seamless
+    assert first.errors == []
+
+
+async def test_a_session_that_nobody_watches_is_parked_though_a_client_is_connected(
+    client: Client, opened: AsyncExitStack, minute: Path
+) -> None:
+    session = await opened.enter_async_context(await client.create_session("simulated"))
+    told = Told(session)
+    await stage(session, minute)
+    await session.start()
+    await told.until_told("chunk_complete")
+    assert session.state is not None
+    assert session.state.running, "it plays on although nobody watches"
+    await session.pause()
+    await reaches(client, session, "PARKED")
+    joined = await opened.enter_async_context(viewed(session, client, decode=True))
+    await session.resume()
+    await joined.frames(30)
     assert joined.mismatched == 0
 
 

@@ -20,6 +20,10 @@ from typing import Any, Protocol
 FIRST_PROMPT = "Van Gogh oil painting, swirling brushstrokes, vivid colors"
 SECOND_PROMPT = "Charcoal drawing on rough paper"
 SIZE = [1280, 704]
+LOW_SIZE = [640, 352]
+"""What a client that cannot keep up is given, as on a busy machine."""
+STILL_S = 0.5
+"""A stream without a frame for so long, twelve frames, is paused."""
 
 
 class Client(Protocol):
@@ -109,6 +113,17 @@ class Seen:
                 return value
         except TimeoutError:
             raise AssertionError(f"waited {timeout_s:.0f} s for {what}") from None
+
+    async def still(self, seconds: float = STILL_S, timeout_s: float = 40.0) -> None:
+        """Waits until no frame has come for a while: what was under way may still arrive."""
+        try:
+            async with _timeout(timeout_s):
+                frames = -1
+                while frames != self.frames:
+                    frames = self.frames
+                    await asyncio.sleep(seconds)
+        except TimeoutError:
+            raise AssertionError(f"frames came for {timeout_s:.0f} s") from None
 
     async def until_message(self, name: str, since: int = 0, **expected: Any) -> dict[str, Any]:
         """Waits for a message of a type with these values, at index `since` or later."""
@@ -200,10 +215,8 @@ async def file(client: Client, seen: Seen, clip: str) -> None:
 
 async def _output_pauses(client: Client, seen: Seen) -> None:
     await client.pause_output()
-    await asyncio.sleep(1.0)  # what was under way may still arrive
+    await seen.still()
     paused_at = seen.frames
-    await asyncio.sleep(1.0)
-    assert seen.frames - paused_at <= 2, f"{seen.frames - paused_at} frames while paused"
     await client.resume_output()
     await seen.until("frames after resume", lambda: seen.frames >= paused_at + 24)
 
@@ -271,7 +284,7 @@ def run(make: Callable[[argparse.Namespace, Seen], Client]) -> int:
         return seen
 
     seen = asyncio.run(main())
-    if failure is None and seen.sizes != [SIZE]:
+    if failure is None and (seen.sizes[:1] != [SIZE] or seen.sizes[1:] not in ([], [LOW_SIZE])):
         failure = f"frames of sizes {seen.sizes}"
     report = {
         "ok": failure is None,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
+import pytest
+
+from gateway import hub, seeking
 from gateway.front_door.routing import WHOLE
 from gateway.hub import GatewayHub
 from gateway.links import ActorLinks
@@ -13,8 +16,8 @@ from gateway.placement import PlacementClient
 from gateway.session import GatewaySession
 from sana_gateway.v1 import command_pb2, session_pb2
 from scheduler.core.ids import Principal
+from tests.fakes.changes import Changes
 from tests.fakes.gateway_parts import Asked, FakeLinks, FakePlacement
-from tests.fakes.hub import Changes
 
 ME = Principal("me", frozenset({"session"}))
 OTHER = Principal("somebody else", frozenset({"session"}))
@@ -85,3 +88,15 @@ class Bench:
 async def cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    """A hub that does not wait long before it tries again; it is stopped after the test."""
+    monkeypatch.setattr(hub, "RETRY_S", 0.01)
+    monkeypatch.setattr(hub, "SWEEP_S", 0.01)
+    monkeypatch.setattr(seeking, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(seeking, "MOST_PAUSE_S", 0.02)
+    made = Bench()
+    yield made
+    await made.hub.stop("the test is over")

@@ -18,7 +18,8 @@ from sana_gateway.v1 import pool_pb2
 from scheduler.core.errors import ConfigurationError, UnauthenticatedError
 from scheduler.core.ids import Principal
 from tests.fakes.grpc_gateway import grpc_gateway
-from tests.fakes.hub import FakeHub, fake_services
+from tests.fakes.hub import FakeHub
+from tests.fakes.services import fake_services
 
 pytestmark = pytest.mark.unit
 
@@ -116,6 +117,14 @@ def test_a_drain_is_shown_to_its_end() -> None:
     assert "a1: 2 sessions left, 1 without room elsewhere" in result.output
     assert "a1: 1 session left" in result.output
     assert result.stdout == "a1 is empty\n"
+
+
+def test_a_drain_whose_actor_is_lost_is_no_success() -> None:
+    with serving([progress(2), progress(0, lost=True)]) as address:
+        result = run("drain", "a1", "--address", address)
+    assert result.exit_code == actors.NOT_DRAINED
+    assert result.stdout == ""
+    assert "a1 is lost" in result.output
 
 
 @pytest.mark.parametrize(("words", "code"), [((), actors.NOT_DRAINED), (("--cancel",), 0)])

@@ -88,7 +88,7 @@ class Transport:
 
     async def until(self, kind: type, fmt: int | None = None) -> Any:
         """Waits for RTCP of a kind."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 for packet in self.sent:
                     if isinstance(packet, kind) and fmt in (None, getattr(packet, "fmt", None)):

@@ -47,7 +47,7 @@ class Far:
         outbound = session(profile, key, pylibsrtp.Policy.SSRC_ANY_OUTBOUND)
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("127.0.0.1", 0))
-        self.udp.settimeout(5)
+        self.udp.settimeout(30)
         self.near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.ice = SimpleNamespace(_nominated={1: self.pair(self.near)})
         self.dtls: Any = SimpleNamespace(

@@ -93,6 +93,34 @@ async def test_after_a_death_the_next_actor_is_told_where_to_go_on() -> None:
     )  # fmt: skip
 
 
+async def test_the_next_actor_is_given_the_picture_that_holds() -> None:
+    bench = Two()
+    bench.chunk(1, 1)
+    bench.packet(1, 0, key=True)
+    await bench.link.changes.until(lambda: bench.link.of("commit"))
+    bench.packet(1, 0, key=True, held=True)
+    bench.packet(1, 0, held=True)
+    bench.snapshot()
+    bench.link.lose()
+    bench.place(link=bench.other, epoch=2)
+    (opened,) = bench.other.opens
+    assert opened.restore.held == stream_pb2.HeldPicture(
+        codec=VP8, run=1, chunk=0, frame=0, packets=[b"x", b"x"]
+    )
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_while_it_plays_the_old_actors_pictures_are_not_over(running: bool) -> None:
+    bench = Two()
+    bench.chunk(1, 1)
+    bench.packet(1, 0, key=True)
+    await bench.link.changes.until(lambda: bench.link.of("commit"))
+    bench.packet(1, 0, key=True, held=True)
+    bench.state(1, running=running)
+    await bench.overlapping()
+    assert bench.other.opens[-1].restore.HasField("held") != running
+
+
 async def test_no_frame_is_missing_and_none_comes_twice_after_a_death() -> None:
     bench = Two()
     bench.chunk(1, 2)
@@ -393,6 +421,30 @@ async def test_a_hand_over_that_another_gateway_asked_for_is_followed() -> None:
     bench.hand_over()
     assert [each.standby for each in bench.other.opens] == [True, False]
     assert bench.other.opens[-1].restore.handed_over
+
+
+async def test_copies_that_the_old_actor_makes_after_it_handed_over_are_heard_of() -> None:
+    bench = Two()
+    copying = asyncio.create_task(bench.session.copy(["c1"]))
+    await bench.link.changes.until(lambda: bench.link.of("copy"))
+    await bench.overlapping()
+    copied = stream_pb2.Copied(snapshot=snapshot_pb2.ControlSnapshot(), copies=["c1"])
+    bench.tell(copied=copied)
+    assert list((await copying).copies) == ["c1"]
+
+
+async def test_an_answer_to_standing_by_is_not_taken_for_one_to_going_on() -> None:
+    bench = Two()
+    bench.chunk(1, 2)
+    bench.told_to_move()
+    bench.hand_over()
+    bench.session._showing.play(asyncio.get_running_loop().time() + 0.1)
+    bench.connection.command(command("c1"))
+    bench.other.tell(SESSION, opened=stream_pb2.Opened(standby=True))
+    assert bench.other.of("commit") == bench.other.of("command") == []
+    bench.other.open(SESSION)
+    assert [each.chunk for each in bench.other.of("commit")] == [0]
+    assert [each.command.command_id for each in bench.other.of("command")] == ["c1"]
 
 
 async def test_a_hand_over_to_an_actor_that_is_not_known_yet_waits_for_its_name() -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 def far() -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
         far.bind(("127.0.0.1", 0))
-        far.settimeout(5)
+        far.settimeout(30)
         yield far
 
 

@@ -284,6 +284,24 @@ def test_a_joiner_gets_all_of_a_held_picture_that_was_mended_and_then_what_follo
     assert first.numbers[-1] == second.numbers[-1] == 200
 
 
+def test_the_picture_that_holds_is_at_hand_also_once_nobody_watches() -> None:
+    bench, watcher = Bench(), Watcher()
+    bench.output.join(watcher)
+    bench.show(0, 1, key=0)
+    assert bench.output.held == ()
+    for number in range(3):
+        bench.packet(1, key=number == 0, held=True)
+        bench.output.due((1, 1))
+    bench.output.leave(watcher)
+    assert [(each.frame, each.keyframe) for each in bench.output.held] == [
+        (1, True),
+        (1, False),
+        (1, False),
+    ]
+    bench.due(2)
+    assert bench.output.held == (), "another one is shown"
+
+
 def test_a_reset_while_the_picture_holds_leaves_it_to_joiners() -> None:
     bench, first, second = Bench(), Watcher(), Watcher()
     bench.output.join(first)

@@ -17,7 +17,8 @@ from sana_gateway.v1 import command_pb2, message_pb2, session_pb2, session_pb2_g
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core.errors import LimitError
 from tests.fakes.grpc_gateway import drained, failure, grpc_gateway, settled
-from tests.fakes.hub import FakeHub, fake_services
+from tests.fakes.hub import FakeHub
+from tests.fakes.services import fake_services
 
 pytestmark = pytest.mark.unit
 

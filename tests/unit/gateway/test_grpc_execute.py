@@ -26,8 +26,11 @@ from scheduler import wire
 from scheduler.core.commands import RejectReason
 from scheduler.core.errors import LimitError, NotReadyError, SessionClosedError
 from scheduler.core.ids import Principal
+from tests.fakes.changes import Changes
 from tests.fakes.grpc_gateway import grpc_gateway
-from tests.fakes.hub import Changes, FakeConnection, FakeHub, FakeSession, fake_services
+from tests.fakes.hub import FakeHub
+from tests.fakes.services import fake_services
+from tests.fakes.session import FakeConnection, FakeSession
 
 pytestmark = pytest.mark.unit
 

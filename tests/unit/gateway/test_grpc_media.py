@@ -14,7 +14,9 @@ from gateway.grpc_api.queues import FRAME_LIMIT
 from gateway.ports import CameraFrame, EncodedFrame
 from sana_gateway.v1 import media_pb2, session_pb2, session_pb2_grpc
 from tests.fakes.grpc_gateway import drained, failure, grpc_gateway, settled
-from tests.fakes.hub import FakeHub, FakeSubscription, fake_services
+from tests.fakes.hub import FakeHub
+from tests.fakes.services import fake_services
+from tests.fakes.session import FakeSubscription
 
 pytestmark = pytest.mark.unit
 

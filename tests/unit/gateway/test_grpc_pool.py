@@ -16,7 +16,8 @@ from sana_gateway.v1 import pool_pb2, pool_pb2_grpc
 from scheduler.core.errors import UnauthenticatedError
 from scheduler.core.ids import Principal
 from tests.fakes.grpc_gateway import drained, failure, grpc_gateway
-from tests.fakes.hub import FakeHub, fake_services
+from tests.fakes.hub import FakeHub
+from tests.fakes.services import fake_services
 
 pytestmark = pytest.mark.unit
 
@@ -90,7 +91,7 @@ async def test_an_unknown_actor_is_named() -> None:
     async with (
         grpc_gateway(fake_services(FakeHub())) as address,
         grpc.aio.insecure_channel(address) as channel,
-        asyncio.timeout(10),
+        asyncio.timeout(30),
     ):
         stub: Any = pool_pb2_grpc.PoolServiceStub(channel)
         refusal = await failure(stub.DrainActor(pool_pb2.DrainActorRequest(actor_id="a9")))

@@ -22,7 +22,8 @@ from sana_gateway.v1 import pool_pb2, pool_pb2_grpc, session_pb2, session_pb2_gr
 from scheduler.core import errors
 from scheduler.core.ids import Principal
 from tests.fakes.grpc_gateway import failure, grpc_gateway
-from tests.fakes.hub import FakeHub, fake_services
+from tests.fakes.hub import FakeHub
+from tests.fakes.services import fake_services
 
 pytestmark = pytest.mark.unit
 
@@ -270,7 +271,7 @@ async def test_stop_ends_streams_at_once_as_unavailable(hub: FakeHub) -> None:
         start = session_pb2.AttachStart(session_id=made.session.session_id)
         await stream.write(session_pb2.AttachRequest(start=start))
         assert (await stream.read()).WhichOneof("response") == "attached"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             stopping = asyncio.create_task(ingress.stop(60.0))
             assert (await failure(stream)).code() is grpc.StatusCode.UNAVAILABLE
             await stopping

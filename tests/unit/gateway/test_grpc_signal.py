@@ -12,7 +12,9 @@ import pytest
 from gateway.grpc_api.peers import SDP_LIMIT
 from sana_gateway.v1 import session_pb2, session_pb2_grpc
 from tests.fakes.grpc_gateway import grpc_gateway, settled
-from tests.fakes.hub import FakeHub, FakePeers, fake_services
+from tests.fakes.hub import FakeHub
+from tests.fakes.peers import FakePeers
+from tests.fakes.services import fake_services
 
 pytestmark = pytest.mark.unit
 

@@ -13,7 +13,9 @@ from grpc_status import rpc_status
 from gateway.grpc_api.session_service import PIECE_BYTES, UPLOAD_ID_KEY
 from sana_gateway.v1 import session_pb2, session_pb2_grpc
 from tests.fakes.grpc_gateway import grpc_gateway
-from tests.fakes.hub import FakeHub, FakeUploads, fake_services
+from tests.fakes.hub import FakeHub
+from tests.fakes.services import fake_services
+from tests.fakes.uploads import FakeUploads
 
 pytestmark = pytest.mark.unit
 

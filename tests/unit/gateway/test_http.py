@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 from gateway import http
 from gateway.ingress import IngressSettings
 from scheduler.core import errors
-from tests.fakes.hub import FakeHub, fake_services
+from tests.fakes.hub import FakeHub
+from tests.fakes.services import fake_services
 
 pytestmark = pytest.mark.unit
 

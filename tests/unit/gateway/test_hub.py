@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -24,21 +23,6 @@ from tests.fakes.gateway_parts import Ear, lease
 from tests.unit.gateway.hub_bench import CLOSED, ME, OTHER, READY, WAITING, Bench, cancelled
 
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RETRY_S", 0.01)
-    monkeypatch.setattr(seeking, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(seeking, "MOST_PAUSE_S", 0.02)
-    monkeypatch.setattr(module, "SWEEP_S", 0.01)
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    made = Bench()
-    yield made
-    await made.hub.stop("the test is over")
 
 
 async def test_a_session_is_placed_and_joined(bench: Bench) -> None:
@@ -403,8 +387,9 @@ async def test_ended_sessions_are_forgotten_in_the_end(
         assert (await bench.hub.find(ME, session.session_id)).describe().status == CLOSED
 
 
-async def test_stopping_tells_all_connections_and_leaves_the_sessions_placed() -> None:
-    bench = Bench()
+async def test_stopping_tells_all_connections_and_leaves_the_sessions_placed(
+    bench: Bench,
+) -> None:
     placed, (waiting, _) = await bench.ready(), await bench.waiting()
     ears: list[Any] = []
     for session in (placed, waiting):

@@ -11,7 +11,7 @@ import pytest
 from gateway import hub as module
 from gateway import seeking
 from gateway.session import GatewaySession
-from sana_gateway.v1 import command_pb2, message_pb2, pool_pb2
+from sana_gateway.v1 import command_pb2, media_pb2, message_pb2, pool_pb2
 from sana_gateway_internal.v1 import placement_pb2, snapshot_pb2, stream_pb2
 from scheduler.core.errors import (
     BadArgumentError,
@@ -25,21 +25,6 @@ from tests.fakes.gateway_parts import Ear, lease
 from tests.unit.gateway.hub_bench import ME, OTHER, READY, Bench, cancelled
 
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RETRY_S", 0.01)
-    monkeypatch.setattr(seeking, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(seeking, "MOST_PAUSE_S", 0.02)
-    monkeypatch.setattr(module, "SWEEP_S", 0.01)
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    made = Bench()
-    yield made
-    await made.hub.stop("the test is over")
 
 
 async def heard(bench: Bench) -> Any:
@@ -97,15 +82,21 @@ async def test_a_parked_session_stays_ready_and_a_command_brings_it_back(
     assert "ended" not in ear.kinds
 
 
-@pytest.mark.parametrize("need", ["connection", "camera", "upload"])
+@pytest.mark.parametrize("need", ["connection", "viewer", "keyframe", "camera", "upload"])
 async def test_whoever_needs_a_parked_session_brings_it_back(
     bench: Bench, news: Any, need: str
 ) -> None:
     session = await bench.ready("actor-1")
     connection, _ = session.connect(Ear())
+    watched = connection.subscribe([media_pb2.CODEC_H264], Ear())
     news.parked(parked(session, 1, ""))
+    assert len(bench.placement.asked) == 1
     if need == "connection":
         session.connect(Ear())
+    elif need == "viewer":
+        connection.subscribe([media_pb2.CODEC_VP8], Ear())
+    elif need == "keyframe":
+        watched.request_keyframe()
     elif need == "camera":
         connection.claim_camera()
     else:
@@ -370,6 +361,103 @@ async def test_copies_are_made_all_or_none(bench: Bench) -> None:
     (await bench.placement.until_asked(3)).fail(NoCapacityError("the queue is full"))
     with pytest.raises(NoCapacityError):
         await forking
-    assert bench.placement.released == [(ids[0], "not all copies found a place")]
-    for each in ids:
-        assert each in bench.ended, "what was copied for it is dropped"
+    assert sorted(bench.ended) == sorted(ids), "what was copied for it is dropped"
+    assert bench.hub.session_count == 1
+    assert sorted(await released(bench, 2)) == sorted(ids)
+
+
+async def released(bench: Bench, count: int) -> list[str]:
+    """Waits until so many sessions were given back; returns them."""
+    await bench.placement.changes.until(lambda: len(bench.placement.released) >= count)
+    return [session_id for session_id, _ in bench.placement.released]
+
+
+async def test_copies_that_come_too_late_are_removed_when_they_come(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "COPY_S", 0.01)
+    session, forking = await forked(bench, 2, "r1")
+    with pytest.raises(NotReadyError):
+        await forking
+    monkeypatch.setattr(module, "COPY_S", 10.0)
+    again = asyncio.create_task(bench.hub.fork(ME, session.session_id, 1, "r1"))
+    assert bench.placement.released == [], "they would be made after that"
+    late = await copied(bench, session, 2)
+    assert sorted(await released(bench, 2)) == sorted(late)
+    assert sorted(bench.ended) == sorted(late)
+    link = bench.links["actor-1"]
+    _, asked = await link.changes.until(lambda: link.of("copy")[1:] and link.of("copy"))
+    answer = stream_pb2.Copied(snapshot=snapshot_pb2.ControlSnapshot(), copies=asked.copies)
+    link.tell(session.session_id, copied=answer)
+    (await bench.placement.until_asked(2)).queue(1)
+    (made,) = await again
+    assert [made.session_id] == list(asked.copies)
+    assert not {*late} & {*asked.copies}
+
+
+@pytest.mark.parametrize("why", ["lost", "cancelled"])
+async def test_nothing_stays_of_copies_that_nobody_gets(bench: Bench, why: str) -> None:
+    session, forking = await forked(bench, 2)
+    link = bench.links["actor-1"]
+    (asked,) = await link.changes.until(lambda: link.of("copy"))
+    if why == "lost":
+        link.lose()
+        with pytest.raises(NotReadyError):
+            await forking
+    else:
+        await cancelled(forking)
+        await copied(bench, session, 2)
+    assert sorted(await released(bench, 2)) == sorted(asked.copies)
+    assert sorted(bench.ended) == sorted(asked.copies)
+
+
+async def test_an_ended_session_is_not_copied_and_says_so(bench: Bench) -> None:
+    session, forking = await forked(bench, 1)
+    await bench.links["actor-1"].changes.until(lambda: bench.links["actor-1"].of("copy"))
+    await bench.hub.close(ME, session.session_id, "enough")
+    with pytest.raises(SessionClosedError, match="enough"):
+        await forking
+    with pytest.raises(SessionClosedError, match="enough"):
+        await bench.hub.fork(ME, session.session_id, 1)
+
+
+def left_alone(bench: Bench) -> None:
+    """A session of another gateway is on no actor."""
+    bench.placement.found["s9"] = NotReadyError("it is on no actor")
+    state = pool_pb2.LEASE_STATE_PARKED
+    bench.placement.pool.sessions.add(session_id="s9", tenant="me", state=state)
+
+
+async def test_who_comes_to_a_session_whose_place_is_refused_is_told_so_too(bench: Bench) -> None:
+    left_alone(bench)
+    first = asyncio.create_task(bench.hub.find(ME, "s9"))
+    asked = await bench.placement.until_asked()
+    second = asyncio.create_task(bench.hub.find(ME, "s9"))
+    await asyncio.sleep(0)
+    asked.fail(NoCapacityError("the queue is full"))
+    for each in (first, second):
+        with pytest.raises(NoCapacityError):
+            await each
+    assert bench.hub.session_count == 0
+    assert bench.ended == [], "it has not ended: what it uploaded stays"
+    third = asyncio.create_task(bench.hub.find(ME, "s9"))
+    (await bench.placement.until_asked(2)).grant("actor-3", epoch=4)
+    await bench.links["actor-3"].changes.until(lambda: "s9" in bench.links["actor-3"].joined)
+    bench.links["actor-3"].open("s9", 7)
+    assert (await third).describe().status == READY
+
+
+async def test_a_session_that_its_client_has_left_before_it_was_refused_is_nobodys(
+    bench: Bench,
+) -> None:
+    left_alone(bench)
+    first = asyncio.create_task(bench.hub.find(ME, "s9"))
+    asked = await bench.placement.until_asked()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    second = asyncio.create_task(bench.hub.find(ME, "s9"))
+    await asyncio.sleep(0)
+    asked.fail(NoCapacityError("the queue is full"))
+    with pytest.raises(NoCapacityError):
+        await second
+    assert bench.hub.session_count == 0

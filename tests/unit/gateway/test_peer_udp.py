@@ -58,7 +58,7 @@ class Receiver:
         self.changed.set()
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.datagrams) + len(self.refused) < count:
                 self.changed.clear()
                 await self.changed.wait()

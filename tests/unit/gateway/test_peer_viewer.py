@@ -14,7 +14,8 @@ from gateway.webrtc.statistics import PeerStatistics
 from gateway.webrtc.viewer import PeerViewer
 from sana_gateway.v1 import media_pb2
 from scheduler.core.errors import BadOfferError
-from tests.fakes.hub import FakeConnection, FakeHub
+from tests.fakes.hub import FakeHub
+from tests.fakes.session import FakeConnection
 from tests.fakes.webrtc_client import H264, VP8, connect
 
 pytestmark = pytest.mark.unit

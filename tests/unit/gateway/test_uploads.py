@@ -209,6 +209,16 @@ async def test_forgetting_a_session_removes_its_bytes(
     assert list(store.objects) == [f"other/{other.file.upload_id}"]
 
 
+async def test_forgetting_removes_what_came_through_a_gateway_that_is_gone(
+    store: MemoryStore, uploads: StoredUploads
+) -> None:
+    await uploads.reserve("s", "a", "", 2)
+    later = StoredUploads(store, max_upload_bytes=100, upload_session_bytes=100)
+    later.forget("s")
+    await later.close()
+    assert store.objects == {}
+
+
 async def test_a_storage_that_cannot_remove_does_not_disturb(
     store: MemoryStore, uploads: StoredUploads
 ) -> None:
