@@ -18,7 +18,7 @@ from scheduler import option_values as values
 from scheduler.core.errors import SanaGatewayError
 
 NOT_DRAINED: Final = 1
-"""Exit status of a drain that was cancelled by somebody else."""
+"""Exit status of a drain that somebody else cancelled, or whose actor was lost."""
 INTERRUPTED: Final = 130
 """Exit status of a command that Ctrl-C ended; the drain goes on."""
 _ANSWER_S: Final = 10.0
@@ -93,8 +93,8 @@ def drain_actor(
     """Move all sessions off an actor without a lost frame, then end it.
 
     Shows how far it has come, and ends with 0 when the actor is empty (or, with --cancel, the
-    drain is), 1 when somebody else cancelled it, 2 when it was refused. Leaving with Ctrl-C
-    does not end the drain.
+    drain is), 1 when somebody else cancelled it or the actor died, 2 when it was refused.
+    Leaving with Ctrl-C does not end the drain.
     """
     request = pool_pb2.DrainActorRequest(actor_id=actor, cancel=cancel)
     if grace:
@@ -109,6 +109,9 @@ def drain_actor(
     if last.cancelled:
         typer.echo(f"{actor} takes sessions again")
         raise typer.Exit(0 if cancel else NOT_DRAINED)
+    if last.lost:
+        typer.echo(f"{actor} is lost: what was on it goes on elsewhere, with a gap", err=True)
+        raise typer.Exit(NOT_DRAINED)
     typer.echo(f"{actor} is empty")
 
 
@@ -121,7 +124,7 @@ def _watch(answers: Any, actor: str) -> pool_pb2.DrainActorResponse:  # noqa: AN
             told = f"{actor}: {_left(last)}"
             if console.is_terminal:
                 status.update(told)
-            elif not last.cancelled:
+            elif not (last.cancelled or last.lost):
                 console.print(told)
     return last
 

@@ -133,6 +133,8 @@ class Attending:
         self.snapshot: snapshot_pb2.ControlSnapshot | None = None
         """What the session was when its actor told it last."""
         self.packet = showing.packet
+        self._blank = False
+        """Whether that is no more than a word for nothing being known."""
         self._session_id = session_id
         self._session = session
         self._showing = showing
@@ -241,6 +243,8 @@ class Attending:
                 self._session.said(response)
         elif seat is self._next and kind in self._STANDBY:
             self._STANDBY[kind](self, seat, response)
+        elif seat is self._old and kind == "copied":
+            self._session.said(response)  # it was asked before it handed the session over
 
     def lost(self, seat: Seat) -> None:
         """The streams of an actor ended."""
@@ -263,6 +267,8 @@ class Attending:
             self._arm()
 
     def _opened(self, seat: Seat, response: Control) -> None:
+        if response.opened.standby:
+            return  # it crossed the request to go on
         seat.opened = True
         self._publishing.opened(seat)
         if self._old is None:
@@ -277,7 +283,7 @@ class Attending:
         if response.refused.needs_snapshot and not seat.offered:
             # Nothing is kept anywhere: it begins anew, above what clients have seen.
             seat.offered = True
-            self.snapshot = self._nothing(seat.lease.epoch - 1)
+            self.snapshot, self._blank = self._nothing(seat.lease.epoch - 1), True
             seat.open(self._restore(handed_over=False))
             return
         self._log.warning("session.refused", reason=response.refused.reason)
@@ -450,6 +456,9 @@ class Attending:
             next_frame=next_frame,
             revision=self._session.revision,
             handed_over=handed_over,
+            blank=self._blank,
+            # While it plays, the old actor's pictures are not over yet.
+            held=None if handed_over and self._session.is_running else self._showing.held,
         )
 
     def _rewind(self) -> None:
@@ -472,7 +481,7 @@ class Attending:
 
     def _keep(self, snapshot: snapshot_pb2.ControlSnapshot) -> None:
         if self.snapshot is None or snapshot.epoch >= self.snapshot.epoch:
-            self.snapshot = snapshot
+            self.snapshot, self._blank = snapshot, False
 
     def _last_shown(self) -> None:
         self._move.last_shown(self._clock())

@@ -116,7 +116,13 @@ class ClientConnection:
             raise BadOfferError("main_video is made in H.264 and VP8; the client takes neither")
         subscription = OutputSubscription(self, self._session.output(codec), viewer)
         self._subscriptions.add(subscription)
+        self._session.wake()
         return subscription
+
+    def request_keyframe(self, output: OutputFanout, viewer: Viewer) -> None:
+        """A viewer has lost the picture; of a parked session nobody else can make it again."""
+        output.keyframe(viewer)
+        self._session.wake()
 
     def claim_camera(self) -> None:
         """Becomes the publisher; see `gateway.ports.Connection`."""
@@ -195,7 +201,7 @@ class OutputSubscription:
 
     def request_keyframe(self) -> None:
         """The picture was lost."""
-        self._output.keyframe(self._viewer)
+        self._connection.request_keyframe(self._output, self._viewer)
 
     def estimate(self, bits_per_second: int) -> None:
         """What the viewer's network is estimated to carry."""

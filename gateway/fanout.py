@@ -10,6 +10,7 @@ changes rungs at a keyframe of the new one and is given the old one until then.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, Protocol
 
@@ -219,6 +220,15 @@ class OutputFanout:
         return any(
             rung.watching and (rung.given is None or rung.given.at < at) for rung in self._made
         )
+
+    @property
+    def held(self) -> Sequence[EncodedFrame]:
+        """The picture that holds, as it was handed out: a keyframe and what mends it; empty
+        while none does, or none was made in this codec.
+        """
+        holding = (rung.cache for rung in self._rungs if rung.holds)
+        reached = self._owner.reached
+        return next((held for held in holding if (held[-1].run, held[-1].frame) == reached), ())
 
     @property
     def wanted(self) -> tuple[tuple[int, int], ...]:

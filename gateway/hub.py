@@ -12,12 +12,13 @@ from typing import Any
 import structlog
 
 from gateway.links import ActorLinks
+from gateway.once import Once
 from gateway.pacing import Pacing
 from gateway.placement import PlacementClient, SchedulerAwayError
 from gateway.seeking import Seeking
 from gateway.session import GatewaySession
 from sana_gateway.v1 import command_pb2, pool_pb2, session_pb2
-from sana_gateway_internal.v1 import placement_pb2, snapshot_pb2
+from sana_gateway_internal.v1 import placement_pb2, snapshot_pb2, stream_pb2
 from scheduler.core.errors import (
     BadArgumentError,
     NoCapacityError,
@@ -43,13 +44,19 @@ JOIN_S = 3.0
 """How long who asks for a session of another gateway waits until it is joined."""
 COPY_S = 15.0
 """How long a session may take to be copied: its actor first finishes a window."""
+LATE_S = 30.0
+"""How long an actor that did not copy in time is waited for, to have its copies removed."""
 MOST_COPIES = 16
 """Copies of one fork."""
 RETRY_S = 0.25
+NO_COPY = "not all copies could be made"
 KEPT_STATES = (pool_pb2.LEASE_STATE_PARKED, pool_pb2.LEASE_STATE_LOST)
 """Sessions on no actor that any gateway may ask a place for."""
 ITS_MODEL = "*"
 """Stands for the model of a session that the scheduler knows, until its lease names it."""
+
+RequestKey = tuple[str, str, str]
+"""What is asked for, of whom, and the request id."""
 
 
 class GatewayHub:
@@ -86,12 +93,11 @@ class GatewayHub:
         self._pacing = Pacing()
         self._sessions: dict[str, GatewaySession] = {}
         self._ended: OrderedDict[str, GatewaySession] = OrderedDict()
-        self._by_request: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self._forks: OrderedDict[tuple[str, str], asyncio.Task[list[GatewaySession]]] = (
-            OrderedDict()
-        )
-        self._adopted: set[str] = set()
-        """Sessions of other gateways that have not been joined yet."""
+        self._requests = Once[RequestKey, list[str]](REQUEST_IDS_KEPT)
+        """The sessions that were made under request ids."""
+        self._adoptions = Once[tuple[str, str], GatewaySession]()
+        """Sessions of other gateways on their way here, by tenant and id."""
+        self._discarding: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     async def run(self) -> None:
@@ -107,10 +113,11 @@ class GatewayHub:
         for session in list(self._sessions.values()):
             session.close(reason)
         self._sessions.clear()
-        for fork in self._forks.values():
-            fork.cancel()
-        await asyncio.gather(*self._forks.values(), return_exceptions=True)
+        await self._requests.stop()
+        await self._adoptions.stop()
         await self._seeking.stop()
+        while self._discarding:
+            await asyncio.gather(*self._discarding, return_exceptions=True)
 
     def served_models(self) -> Sequence[str]:
         """Names that clients may ask for."""
@@ -126,31 +133,15 @@ class GatewayHub:
     ) -> GatewaySession:
         """Creates a session; see `gateway.ports.Hub`."""
         self._refuse_stopping()
-        key = (principal.tenant, request_id)
-        known = self._by_request.get(key) if request_id else None
-        if known is not None and (session := self._known(known)) is not None:
-            await self._seeking.answered(session)
-            return session
-        session = self._make(self._new_session_id(), model, principal)
-        if request_id:
-            self._by_request[key] = session.session_id
-            if len(self._by_request) > REQUEST_IDS_KEPT:
-                self._by_request.popitem(last=False)
-        try:
-            await self._placing(session)
-        except RequestError:
-            self._by_request.pop(key, None)
-            raise
-        log.info("session.created", session_id=session.session_id, tenant=principal.tenant)
+        key = ("create", principal.tenant, request_id)
+        (session,) = await self._once(key, lambda: self._create(principal, model))
         return session
 
     async def find(self, principal: Principal, session_id: str) -> GatewaySession:
         """Returns a session; see `gateway.ports.Hub`."""
-        session = self._known(session_id)
-        if session is None:
-            session = await self._adopt(principal, session_id)
-        if session_id in self._adopted:
-            await self._settled(session)
+        session, key = self._known(session_id), (principal.tenant, session_id)
+        if session is None or key in self._adoptions:
+            session = await self._adoptions.do(key, lambda: self._adopt(principal, session_id))
         if session.principal.tenant != principal.tenant:
             raise UnknownSessionError("no such session")
         return session
@@ -169,13 +160,8 @@ class GatewayHub:
         if not 1 <= copies <= MOST_COPIES:
             raise BadArgumentError(f"a session is copied 1 to {MOST_COPIES} times at once")
         session = await self.find(principal, session_id)
-        key = (session_id, request_id or self._new_session_id())
-        known = self._forks.get(key)
-        if known is None:
-            known = self._forks[key] = asyncio.create_task(self._fork(session, copies))
-            known.add_done_callback(lambda task: self._forked(key, task, keep=bool(request_id)))
-        # Whoever asks first may leave: the next one with this id gets what was made.
-        made = await asyncio.shield(known)
+        key = ("fork", session_id, request_id)
+        made = await self._once(key, lambda: self._fork(session, copies))
         if len(made) != copies:
             raise BadArgumentError("another number of copies was asked for under this request_id")
         return made
@@ -238,6 +224,30 @@ class GatewayHub:
 
     # -- placing ----------------------------------------------------------------------------
 
+    async def _once(
+        self, key: RequestKey, make: Callable[[], Coroutine[Any, Any, list[GatewaySession]]]
+    ) -> list[GatewaySession]:
+        """Makes sessions; a repeat under one request id returns the same ones."""
+        if not key[-1]:
+            return await make()
+
+        async def ids() -> list[str]:
+            return [each.session_id for each in await make()]
+
+        while True:
+            known = [self._known(each) for each in await self._requests.do(key, ids)]
+            made = [each for each in known if each is not None]
+            if len(made) == len(known):
+                return made
+            # They ended so long ago that nothing is known of them.
+            self._requests.forget(key)
+
+    async def _create(self, principal: Principal, model: str) -> list[GatewaySession]:
+        session = self._make(self._new_session_id(), model, principal)
+        await self._placing(session)
+        log.info("session.created", session_id=session.session_id, tenant=principal.tenant)
+        return [session]
+
     def _make(self, session_id: str, model: str, principal: Principal) -> GatewaySession:
         session = self._sessions[session_id] = GatewaySession(
             session_id,
@@ -258,18 +268,30 @@ class GatewayHub:
         self._seeking.begin(session)
         try:
             await self._seeking.answered(session)
-        except RequestError:
+        except RequestError as error:
             self._sessions.pop(session.session_id, None)
+            session.close(str(error))
             raise
 
     async def _adopt(self, principal: Principal, session_id: str) -> GatewaySession:
-        """Takes part in a session that another gateway made."""
+        """Takes part in a session that another gateway made.
+
+        Waits a moment for its journal: who reconnects is told from it what was missed, and would
+        else be told of a gap.
+        """
+        session = await self._taken_over(principal, session_id)
+        with contextlib.suppress(TimeoutError, SessionClosedError):
+            async with asyncio.timeout(JOIN_S):
+                await session.wait_ready()
+        return session
+
+    async def _taken_over(self, principal: Principal, session_id: str) -> GatewaySession:
         try:
             lease = await self._lease(session_id)
         except NotReadyError:
             if not await self._is_kept(principal, session_id):
                 raise
-            return await self._adopt_kept(principal, session_id)
+            return await self._wake(principal, session_id)
         if lease.principal.tenant != principal.tenant:
             raise UnknownSessionError("no such session")
         known = self._sessions.get(session_id)
@@ -278,18 +300,16 @@ class GatewayHub:
         owner = Principal(lease.principal.tenant, frozenset(lease.principal.scopes))
         session = self._make(session_id, lease.model, owner)
         session.existed = True
-        self._adopted.add(session_id)
         self._seeking.move(session, lease)
         return session
 
-    async def _adopt_kept(self, principal: Principal, session_id: str) -> GatewaySession:
+    async def _wake(self, principal: Principal, session_id: str) -> GatewaySession:
         """Takes part in a session that is on no actor: somebody needs it now."""
         known = self._sessions.get(session_id)
         if known is not None:
             return known
         session = self._make(session_id, ITS_MODEL, principal)
         session.existed = True
-        self._adopted.add(session_id)
         await self._placing(session)
         return session
 
@@ -306,15 +326,6 @@ class GatewayHub:
             for each in pool.sessions
         )
 
-    async def _settled(self, session: GatewaySession) -> None:
-        """Waits for the journal of an adopted session: who reconnects is told from it what
-        was missed, and would else be told of a gap.
-        """
-        with contextlib.suppress(TimeoutError, SessionClosedError):
-            async with asyncio.timeout(JOIN_S):
-                await session.wait_ready()
-        self._adopted.discard(session.session_id)
-
     async def _lease(self, session_id: str) -> placement_pb2.Lease:
         """Asks for a lease; a scheduler that has just restarted is given a moment."""
         deadline = time.monotonic() + SETTLE_S
@@ -326,39 +337,55 @@ class GatewayHub:
                     raise UnknownSessionError("no such session") from None
             await asyncio.sleep(RETRY_S)
 
+    # -- copies -----------------------------------------------------------------------------
+
     async def _fork(self, session: GatewaySession, copies: int) -> list[GatewaySession]:
+        """Copies a session; all copies are made, or nothing stays of any."""
         ids = [self._new_session_id() for _ in range(copies)]
-        copied = await session.copy(ids, COPY_S)
-        snapshot = copied.snapshot
+        copying = asyncio.create_task(session.copy(ids))
+        try:
+            made = await self._copies(session, ids, copying)
+        except BaseException:
+            for each in ids:
+                if (copy := self._sessions.get(each)) is not None:
+                    self._forget(copy, NO_COPY)
+                else:
+                    self._on_ended(each)
+            task = asyncio.create_task(self._discard(ids, copying))
+            self._discarding.add(task)
+            task.add_done_callback(self._discarding.discard)
+            raise
+        log.info("session.forked", session_id=session.session_id, copies=len(made))
+        return made
+
+    async def _copies(
+        self, session: GatewaySession, ids: list[str], copying: asyncio.Task[stream_pb2.Copied]
+    ) -> list[GatewaySession]:
+        try:
+            async with asyncio.timeout(COPY_S):
+                snapshot = (await asyncio.shield(copying)).snapshot
+        except TimeoutError:
+            text = "the session was not copied in time; try again"
+            raise NotReadyError(text, retry_after_s=1.0) from None
         clips = {each.upload_id: each for each in (snapshot.clip.video, snapshot.probe)}
         clips.pop("", None)
-        made = [each for each in ids if each in set(copied.copies)]
-        await self._on_copied(session.session_id, list(clips.values()), made)
-        sessions = [self._make(each, session.model, session.principal) for each in made]
-        for copy in sessions:
+        await self._on_copied(session.session_id, list(clips.values()), ids)
+        made = [self._make(each, session.model, session.principal) for each in ids]
+        for copy in made:
             copy.begin_from(_as_of(snapshot, copy.session_id))
         answers = await asyncio.gather(
-            *(self._placing(copy) for copy in sessions), return_exceptions=True
+            *(self._placing(copy) for copy in made), return_exceptions=True
         )
-        refusals = [each for each in answers if isinstance(each, BaseException)]
-        if refusals:
-            for copy in sessions:
-                if copy.session_id in self._sessions:
-                    await self._end(copy, "not all copies found a place")
-                else:
-                    self._on_ended(copy.session_id)
-            raise refusals[0]
-        log.info("session.forked", session_id=session.session_id, copies=len(sessions))
-        return sessions
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return made
 
-    def _forked(
-        self, key: tuple[str, str], task: asyncio.Task[list[GatewaySession]], *, keep: bool
-    ) -> None:
-        failed = task.cancelled() or task.exception() is not None
-        if failed or not keep:
-            self._forks.pop(key, None)
-        while len(self._forks) > REQUEST_IDS_KEPT and next(iter(self._forks.values())).done():
-            self._forks.popitem(last=False)
+    async def _discard(self, ids: list[str], copying: asyncio.Task[stream_pb2.Copied]) -> None:
+        """Has removed what is kept for copies that are not to be, once it cannot come any more."""
+        await asyncio.wait([copying], timeout=LATE_S)
+        copying.cancel()
+        await asyncio.gather(*(self._placement.release(each, NO_COPY) for each in ids))
 
     # -- ending -----------------------------------------------------------------------------
 

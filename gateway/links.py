@@ -16,6 +16,7 @@ import structlog
 
 from sana_gateway_internal.v1 import stream_pb2, stream_pb2_grpc
 from scheduler.core.errors import SanaGatewayError
+from scheduler.process.batches import take_batch
 from scheduler.process.tls import Wires
 
 log = structlog.get_logger(__name__)
@@ -23,7 +24,7 @@ log = structlog.get_logger(__name__)
 CONTROL_QUEUE = 8192
 """Requests that may wait for an actor; past it the link counts as dead."""
 CONTROL_BATCH_BYTES = 256 * 1024
-"""Most bytes of requests in one message, but for a single longer one."""
+"""Most bytes of requests in one message; see `take_batch`."""
 PATIENCE_S = 0.02
 """How long a request that is not urgent waits for others to go with: each message wakes both
 processes, which costs more than all that it says."""
@@ -31,8 +32,7 @@ CAMERA_QUEUE = 256
 """Camera frames that may wait for an actor; past it a session's frames are dropped up to
 its next keyframe."""
 CAMERA_BATCH_BYTES = 256 * 1024
-"""Most bytes of camera frames in one message, so that (de)serialising stays well under a
-millisecond."""
+"""Most bytes of camera frames in one message; see `take_batch`."""
 CAMERA_FRAME_BYTES = 1024 * 1024
 """Longest camera frame. With what shares its message it stays far below what an actor reads: a
 message above that would end the link, and with it the streams of all sessions."""
@@ -242,19 +242,10 @@ class ActorLink:
         # Ends with the link: gRPC would leave it waiting for ever.
         while not self.dead:
             while self._control:
-                yield self._next_controls()
+                batch = take_batch(self._control, _request_size, CONTROL_BATCH_BYTES)
+                yield batch[0] if len(batch) == 1 else stream_pb2.ControlRequest(more=batch)
             await self._control_ready.wait()
             self._control_ready.clear()
-
-    def _next_controls(self) -> stream_pb2.ControlRequest:
-        """Takes what waits, as one message."""
-        first = self._control.popleft()
-        if not self._control:
-            return first
-        together, size = [first], first.ByteSize()
-        while self._control and (size := size + self._control[0].ByteSize()) < CONTROL_BATCH_BYTES:
-            together.append(self._control.popleft())
-        return stream_pb2.ControlRequest(more=together)
 
     async def _cameras(self) -> AsyncIterator[stream_pb2.MediaRequest]:
         while not self.dead:
@@ -263,11 +254,8 @@ class ActorLink:
             while self._camera:
                 # A frame is handed on when it is complete. Only what came while the one
                 # before was being written goes together.
-                packets, size = [], 0
-                while self._camera and size < CAMERA_BATCH_BYTES:
-                    packets.append(self._camera.popleft())
-                    size += len(packets[-1].data)
-                yield stream_pb2.MediaRequest(packets=packets)
+                batch = take_batch(self._camera, _frame_size, CAMERA_BATCH_BYTES)
+                yield stream_pb2.MediaRequest(packets=batch)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
@@ -337,3 +325,11 @@ class ActorLinks:
         task = asyncio.create_task(link.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _request_size(request: stream_pb2.ControlRequest) -> int:
+    return request.ByteSize()
+
+
+def _frame_size(packet: stream_pb2.CameraPacket) -> int:
+    return len(packet.data)

@@ -167,7 +167,8 @@ class PlacementClient:
     async def drain(
         self, request: pool_pb2.DrainActorRequest
     ) -> AsyncIterator[pool_pb2.DrainActorResponse]:
-        """Empties an actor, or ends that; yields how far it has come.
+        """Empties an actor, or ends that; yields how far it has come. The last word says that
+        no session is left, that the drain was cancelled, or that the actor was lost.
 
         Raises:
             BadArgumentError: There is no such actor.
@@ -185,6 +186,7 @@ class PlacementClient:
                     remaining=progress.remaining,
                     without_room=progress.without_room,
                     cancelled=progress.cancelled,
+                    lost=progress.lost,
                 )
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from None
@@ -229,7 +231,7 @@ class PlacementClient:
                 self._heard()
                 self.pool = pool
                 names = (name for actor in pool.actors if actor.healthy for name in actor.names)
-                self.served = tuple(dict.fromkeys(names))
+                self.served = tuple(dict.fromkeys([*names, *pool.on_demand]))
             if self.served:
                 self.serving.set()
             else:

@@ -23,7 +23,7 @@ from gateway.uploads import StoredUploads
 from gateway.webrtc.ice import IceServer
 from gateway.webrtc.peer import AiortcPeers, PeerSettings
 from gateway.webrtc.statistics import PeerCollector
-from scheduler.metrics import PoolCollector
+from scheduler.metrics import PoolCollector, ProcessInfo
 from scheduler.process import plugins
 from scheduler.process.tls import Wires
 
@@ -147,6 +147,7 @@ class GatewayProcess:
         self._collectors = (
             PeerCollector(self._peers.statistics),
             PoolCollector(lambda: placement.pool),
+            ProcessInfo("gateway" if self._sockets is None else "media_worker"),
         )
         for collector in self._collectors:
             REGISTRY.register(collector)

@@ -36,6 +36,7 @@ from scheduler.core.errors import (
     CommandRefusedError,
     LimitError,
     NotReadyError,
+    RequestError,
     SessionClosedError,
 )
 from scheduler.core.ids import Principal
@@ -164,15 +165,13 @@ class GatewaySession:
             SessionClosedError: It ended first.
         """
         await self._settled.wait()
-        if self.status == session_pb2.SESSION_STATUS_CLOSED:
-            raise SessionClosedError(f"the session has ended: {self._close_reason}")
+        self._must_live()
 
     def connect(
         self, sink: Sink, *, resume_after: int | None = None
     ) -> tuple[ClientConnection, bool]:
         """Adds a connection; see `gateway.ports.HubSession`."""
-        if self.status == session_pb2.SESSION_STATUS_CLOSED:
-            raise SessionClosedError(f"the session has ended: {self._close_reason}")
+        self._must_live()
         if len(self._connections) >= self._max_connections:
             raise LimitError(f"a session has at most {self._max_connections} connections")
         connection = ClientConnection(self._take_number(), self, sink, resume_after)
@@ -284,28 +283,25 @@ class GatewaySession:
         self._attending.snapshot = snapshot
         self.existed = self.is_fork = True
 
-    async def copy(self, copies: list[str], patience_s: float) -> stream_pb2.Copied:
-        """Has the actor copy the session; one copying at a time.
+    async def copy(self, copies: list[str]) -> stream_pb2.Copied:
+        """Has the actor copy the session; one copying at a time, whoever waits for it.
 
         Args:
             copies: Ids of the copies.
-            patience_s: How long to wait for the answer.
 
         Raises:
+            SessionClosedError: It has ended.
             NotReadyError: No actor answers just now.
             CommandRefusedError: The session cannot be copied.
         """
-        try:
-            async with asyncio.timeout(patience_s), self._one_copying:
-                copied = await self._copied_by_actor(copies)
-        except TimeoutError:
-            text = "the session was not copied in time; try again"
-            raise NotReadyError(text, retry_after_s=1.0) from None
-        if not copied.HasField("snapshot") or not copied.copies:
+        async with self._one_copying:
+            copied = await self._copied_by_actor(copies)
+        if not copied.HasField("snapshot") or list(copied.copies) != copies:
             raise CommandRefusedError(copied.failure or "it cannot be copied", command="fork")
         return copied
 
     async def _copied_by_actor(self, copies: list[str]) -> stream_pb2.Copied:
+        self._must_live()
         if not self._attending.answers:
             self.wake()
             raise NotReadyError("the session is being placed; try again", retry_after_s=1.0)
@@ -427,10 +423,14 @@ class GatewaySession:
             self._copying.set_result(response.copied)
 
     def _copied_no_more(self) -> None:
-        """Whoever waits for copies waits in vain: the actor is gone."""
+        """Whoever waits for copies waits in vain: the actor is gone, or the session over."""
         if self._copying is not None and not self._copying.done():
-            text = "the session is being placed; try again"
-            self._copying.set_exception(NotReadyError(text, retry_after_s=1.0))
+            error: RequestError = NotReadyError(
+                "the session is being placed; try again", retry_after_s=1.0
+            )
+            if self.status == session_pb2.SESSION_STATUS_CLOSED:
+                error = self._ended()
+            self._copying.set_exception(error)
 
     _HANDLERS: dict[str, Callable[[GatewaySession, stream_pb2.ControlResponse], None]] = {  # noqa: RUF012
         "message": _message,
@@ -439,6 +439,13 @@ class GatewaySession:
     }
 
     # -- the rest -------------------------------------------------------------------------------
+
+    def _must_live(self) -> None:
+        if self.status == session_pb2.SESSION_STATUS_CLOSED:
+            raise self._ended()
+
+    def _ended(self) -> SessionClosedError:
+        return SessionClosedError(f"the session has ended: {self._close_reason}")
 
     def _greet(self, connection: ClientConnection) -> None:
         connection.sink.ready()

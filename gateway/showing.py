@@ -11,6 +11,7 @@ that one was given to all who watch, or does not come.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -37,6 +38,9 @@ to encode half of it ahead."""
 BESIDE = 512
 """Packets of an actor that goes on which may wait for the other's last frame; past it they
 wait no longer, and the rest of the other is void."""
+
+HELD_BYTES = 1 << 20
+"""Most that is told of a picture that holds: far below what one message may take."""
 
 LATE_S = 0.25
 """How long the commit of a chunk waits for a last frame that was due and has not come."""
@@ -117,6 +121,29 @@ class Showing:
     def output(self, codec: media_pb2.Codec.ValueType) -> OutputFanout:
         """Returns the output of a codec."""
         return self._outputs[codec]
+
+    @property
+    def held(self) -> stream_pb2.HeldPicture | None:
+        """The picture that holds, in any codec; None while none does. Of one that would take
+        more than `HELD_BYTES` what mends it in the end is left out.
+        """
+        for output in self._outputs.values():
+            sizes = accumulate(len(frame.data) for frame in output.held)
+            packets = [
+                frame.data
+                for frame, size in zip(output.held, sizes, strict=True)
+                if size <= HELD_BYTES
+            ]
+            if packets:
+                last = output.held[-1]
+                return stream_pb2.HeldPicture(
+                    codec=output.codec,
+                    run=last.run,
+                    chunk=last.chunk,
+                    frame=last.frame,
+                    packets=packets,
+                )
+        return None
 
     # -- what the session tells -----------------------------------------------------------------
 

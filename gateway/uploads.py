@@ -158,9 +158,11 @@ class StoredUploads:
             raise
 
     def forget(self, session_id: str) -> None:
-        """Drops what a session uploaded; the bytes go in the background."""
-        if self._sessions.pop(session_id, None) is not None:
-            self._own(self._delete(session_id))
+        """Drops what a session uploaded, through whichever gateway; the bytes go in the
+        background.
+        """
+        self._sessions.pop(session_id, None)
+        self._own(self._delete(session_id))
 
     async def close(self) -> None:
         """Waits for what is being written or removed."""

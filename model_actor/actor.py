@@ -36,11 +36,6 @@ class ModelActorShell:
         if self._host is not None:
             self._host.begin_drain(grace_s)
 
-    async def drained(self) -> None:
-        """Returns once the scheduler has let it go and it has no session left."""
-        if self._host is not None:
-            await self._host.retired.wait()
-
     async def stop(self) -> None:
         """Ends its sessions and releases everything. Repeating it is no error."""
         host, self._host = self._host, None

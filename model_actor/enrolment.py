@@ -69,6 +69,12 @@ class Enrolled(Protocol):
     async def awaits_room(self, session_id: str, epoch: int, *, awaits: bool) -> None:
         """There is no room elsewhere for a session that is to leave, or there is again."""
 
+    async def pace(self, session_id: str, epoch: int, rate_share: float) -> None:
+        """A session is to run at another share of the model's frame rate from now on."""
+
+    async def told_to_drain(self, drain: placement_pb2.Drain) -> None:
+        """It is being emptied, or no longer is; it repeats that when it presents itself."""
+
     async def retire(self) -> None:
         """It is to take no more sessions and, once it has none, to end."""
 
@@ -119,7 +125,7 @@ class Enrolment:
         await asyncio.gather(*orders, return_exceptions=True)
         await self._line.close()
 
-    async def book(self, session_id: str, epoch: int) -> tuple[bool, float]:
+    async def book(self, session_id: str, epoch: int) -> tuple[float, float]:
         """Books compute; waits for the scheduler when it is away."""
         request = placement_pb2.BookRequest(session_id=session_id, epoch=epoch)
         while True:
@@ -127,10 +133,11 @@ class Enrolment:
                 answer = await self._stub.Book(request, metadata=_trace_metadata())
             except grpc.aio.AioRpcError as error:
                 if error.code() not in _AWAY:
-                    return False, RETRY_S
+                    return 0.0, RETRY_S
                 await asyncio.sleep(RETRY_S)
             else:
-                return answer.booked, answer.retry_after_us / 1e6
+                share = (answer.rate_share or 1.0) if answer.booked else 0.0
+                return share, answer.retry_after_us / 1e6
 
     async def unbook(self, session_id: str, epoch: int) -> None:
         """Gives compute back. With the scheduler away nothing is lost: the next
@@ -210,6 +217,14 @@ class Enrolment:
         work = self._actor.awaits_room(told.session_id, told.epoch, awaits=told.awaits)
         return told.session_id, work
 
+    def _pace(self, response: placement_pb2.EnrollResponse) -> _Order:
+        told = response.pace
+        work = self._actor.pace(told.session_id, told.epoch, told.rate_share or 1.0)
+        return told.session_id, work
+
+    def _drain(self, response: placement_pb2.EnrollResponse) -> _Order:
+        return "", self._actor.told_to_drain(response.drain)
+
     def _retire(self, _: placement_pb2.EnrollResponse) -> _Order:
         return "", self._actor.retire()
 
@@ -218,6 +233,8 @@ class Enrolment:
         "evict": _evict,
         "park": _park,
         "awaits_room": _awaits_room,
+        "pace": _pace,
+        "drain": _drain,
         "retire": _retire,
     }
 

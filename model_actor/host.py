@@ -32,8 +32,9 @@ from sana_gateway.v1 import session_pb2
 from sana_gateway_internal.v1 import placement_pb2, stream_pb2_grpc
 from scheduler import wire
 from scheduler.process import plugins
+from scheduler.process.footprint import Footprint, LoopLag
 from scheduler.process.keepalive import ACCEPTED_PINGS, KEEPALIVE
-from scheduler.process.storage import Storage
+from scheduler.process.storage import Storage, StorageError
 from scheduler.process.telemetry import span
 from scheduler.process.tls import Wires
 from scheduler.process.tokens import LeaseTokens
@@ -74,8 +75,9 @@ class ModelHost:
         self._leaving: set[asyncio.Task[None]] = set()
         self._ends_at: float | None = None
         self._retiring = False
-        self.retired = asyncio.Event()
-        """It is drained: it was told to take no more sessions, and has none."""
+        self._told_to_drain = False
+        self._drain_ends_at: float | None = None
+        """When the process ends, by the word of whoever drains it."""
         self._log = log.bind(actor_id=settings.actor_id)
 
     async def start(self) -> str:
@@ -108,6 +110,8 @@ class ModelHost:
         self._encoders = EncoderPool(settings.encoder_threads or os.cpu_count() or 1, libraries)
         ends.push_async_callback(asyncio.to_thread, self._encoders.close)
         self._vitals = Vitals(self._encoders)
+        lag = LoopLag()
+        self._footprint = Footprint(lag)
         self._enrolment = enrolment = Enrolment(settings.placement_address, self, self._wires)
         ends.push_async_callback(enrolment.close)
         self._states = ModelStates(self._model, self._compute)
@@ -131,6 +135,7 @@ class ModelHost:
             asyncio.create_task(self._compute.watch(), name="watch over the model"),
             asyncio.create_task(self._kept.sweep(), name="sweep"),
             asyncio.create_task(enrolment.run(), name="enrolment"),
+            asyncio.create_task(lag.run(), name="loop lag"),
         ]
         ends.push_async_callback(_cancel, tasks)
         for task in tasks:
@@ -168,10 +173,14 @@ class ModelHost:
         settings, host = self._settings, None
         if settings.snapshot_root:
             try:
-                host = HostTier(Path(settings.snapshot_root), settings.snapshot_bytes)
+                folder = Path(settings.snapshot_root)
+                kept_for_s = settings.kept_for_s
+                host = HostTier(folder, settings.snapshot_bytes, kept_for_s=kept_for_s)
             except HostTierError as error:
                 self._log.warning("snapshots.no_host_tier", error=str(error))
-        return KeptStates(host, StorageTier(self._storage), self._host_name)
+        storage = StorageTier(self._storage, kept_for_s=settings.kept_for_s)
+        after_s = settings.store_after_s
+        return KeptStates(host, storage, self._host_name, store_after_s=after_s)
 
     @property
     def _host_name(self) -> str:
@@ -179,8 +188,8 @@ class ModelHost:
 
     async def _close_all(self) -> None:
         for session in list(self._sessions.values()):
-            # What is kept of it stays: the scheduler lets it go on elsewhere.
-            await self._close(session, "the service is shutting down")
+            # What is kept of it stays, and it goes on elsewhere, if there is such a place.
+            await self._close(session, "the actor ends", goes_on=True)
         if self._leaving:
             await asyncio.wait(self._leaving)
 
@@ -237,6 +246,8 @@ class ModelHost:
                     computing=session.computing,
                     principal=wire.principal_out(session.placement.principal),
                     model=session.placement.model,
+                    rate_share=session.rate_share,
+                    awaits_room=session.awaiting_room,
                 )
                 for session in self._sessions.values()
                 # One that was handed over is another actor's already.
@@ -249,7 +260,18 @@ class ModelHost:
             encode_ms=DECLARED_ENCODE_MS * pixels / DECLARED_PIXELS if encodes else 0.0,
             degraded_rates=info.degraded_rates,
             draining=self._retiring or self._ends_at is not None,
+            drain=self._drain(),
         )
+
+    def _drain(self) -> placement_pb2.Drain | None:
+        """Returns what it was told of its drain, as it is now."""
+        if not self._told_to_drain:
+            return None
+        ends_in_us = 0
+        if self._drain_ends_at is not None:
+            left_s = self._drain_ends_at - asyncio.get_running_loop().time()
+            ends_in_us = max(1, round(left_s * 1e6))
+        return placement_pb2.Drain(draining=True, ends_in_us=ends_in_us)
 
     def heartbeat(self) -> placement_pb2.Heartbeat:
         """Tells what was measured since the last one."""
@@ -257,7 +279,14 @@ class ModelHost:
         if self._ends_at is not None:
             ends_in_s = self._ends_at - asyncio.get_running_loop().time()
         chunk_ms = self._compute.cost.typical_s * 1e3 if self._compute.windows > 1 else 0.0
-        beat = self._vitals.heartbeat(self._live(), chunk_ms=chunk_ms, ends_in_s=ends_in_s)
+        compute = self._compute
+        beat = self._vitals.heartbeat(
+            self._live(),
+            chunk_ms=chunk_ms,
+            computed=(compute.windows, compute.batches),
+            ends_in_s=ends_in_s,
+        )
+        beat.process.CopyFrom(self._footprint.figures())
         if not self._model.info.session_bytes:
             beat.session_bytes = self._vitals.kept_size
         return beat
@@ -298,19 +327,23 @@ class ModelHost:
     ) -> None:
         """Gives a session up and, unless it goes on, what is kept of it; see `Enrolled`."""
         session = self._sessions.get(session_id)
-        if session is None or session.placement.epoch > epoch:
+        if session is not None and session.placement.epoch > epoch:
             return
         over = isinstance(session, LiveSession) and session.over
-        await self._close(session, reason, tell=not over)
+        if session is not None:
+            await self._close(session, reason, tell=not over)
         # What is kept of one that was handed over, another actor may be about to read.
         if over:
             await self._kept.expire(session_id, epoch)
         elif not goes_on:
             await self._kept.drop(session_id, epoch)
+        if not goes_on:
+            await self._drop_uploads(session_id)
 
     async def park(self, session_id: str, epoch: int, *, store: bool) -> placement_pb2.Parked:
         """Keeps a session and gives it up, or stores one that was kept; see `Enrolled`."""
         parked = placement_pb2.Parked(session_id=session_id, epoch=epoch)
+        kept_on: str | None = None
         session = self._sessions.get(session_id)
         if isinstance(session, LiveSession) and session.placement.epoch == epoch:
             parked.failure = await session.park(store=store)
@@ -322,8 +355,8 @@ class ModelHost:
             stored = await self._kept.put_away(session_id, epoch)
             parked.failure = "" if stored else "its state could not be stored"
         else:
-            kept = await self._kept.has(session_id, epoch)
-            parked.failure = "" if kept else "nothing is kept of it"
+            kept_on = await self._kept.renew(session_id, epoch)
+            parked.failure = "" if kept_on is not None else "nothing is kept of it"
         shell = isinstance(session, Shell) and session.placement.epoch == epoch
         if session is not None and shell and not parked.failure:
             if self._sessions.get(session_id) is not session:
@@ -331,7 +364,7 @@ class ModelHost:
                 return await self.park(session_id, epoch, store=store)
             await self._close(session, "parked", tell=False)
         if not parked.failure and not store:
-            parked.host = self._host_name
+            parked.host = self._host_name if kept_on is None else kept_on
         return parked
 
     async def awaits_room(self, session_id: str, epoch: int, *, awaits: bool) -> None:
@@ -340,10 +373,22 @@ class ModelHost:
         if isinstance(session, LiveSession) and session.placement.epoch == epoch:
             session.awaits_room(awaits)
 
+    async def pace(self, session_id: str, epoch: int, rate_share: float) -> None:
+        """A session is to run at another share of the frame rate; see `Enrolled`."""
+        session = self._sessions.get(session_id)
+        if session is not None and session.placement.epoch == epoch:
+            session.pace(rate_share)
+
+    async def told_to_drain(self, drain: placement_pb2.Drain) -> None:
+        """It is being emptied, or no longer is; see `Enrolled`."""
+        self._told_to_drain, self._drain_ends_at = drain.draining, None
+        if drain.ends_in_us > 0:
+            now = asyncio.get_running_loop().time()
+            self._drain_ends_at = now + drain.ends_in_us / 1e6
+
     async def retire(self) -> None:
         """It takes no more sessions; see `Enrolled`."""
         self._retiring = True
-        self._note_retired()
 
     def _went_on(self, shell: Shell, session: LiveSession) -> None:
         """A shell has become a session."""
@@ -365,22 +410,31 @@ class ModelHost:
         await self._kept.expire(placement.session_id, placement.epoch)
         self._enrolment.departed(placement.session_id, placement.epoch)
 
-    async def _close(self, session: LiveSession | Shell, reason: str, *, tell: bool = True) -> None:
+    async def _close(
+        self,
+        session: LiveSession | Shell,
+        reason: str,
+        *,
+        tell: bool = True,
+        goes_on: bool = False,
+    ) -> None:
         session_id = session.placement.session_id
         if self._sessions.get(session_id) is not session:
             return
         del self._sessions[session_id]
         self._kept.leave(session_id)
-        await session.close(reason, tell=tell)
+        await session.close(reason, tell=tell, goes_on=goes_on)
         if isinstance(session, LiveSession):
             with contextlib.suppress(Exception):
                 await self._states.close(session.state)
         self._log.info("session.closed", session_id=session_id)
-        self._note_retired()
 
-    def _note_retired(self) -> None:
-        if self._retiring and not self._sessions:
-            self.retired.set()
+    async def _drop_uploads(self, session_id: str) -> None:
+        """A session has ended. The gateway that took its uploads may have ended before."""
+        try:
+            await self._storage.delete(session_id)
+        except StorageError as error:
+            self._log.warning("uploads.not_dropped", session_id=session_id, error=str(error))
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         """A standing task of the actor never ends by itself: when one does, the actor is

@@ -11,6 +11,7 @@ from typing import Any
 from model_actor.media.encoding.choice import Wanted, wanted
 from model_actor.media.limits import DecodeLimits
 from model_actor.plugin import Model
+from model_actor.snapshots.kept import DAY_S
 from scheduler.core.errors import ConfigurationError, PluginError
 from scheduler.process import plugins
 
@@ -57,6 +58,12 @@ class ActorSettings:
     empty: nothing is kept on the host."""
     snapshot_bytes: int = 0
     """Most bytes of kept states on the host; 0: as much as the folder takes."""
+    store_after_s: float | None = 600.0
+    """How long what nobody has needed stays on the host before it goes to the storage; None: it
+    stays there."""
+    kept_for_s: float = DAY_S
+    """How long it is kept, on the host and in the storage, unless somebody says that it is
+    needed still."""
     host: str = ""
     """Name of the host that this actor is on; empty: the machine's own."""
     tls: str = ""

@@ -14,6 +14,7 @@ from model_actor.engine.live_session import LiveSession
 from model_actor.engine.shells import Shell
 from sana_gateway_internal.v1 import stream_pb2, stream_pb2_grpc
 from scheduler.core.errors import UnauthenticatedError
+from scheduler.process.batches import take_batch
 from scheduler.process.tokens import LeaseTokens
 
 log = structlog.get_logger(__name__)
@@ -31,7 +32,7 @@ does, and packets are encoded some 60 ms before they are due."""
 URGENT_S = 0.035
 """A packet whose frame is due within this leaves at once, and what waits with it."""
 BATCH_BYTES = 512 * 1024
-"""Most bytes of packets in one message, so that (de)serialising stays well under a millisecond."""
+"""Most bytes in one message; see `take_batch`."""
 
 
 class Sessions(Protocol):
@@ -106,23 +107,18 @@ class Link:
         self._left_at = asyncio.get_running_loop().time()
         self._media_ready.set()
 
+    def forget(self, session_id: str) -> None:
+        """The gateway takes part in a session no longer: its outputs wait for no keyframe."""
+        self._waiting_for_key = {key for key in self._waiting_for_key if key[0] != session_id}
+
     async def controls(self) -> AsyncIterator[stream_pb2.ControlResponse]:
         """Yields the queued responses as they come, until the link ends."""
         while not self._ended:
             await self._control_ready.wait()
             self._control_ready.clear()
             while self._control:
-                yield self._next_controls()
-
-    def _next_controls(self) -> stream_pb2.ControlResponse:
-        """Takes what waits, as one message: each wakes both processes."""
-        first = self._control.popleft()
-        if not self._control:
-            return first
-        together, size = [first], first.ByteSize()
-        while self._control and (size := size + self._control[0].ByteSize()) < BATCH_BYTES:
-            together.append(self._control.popleft())
-        return stream_pb2.ControlResponse(more=together)
+                batch = take_batch(self._control, _message_size, BATCH_BYTES)
+                yield batch[0] if len(batch) == 1 else stream_pb2.ControlResponse(more=batch)
 
     async def packets(self) -> AsyncIterator[stream_pb2.MediaResponse]:
         """Yields the queued packets when they are to leave, all that wait in one message."""
@@ -130,12 +126,8 @@ class Link:
             await self._media_ready.wait()
             self._media_ready.clear()
             while self._media:
-                batch = stream_pb2.MediaResponse()
-                size = 0
-                while self._media and size < BATCH_BYTES:
-                    size += len(self._media[0].data)
-                    batch.packets.append(self._media.popleft())
-                yield batch
+                batch = take_batch(self._media, _packet_size, BATCH_BYTES)
+                yield stream_pb2.MediaResponse(packets=batch)
 
 
 class StreamServicer(stream_pb2_grpc.StreamServicer):
@@ -226,14 +218,17 @@ class StreamServicer(stream_pb2_grpc.StreamServicer):
             self._refuse(link, wanted.session_id, "the lease is of another epoch")
         elif isinstance(session, Shell):
             session.open(link, wanted)
-        elif not wanted.standby:
-            session.open(link)
+        elif wanted.standby:
+            session.stand_by(link)
+        else:
+            session.open(link, revision=wanted.restore.revision)
 
     def _refuse(self, link: Link, session_id: str, reason: str) -> None:
         refused = stream_pb2.Refused(session_id=session_id, reason=reason)
         link.control(stream_pb2.ControlResponse(refused=refused))
 
     def _leave(self, link: Link, request: stream_pb2.ControlRequest) -> None:
+        link.forget(request.leave.session_id)
         session = self._sessions.get(request.leave.session_id)
         if session is not None:
             session.leave(link.gateway_id)
@@ -316,3 +311,11 @@ class StreamServicer(stream_pb2_grpc.StreamServicer):
             del self._links[link.gateway_id]
             for session in self._sessions.all():
                 session.leave(link.gateway_id)
+
+
+def _message_size(response: stream_pb2.ControlResponse) -> int:
+    return response.ByteSize()
+
+
+def _packet_size(packet: stream_pb2.VideoPacket) -> int:
+    return len(packet.data)

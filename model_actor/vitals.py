@@ -42,15 +42,22 @@ class Vitals:
         self._cpu_s = 0.0
         self._encoded_s = 0.0
         self._kept_size = 0
+        self._computed = (0, 0)
 
     def heartbeat(
-        self, sessions: Sequence[Measured], *, chunk_ms: float, ends_in_s: float | None
+        self,
+        sessions: Sequence[Measured],
+        *,
+        chunk_ms: float,
+        computed: tuple[int, int],
+        ends_in_s: float | None,
     ) -> placement_pb2.Heartbeat:
         """Returns what is told now.
 
         Args:
             sessions: The sessions of the actor.
             chunk_ms: Measured compute of a steady window; 0 while unknown.
+            computed: Windows so far, and calls of the model that they took.
             ends_in_s: When the process ends; None: nobody has told it to.
         """
         finished = [each.take_chunks() for each in sessions]
@@ -59,11 +66,14 @@ class Vitals:
         self._busy_s = busy_s
         self._encoded_s = self._encoded_s * FORGET + sum(each.take_encoded() for each in sessions)
         self._kept_size = max([self._kept_size, *(each.kept_size for each in sessions)])
+        before, self._computed = self._computed, computed
         return placement_pb2.Heartbeat(
             chunk_ms=chunk_ms,
             encode_ms=self._cpu_s / self._encoded_s * 1e3 if self._encoded_s > ENOUGH_S else 0.0,
             chunks=sum(chunks for chunks, _ in finished),
             late_chunks=sum(late for _, late in finished),
+            windows=computed[0] - before[0],
+            batches=computed[1] - before[1],
             ends_in_us=0 if ends_in_s is None else max(1, round(ends_in_s * 1e6)),
         )
 

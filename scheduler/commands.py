@@ -61,6 +61,7 @@ actor = typer.Typer(
 LOCAL = "127.0.0.1"
 _WATCH_S = 0.5
 """How often heads and actors look whether their Ray node still runs."""
+_HOUR_S, _DAY_S = 3600.0, 24 * 3600.0
 _REJOIN_S = 5.0
 """Patience with a head that is away, and the pause after it."""
 _CLUSTER_TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 - a name
@@ -114,6 +115,7 @@ def serve_head(
     reconnect_window: options.ReconnectWindow = "30s",
     park_after: options.ParkAfter = "60s",
     park_detached_after: options.ParkDetachedAfter = "5s",
+    store_after: options.StoreAfter = "10m",
     snapshot_every: options.SnapshotEvery = 4,
     snapshot_memory: options.SnapshotMemory = "0",
     degrade: options.Degrade = False,
@@ -149,6 +151,7 @@ def serve_head(
     models = tuple(wishes)
     told = values.model_options(model_option, models)
     named, anybody = values.tenants(tenant)
+    scaling = _scaling(autoscale)
     rules = PoolRules(
         reconnect_window=values.seconds(reconnect_window, "--reconnect-window"),
         park_after=values.patience(park_after, "--park-after"),
@@ -160,7 +163,11 @@ def serve_head(
         warm_spares=values.spares(warm_spares, models),
         repurpose_after=values.patience(repurpose_after, "--repurpose-after"),
         rebalance=rebalance,
+        on_demand=scaling is not None and scaling.least == 0,
     )
+    stored_after = values.patience(store_after, "--store-after")
+    if stored_after is not None and stored_after < 1.0:
+        raise ConfigurationError("--store-after is at least 1s")
     if actors is None:
         actors = sum(wishes.values()) or 1
     with contextlib.ExitStack() as stack:
@@ -174,7 +181,7 @@ def serve_head(
             lease_secret=secret,
             policy=policy,
             rules=rules,
-            supervision=SupervisionRules(wishes=wishes, scaling=_scaling(autoscale)),
+            supervision=SupervisionRules(wishes=wishes, scaling=scaling),
             tls=identity,
         )
         kept = KeptStates() if backend == "in-process" else None
@@ -197,6 +204,8 @@ def serve_head(
             snapshot_every=snapshot_every,
             snapshot_root=str(kept.path) if kept is not None else "",
             snapshot_bytes=values.size(snapshot_memory, "--snapshot-memory"),
+            store_after_s=stored_after,
+            kept_for_s=_kept_for(rules.reconnect_window, stored_after),
             tls=identity,
         )
         specs = tuple(replace(first, model=name, model_options=told[name]) for name in models)
@@ -231,6 +240,15 @@ def _lease_secret(cluster_token: str) -> str:
     return hmac.new(cluster_token.encode(), b"sana-gateway leases", "sha256").hexdigest()
 
 
+def _kept_for(reconnect_window: float, store_after: float | None) -> float:
+    """Returns how long what is kept of a session outlives the last word of it.
+
+    Longer than a client may take to come back, also where the scheduler has begun anew
+    meanwhile and knows nothing of it; and than the host's memory is to hold it.
+    """
+    return max(_DAY_S, reconnect_window + _HOUR_S, 3 * (store_after or 0.0))
+
+
 def _identity(folder: Path | None) -> str:
     """Returns the folder as processes with other working directories find it; empty if none.
 
@@ -246,8 +264,12 @@ def _identity(folder: Path | None) -> str:
 def _scaling(autoscale: str) -> ScalingRules | None:
     if not autoscale:
         return None
-    least, most = values.span(autoscale, "--autoscale")
-    return ScalingRules(least=least, most=most)
+    bounds, _, shrink_after = autoscale.partition(",")
+    least, most = values.span(bounds, "--autoscale")
+    rules = ScalingRules(least=least, most=most)
+    if not shrink_after:
+        return rules
+    return replace(rules, shrink_after=values.seconds(shrink_after, "--autoscale"))
 
 
 @actor.callback()

@@ -16,8 +16,9 @@ from scheduler.core.errors import SanaGatewayError
 from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
 from scheduler.outbox import Outbox
 
-OUTBOX_LIMIT = 1024
-"""Orders for one actor, or news for one gateway, that may wait to be sent."""
+OUTBOX_LIMIT = 16_384
+"""Orders for one actor, or news for one gateway, that may wait to be sent: far more than there
+are sessions on either, all of which may be lost in one step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Grant:
 class Order:
     """What an actor is told."""
 
-    word: ev.Admit | ev.Evict | ev.Park | ev.AwaitsRoom | ev.Retire
+    word: ev.Admit | ev.Evict | ev.Park | ev.AwaitsRoom | ev.Pace | ev.TellDrain | ev.Retire
     traceparent: str = ""
     """Trace context of the placement."""
 
@@ -100,6 +101,9 @@ class PresenceLink:
     news: Outbox[News] = field(default_factory=lambda: Outbox(OUTBOX_LIMIT))
     connected: set[SessionId] = field(default_factory=set)
     """Sessions that it has connections to."""
+    concerned: set[SessionId] = field(default_factory=set)
+    """Sessions that it has named or was given the place of. It may have a link to their actor
+    without a connection."""
 
     def connect(self, counts: Mapping[SessionId, int], *, complete: bool) -> list[SessionId]:
         """Takes in its connections; `complete` when all others are 0.
@@ -107,6 +111,7 @@ class PresenceLink:
         Returns:
             The sessions that it had none to before.
         """
+        self.concerned |= counts.keys()
         now = {session for session, count in counts.items() if count > 0}
         come = sorted(now - self.connected)
         kept = set() if complete else self.connected - counts.keys()

@@ -80,6 +80,15 @@ ParkDetachedAfter = Annotated[
         metavar="TIME", help="The same for a session without a connection, whatever it does."
     ),
 ]
+StoreAfter = Annotated[
+    str,
+    typer.Option(
+        metavar="TIME",
+        help="What a machine's memory keeps of a parked session goes to the storage when it has "
+        "been there for so long, at least 1s: the memory is free again, and the machine may "
+        "fail. `never`: it stays.",
+    ),
+]
 SnapshotEvery = Annotated[
     int,
     typer.Option(
@@ -137,9 +146,9 @@ Rebalance = Annotated[
 Autoscale = Annotated[
     str,
     typer.Option(
-        metavar="LEAST-MOST",
+        metavar="LEAST-MOST[,TIME]",
         help="Ask the cluster's autoscaler for nodes as the demand grows, within these numbers "
-        "of actors, and give them back, drained, when it has been less for five minutes. For a "
+        "of actors, and give them back, drained, when it has been less for TIME (5m). For a "
         "Ray cluster with an autoscaler (--ray-address); by default the cluster stays as it is.",
         show_default=False,
     ),

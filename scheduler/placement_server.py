@@ -26,7 +26,9 @@ from scheduler.core.errors import (
 from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
 from scheduler.links import Enrollment, Grant, PresenceLink
 from scheduler.placement_status import RETRY_AFTER_MS, status_of
+from scheduler.pool_figures import PoolFigures
 from scheduler.process import telemetry
+from scheduler.process.footprint import Footprint, LoopLag
 from scheduler.process.keepalive import ACCEPTED_PINGS, KEEPALIVE
 from scheduler.process.tls import Wires
 from scheduler.service import SETTLING_RETRY, SchedulerService, SettlingError
@@ -96,10 +98,12 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
 
     Args:
         service: Where they go.
+        figures: What is told of the pool beside what the service knows.
     """
 
-    def __init__(self, service: SchedulerService) -> None:
+    def __init__(self, service: SchedulerService, figures: PoolFigures) -> None:
         self._service = service
+        self._figures = figures
 
     @_stream
     async def Place(  # noqa: N802 - named by the contract
@@ -199,7 +203,9 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
     ) -> placement_pb2.DescribePoolResponse:
         """Describes the pool."""
         del request, context
-        return placement_pb2.DescribePoolResponse(pool=wire.pool_out(self._service.describe()))
+        pool = wire.pool_out(self._service.describe())
+        self._figures.describe(pool)
+        return placement_pb2.DescribePoolResponse(pool=pool)
 
     @_stream
     async def Enroll(  # noqa: N802 - named by the contract
@@ -224,6 +230,7 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
             finally:
                 await _finish(reader)
         finally:
+            self._figures.forget(enrollment.actor)
             self._service.unlink_actor(enrollment)
 
     async def _read_actor(
@@ -231,6 +238,8 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
     ) -> None:
         try:
             async for request in requests:
+                if request.HasField("heartbeat"):
+                    self._figures.beat(enrollment.actor, request.heartbeat)
                 event = wire.heard_in(enrollment.actor, request)
                 if event is not None:
                     self._service.hear(enrollment, event)
@@ -278,7 +287,10 @@ class PlacementServer:
         self._asked = address
         self._wires = wires or Wires()
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
-        placement_pb2_grpc.add_PlacementServicer_to_server(PlacementServicer(service), self._server)
+        self._lag = LoopLag()
+        self._measuring: asyncio.Task[None] | None = None
+        servicer = PlacementServicer(service, PoolFigures(Footprint(self._lag)))
+        placement_pb2_grpc.add_PlacementServicer_to_server(servicer, self._server)
 
     async def start(self) -> str:
         """Starts to listen and returns the address.
@@ -291,16 +303,19 @@ class PlacementServer:
         except RuntimeError as error:
             raise ConfigurationError(f"cannot listen on {self._asked}") from error
         await self._server.start()
+        self._measuring = asyncio.create_task(self._lag.run())
         host, _, asked_port = self._asked.rpartition(":")
         return f"{host}:{port}" if asked_port == "0" else self._asked
 
     async def stop(self) -> None:
         """Ends the calls under way and stops."""
+        if self._measuring is not None:
+            await _finish(self._measuring)
         await self._server.stop(STOP_GRACE)
 
 
 async def _finish(reader: asyncio.Task[None]) -> None:
-    """Ends the task that reads a stream."""
+    """Ends a task that does not end by itself."""
     reader.cancel()
     await asyncio.gather(reader, return_exceptions=True)
 

@@ -8,6 +8,7 @@ from scheduler.core import pool_events as ev
 from scheduler.core.errors import BadArgumentError
 from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
 from scheduler.core.lease import LeaseState
+from scheduler.core.pool_view import ActorView, PoolView, SessionView
 from scheduler.links import Grant, Heard, Move, News, Order
 from scheduler.wire import principal_in, principal_out
 
@@ -133,7 +134,13 @@ def register_in(register: pb.Register) -> ev.ActorRegistered:
         encode_ms=register.encode_ms,
         degraded_rates=rates,
         draining=register.draining,
+        told_to_drain=_told_in(register.drain) if register.HasField("drain") else None,
     )
+
+
+def _told_in(drain: pb.Drain) -> ev.ToldToDrain | None:
+    ends_in = drain.ends_in_us / 1e6 if drain.ends_in_us > 0 else None
+    return ev.ToldToDrain(ends_in) if drain.draining else None
 
 
 def _held_in(held: pb.HeldSession) -> ev.Held:
@@ -143,6 +150,8 @@ def _held_in(held: pb.HeldSession) -> ev.Held:
         held.computing,
         principal_in(held.principal),
         held.model,
+        rate_share=held.rate_share or 1.0,
+        awaits_room=held.awaits_room,
     )
 
 
@@ -172,6 +181,8 @@ def _beat_in(actor: ActorId, beat: pb.Heartbeat) -> ev.ActorBeat:
         session_bytes=beat.session_bytes,
         chunks=beat.chunks,
         late_chunks=beat.late_chunks,
+        windows=beat.windows,
+        batches=beat.batches,
         ends_in=beat.ends_in_us / 1e6 if beat.ends_in_us > 0 else None,
     )
 
@@ -193,8 +204,21 @@ def order_out(order: Order) -> pb.EnrollResponse:
         case ev.AwaitsRoom(_, session, epoch, awaits):
             room = pb.AwaitsRoom(session_id=session, epoch=epoch, awaits=awaits)
             return pb.EnrollResponse(awaits_room=room)
+        case ev.Pace(_, session, epoch, rate_share):
+            pace = pb.Pace(session_id=session, epoch=epoch, rate_share=rate_share)
+            return pb.EnrollResponse(pace=pace)
+        case ev.TellDrain(_, told):
+            return pb.EnrollResponse(drain=_told_out(told))
         case ev.Retire():
             return pb.EnrollResponse(retire=pb.Retire())
+
+
+def _told_out(told: ev.ToldToDrain | None) -> pb.Drain:
+    if told is None:
+        return pb.Drain()
+    # One without time left is a drain with an end, too.
+    ends_in_us = 0 if told.ends_in is None else max(1, us(told.ends_in))
+    return pb.Drain(draining=True, ends_in_us=ends_in_us)
 
 
 def _admit_out(admit: ev.Admit, traceparent: str) -> pb.Admit:
@@ -228,25 +252,28 @@ def drain_out(progress: ev.DrainProgress) -> pb.DrainResponse:
         remaining=progress.remaining,
         without_room=progress.without_room,
         cancelled=progress.cancelled,
+        lost=progress.lost,
     )
 
 
-def pool_out(view: ev.PoolView) -> pool_pb2.DescribePoolResponse:
+def pool_out(view: PoolView) -> pool_pb2.DescribePoolResponse:
     """Writes the pool as operators see it."""
     return pool_pb2.DescribePoolResponse(
         actors=map(_actor_out, view.actors),
         sessions=map(_session_out, view.sessions),
+        on_demand=view.on_demand,
         signals=pool_pb2.PoolSignals(
             queue_age_s=view.signals.queue_age,
             queued=view.signals.queued,
             predicted_utilisation=view.signals.predicted_utilisation,
             miss_rate=view.signals.miss_rate,
             actors_wanted=view.signals.actors_wanted,
+            batch_fill=view.signals.batch_fill,
         ),
     )
 
 
-def _actor_out(actor: ev.ActorView) -> pool_pb2.Actor:
+def _actor_out(actor: ActorView) -> pool_pb2.Actor:
     return pool_pb2.Actor(
         actor_id=actor.actor,
         model=actor.models[0],
@@ -267,7 +294,7 @@ def _actor_out(actor: ev.ActorView) -> pool_pb2.Actor:
     )
 
 
-def _session_out(session: ev.SessionView) -> pool_pb2.PooledSession:
+def _session_out(session: SessionView) -> pool_pb2.PooledSession:
     state = _LEASE_STATES.get(session.state, pool_pb2.LEASE_STATE_UNSPECIFIED)
     if session.detached and session.state is LeaseState.ACTIVE:
         state = pool_pb2.LEASE_STATE_DETACHED

@@ -32,7 +32,9 @@ BROKEN_EXIT = 70
 _EPOCHS_BEGIN = 1_767_225_600
 """The beginning of 2026."""
 _EPOCHS_A_SECOND = 8
-"""Placements a second that no service exceeds for long."""
+"""Placements a second, on average over the life of one scheduler, up to which the next one
+certainly begins above it. One that gave more begins below only as long as no actor that holds
+a session of its last minutes has registered; until then nothing is placed on that actor."""
 
 _log = structlog.get_logger()
 

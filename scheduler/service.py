@@ -11,7 +11,8 @@ How calls arrive is in `scheduler.placement_server`; how processes are made is i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -30,6 +31,7 @@ from scheduler.core.errors import (
 from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
 from scheduler.core.lease import Lease
 from scheduler.core.pool import Pool
+from scheduler.core.pool_view import PoolView
 from scheduler.links import (
     Crew,
     DrainWatch,
@@ -43,6 +45,8 @@ from scheduler.links import (
 )
 from scheduler.process.tokens import LeaseTokens
 
+_OVERSLEPT = 1.0
+"""Seconds after which a timer that comes so late shows that this process did not run."""
 SETTLING_RETRY = 0.25
 """Seconds after which it makes sense to ask again for a session that may yet turn up."""
 
@@ -75,7 +79,8 @@ class SchedulerService:
         self._tokens = tokens
         self._loop = asyncio.get_running_loop()
         self._settled_at = self._loop.time() + settle_time
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
         self._crew: Crew | None = None
         self._closed = False
         self._enrolled: dict[ActorId, Enrollment] = {}
@@ -87,11 +92,18 @@ class SchedulerService:
         self._drains: dict[ActorId, set[DrainWatch]] = {}
         self._emptying: set[ActorId] = set()
         """Actors of which the crew knows that they are being drained."""
+        self._shed: set[ActorId] = set()
+        """Actors that are drained because the crew wants fewer, and for nothing else."""
+        self._effects: deque[ev.Effect] = deque()
+        """What is still to be carried out, in order."""
+        self._carrying_out = False
         self._carry_out: dict[type[ev.Effect], Callable[[Any], None]] = {
             ev.Admit: self._order_admit,
             ev.Evict: self._order_word,
             ev.Park: self._order_word,
             ev.AwaitsRoom: self._order_word,
+            ev.Pace: self._order_word,
+            ev.TellDrain: self._order_word,
             ev.Waiting: self._tell_position,
             ev.Placed: self._tell_placed,
             ev.Moves: self._tell_moves,
@@ -272,8 +284,8 @@ class SchedulerService:
             grace: Seconds until its process ends come what may; None: it waits for room.
 
         Yields:
-            How far it has come; the last one has no session left or says that it was
-            cancelled. Ends without one when the actor is lost.
+            How far it has come; the last one has no session left, or says that it was
+            cancelled or that the actor was lost.
 
         Raises:
             BadArgumentError: There is no such actor.
@@ -283,6 +295,7 @@ class SchedulerService:
         watches.add(watch)
         try:
             self._tell(ev.DrainAsked(actor, grace))
+            self._take_from_crew(actor)
             async for progress in watch:
                 yield progress
         finally:
@@ -300,29 +313,41 @@ class SchedulerService:
             raise BadArgumentError("there is no such actor")
         self._tell(ev.DrainCancelled(actor))
 
-    def shed(self) -> None:
-        """Drains the emptiest of the actors that run: there is one too many."""
-        view = self.describe()
-        running = [actor for actor in view.actors if actor.healthy and not actor.draining]
-        if running:
-            least = min(running, key=lambda actor: (actor.computing, actor.sessions, actor.actor))
-            self.leave(least.actor)
+    # For who makes and ends actors
 
-    def leave(self, actor: ActorId, grace: float | None = None) -> None:
-        """Drains an actor that nobody watches; one that is unknown is none."""
-        with suppress(RequestError):
-            self._tell(ev.DrainAsked(actor, grace))
+    def shed(self, actor: ActorId) -> None:
+        """Drains an actor that is one too many; one that is unknown is none."""
+        self._shed.add(actor)
+        if not self._begin_drain(actor):
+            self._shed.discard(actor)
 
-    def actors_wanted(self) -> int:
-        """Returns how many actors the present demand needs."""
-        return self._pool.signals(self._loop.time()).actors_wanted
+    def keep(self, actor: ActorId) -> None:
+        """Lets an actor that was shed take sessions again, unless somebody else has asked for
+        its drain, too.
+        """
+        if actor in self._shed:
+            self._tell(ev.DrainCancelled(actor))
+            self._shed.discard(actor)
+
+    def leave(self, actor: ActorId, grace: float | None = None) -> bool:
+        """Drains an actor that nobody watches; tells whether there is such an actor."""
+        self._take_from_crew(actor)
+        return self._begin_drain(actor, grace)
+
+    def wanted(self) -> Mapping[str, int]:
+        """Returns how many actors of each model the present demand needs."""
+        return self._pool.signals(self._loop.time()).wanted_by_model
+
+    def use(self) -> Mapping[ActorId, tuple[int, int]]:
+        """Returns of each actor how many sessions compute on it, and how many it has."""
+        return self._pool.use()
 
     @property
     def served_models(self) -> tuple[str, ...]:
         """Names that a session may ask for."""
         return self._pool.served_models
 
-    def describe(self) -> ev.PoolView:
+    def describe(self) -> PoolView:
         """Returns the pool as it is now."""
         return self._pool.describe(self._loop.time())
 
@@ -342,26 +367,73 @@ class SchedulerService:
         if self._closed:
             return
         now = self._loop.time()
+        self._notice_sleep(now)
         try:
             self._pool.apply(event, now)
         finally:
             self._conclude(now)
 
+    def _on_time(self) -> None:
+        now = self._loop.time()
+        self._notice_sleep(now)
+        self._conclude(now)
+
+    def _notice_sleep(self, now: float) -> None:
+        """Tells the pool when this process itself did not run in time."""
+        if self._timer is not None and now - self._timer_at > _OVERSLEPT:
+            self._pool.apply(ev.Overslept(), now)
+
     def _conclude(self, now: float) -> None:
-        for effect in self._pool.decide(now):
-            self._carry_out[type(effect)](effect)
+        self._effects += self._pool.decide(now)
+        self._set_timer(now)
+        if self._carrying_out:
+            # What follows from an effect comes after those that were decided with it.
+            return
+        self._carrying_out = True
+        try:
+            while self._effects:
+                effect = self._effects.popleft()
+                self._carry_out[type(effect)](effect)
+        finally:
+            self._carrying_out = False
+
+    def _set_timer(self, now: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
         deadline = self._pool.next_deadline()
-        self._timer = None if deadline is None else self._loop.call_at(deadline, self._on_time)
+        # One that has passed already says nothing of when this process ran.
+        if deadline is None:
+            self._timer = None
+            return
+        self._timer_at = max(deadline, now)
+        self._timer = self._loop.call_at(self._timer_at, self._on_time)
 
-    def _on_time(self) -> None:
-        self._conclude(self._loop.time())
+    def _begin_drain(self, actor: ActorId, grace: float | None = None) -> bool:
+        try:
+            self._tell(ev.DrainAsked(actor, grace))
+        except RequestError:
+            return False
+        return True
+
+    def _take_from_crew(self, actor: ActorId) -> None:
+        """The drain of an actor is asked for by others than the crew: it no longer ends it."""
+        if actor in self._shed:
+            self._shed.discard(actor)
+            self._tell_crew_of_drain(actor)
+
+    def _tell_crew_of_drain(self, actor: ActorId) -> None:
+        if actor not in self._emptying and actor not in self._shed:
+            self._emptying.add(actor)
+            if self._crew is not None:
+                self._crew.emptying(actor)
 
     def _grant(self, lease: Lease, gateway: GatewayId) -> Grant:
         actor = lease.actor
         assert actor is not None  # noqa: S101 - a lease that is active has one
         link = self._enrolled.get(actor)
+        presence = self._gateways.get(gateway)
+        if presence is not None:
+            presence.concerned.add(lease.session)
         return Grant(
             session=lease.session,
             epoch=lease.epoch,
@@ -390,7 +462,9 @@ class SchedulerService:
         wait = self._places.get(effect.session)
         self._order(effect.actor, Order(effect, wait.traceparent if wait else ""))
 
-    def _order_word(self, effect: ev.Evict | ev.Park | ev.AwaitsRoom) -> None:
+    def _order_word(
+        self, effect: ev.Evict | ev.Park | ev.AwaitsRoom | ev.Pace | ev.TellDrain
+    ) -> None:
         self._order(effect.actor, Order(effect))
 
     def _tell_position(self, effect: ev.Waiting) -> None:
@@ -422,9 +496,9 @@ class SchedulerService:
     def _tell_parked(self, effect: ev.ParkedTold) -> None:
         _log.info("session parked", session_id=effect.session, restoring=effect.restoring)
         self._parked[effect.session] = effect
-        # To all: one without a connection may still have a link to the actor that gave it up.
         for link in self._gateways.values():
-            link.news.put(effect)
+            if effect.session in link.concerned:
+                link.news.put(effect)
 
     def _tell_whereabouts(self, link: PresenceLink, session: SessionId) -> None:
         """Tells a gateway where a session goes, or that it is on no actor."""
@@ -442,8 +516,10 @@ class SchedulerService:
         if wait is not None:
             wait.tell(SessionClosedError(f"the session has ended: {effect.reason}"))
         for gateway, link in self._gateways.items():
-            if effect.gateway in (None, gateway):
+            is_concerned = effect.session in link.concerned
+            if is_concerned if effect.gateway is None else effect.gateway == gateway:
                 link.news.put(effect)
+            link.concerned.discard(effect.session)
 
     def _tell_booked(self, effect: ev.BookAnswered) -> None:
         for answer in self._bookings.get((effect.session, effect.epoch), ()):
@@ -451,21 +527,21 @@ class SchedulerService:
                 answer.set_result(effect)
 
     def _tell_drain(self, effect: ev.DrainProgress) -> None:
-        over = effect.cancelled or effect.remaining == 0
+        over = effect.cancelled or effect.lost or effect.remaining == 0
         for watch in self._drains.get(effect.actor, ()):
             watch.tell(effect, over=over)
-        self._tell_crew_of_drain(effect)
-
-    def _tell_crew_of_drain(self, effect: ev.DrainProgress) -> None:
-        known = effect.actor in self._emptying
         if effect.cancelled:
-            self._emptying.discard(effect.actor)
-            if known and self._crew is not None:
-                self._crew.kept(effect.actor)
-        elif effect.remaining and not known:
-            self._emptying.add(effect.actor)
-            if self._crew is not None:
-                self._crew.emptying(effect.actor)
+            self._end_drain(effect.actor)
+        elif effect.remaining:
+            self._tell_crew_of_drain(effect.actor)
+
+    def _end_drain(self, actor: ActorId) -> None:
+        """An actor takes sessions again."""
+        known = actor in self._emptying or actor in self._shed
+        self._emptying.discard(actor)
+        self._shed.discard(actor)
+        if known and self._crew is not None:
+            self._crew.kept(actor)
 
     def _retire(self, effect: ev.Retire) -> None:
         _log.info("actor drained", actor_id=effect.actor)
@@ -493,5 +569,6 @@ class SchedulerService:
     def _end_watches(self, actor: ActorId) -> None:
         """The drain of an actor is over, whatever became of it."""
         self._emptying.discard(actor)
+        self._shed.discard(actor)
         for watch in self._drains.pop(actor, ()):
             watch.end()

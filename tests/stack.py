@@ -148,7 +148,7 @@ def role(
         folder = Path(name)
         announced = Announced(folder)
         log = folder / "log"
-        with log.open("wb") as sink:
+        with log.open("ab") as sink:
             process = subprocess.Popen(
                 [
                     *prefix,

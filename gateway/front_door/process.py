@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from prometheus_client.registry import REGISTRY
 
 from gateway import chosen
 from gateway.front_door.grpc_server import FrontDoorGrpc
@@ -18,6 +19,7 @@ from gateway.loop_lag import watch_lag
 from gateway.open_files import allow_many_files
 from gateway.settings import GatewaySettings
 from scheduler.core.errors import ConfigurationError
+from scheduler.metrics import ProcessInfo
 from scheduler.process.tls import Wires
 
 DRAIN_S: Final = 1.0
@@ -58,6 +60,7 @@ class FrontDoor:
         self._serving = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._folder: Path | None = None
+        self._info: ProcessInfo | None = None
 
     @property
     def http_url(self) -> str:
@@ -81,6 +84,8 @@ class FrontDoor:
         """
         allow_many_files()
         self._folder = _private_folder()
+        self._info = ProcessInfo("front_door")
+        REGISTRY.register(self._info)
         try:
             # Ports first: one that is taken is known before anything has to end again.
             if self._grpc is not None:
@@ -115,6 +120,9 @@ class FrontDoor:
         if self._grpc is not None:
             await self._grpc.stop(DRAIN_S)
         await self._http.stop()
+        info, self._info = self._info, None
+        if info is not None:
+            REGISTRY.unregister(info)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         _log.info("gateway.stopped")

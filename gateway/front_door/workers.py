@@ -28,6 +28,8 @@ FIRST_PAUSE_S: Final = 0.2
 MOST_PAUSE_S: Final = 5.0
 SILENT_S: Final = 3.0
 """A worker that says nothing for this long, twice, hangs: it is killed and started again."""
+EXPECTED_S: Final = 3.0
+"""A creation that a worker was sent and has not counted after this long came to nothing."""
 STEADY_S: Final = 10.0
 """A worker that lived this long begins anew at the first pause."""
 REQUEST_IDS_KEPT: Final = 4096
@@ -63,26 +65,30 @@ class MediaWorker:
         self.lives = 0
         self.began = 0.0
         self._sessions = 0
-        self._expected = 0
+        self._expected: list[float] = []
 
     @property
     def load(self) -> int:
         """Sessions it has, as last heard, and those sent there since."""
-        return self._sessions + self._expected
+        return self._sessions + len(self._expected)
 
     def expect_session(self) -> None:
         """A session is about to be created there."""
-        self._expected += 1
+        self._expected.append(time.monotonic())
 
     def heard(self, report: dict[str, Any]) -> None:
-        """It told how it is."""
+        """It told how it is; where its sessions are as many as before, those that were just
+        sent there are still on their way.
+        """
         self.is_serving = bool(report["serving"])
-        self._sessions, self._expected = int(report["sessions"]), 0
+        before, self._sessions = self._sessions, int(report["sessions"])
+        since = time.monotonic() - EXPECTED_S if before == self._sessions else float("inf")
+        self._expected = [at for at in self._expected if at > since]
 
     def ended(self) -> None:
         """Its process has ended."""
         self.backend, self.is_serving = None, False
-        self._sessions = self._expected = 0
+        self._sessions, self._expected = 0, []
 
 
 class MediaWorkers:

@@ -16,11 +16,12 @@ log = structlog.get_logger(__name__)
 class ComputeLedger(Protocol):
     """The scheduler's ledger of compute."""
 
-    async def book(self, session_id: str, epoch: int) -> tuple[bool, float]:
+    async def book(self, session_id: str, epoch: int) -> tuple[float, float]:
         """Books compute, waiting while there is none.
 
         Returns:
-            Whether it is booked, and when not, seconds after which to try again.
+            The share of the model's frame rate that is booked, and when that is 0, seconds
+            after which to try again.
         """
 
     async def unbook(self, session_id: str, epoch: int) -> None:
@@ -35,9 +36,9 @@ class Bookings:
         ledger: ComputeLedger,
         session_id: str,
         epoch: int,
-        answered: Callable[[int, bool, float], None],
+        answered: Callable[[int, float, float], None],
     ) -> None:
-        """Prepares; `answered(ticket, booked, retry_after_s)` is called for every booking
+        """Prepares; `answered(ticket, share, retry_after_s)` is called for every booking
         that was not withdrawn.
         """
         self._ledger = ledger
@@ -75,18 +76,17 @@ class Bookings:
             self._task.cancel()
 
     async def close(self) -> None:
-        """Gives back what is held."""
-        if self._asked:
-            self.unbook()
+        """The session is here no longer; what it held goes with its lease."""
+        self.part()
         if self._task is not None:
             await asyncio.wait([self._task])
 
     async def _book(self, ticket: int, span: Span, previous: asyncio.Task[None] | None) -> None:
         await _after(previous)
         with trace.use_span(span):
-            booked, retry_after_s = await self._ledger.book(self._session_id, self._epoch)
-        self._asked = self.held = booked
-        self._answered(ticket, booked, retry_after_s)
+            share, retry_after_s = await self._ledger.book(self._session_id, self._epoch)
+        self._asked = self.held = share > 0
+        self._answered(ticket, share, retry_after_s)
 
     async def _unbook(self, previous: asyncio.Task[None] | None) -> None:
         await _after(previous)

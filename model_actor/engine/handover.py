@@ -16,11 +16,11 @@ from model_actor.engine.controls import Controls
 from model_actor.engine.keeping import Keeper, NotKeptError, UnsettledError
 from model_actor.engine.participants import Participants
 from model_actor.engine.services import EngineServices
+from model_actor.engine.session_outputs import GatewayLink
 from model_actor.engine.showing import Showing
 from model_actor.snapshots.kept import KeptState
 from model_actor.snapshots.states import COPY_EPOCH, KeptStates
-from model_actor.snapshots.storage_tier import copy_upload
-from sana_gateway_internal.v1 import snapshot_pb2, stream_pb2
+from sana_gateway_internal.v1 import stream_pb2
 
 log = structlog.get_logger(__name__)
 
@@ -109,7 +109,9 @@ class Departure:
 
     def copy(self, gateway_id: str, copies: Iterable[str]) -> None:
         """Copies the session as it is; a gateway is told what the copies begin from."""
-        self._begin(self._copy(gateway_id, list(copies)))
+        asker = self._gateways.get(gateway_id)
+        if asker is not None:
+            self._begin(self._copy(asker, list(copies)))
 
     def shown(self) -> None:
         """In its afterlife: something more was shown."""
@@ -164,14 +166,13 @@ class Departure:
         if state.model is not None and not kept:
             raise NotKeptError(NOT_KEPT)
 
-    async def _copy(self, gateway_id: str, copies: list[str]) -> None:
+    async def _copy(self, asker: GatewayLink, copies: list[str]) -> None:
         copied = stream_pb2.Copied(session_id=self._session_id)
         try:
             async with self._keeper.between_windows():
                 state = await self._keeper.take()
                 snapshot = self._controls.snapshot()
                 kept = state.model is None or await self._keeper.write(state)
-            await self._copy_upload(snapshot, copies)
             kept = await self._kept.copy(self._session_id, self._epoch, copies) and kept
         except UnsettledError:
             copied.failure = UNSETTLED
@@ -185,21 +186,12 @@ class Departure:
             snapshot.epoch = COPY_EPOCH
             copied.copies.extend(copies)
             copied.snapshot.CopyFrom(snapshot)
-        link = self._gateways.get(gateway_id)
-        if link is not None:
-            link.control(stream_pb2.ControlResponse(copied=copied))
-
-    async def _copy_upload(
-        self, snapshot: snapshot_pb2.ControlSnapshot, copies: Iterable[str]
-    ) -> None:
-        """Gives each copy an upload of its own, for the original's goes with the original."""
-        uploads = {
-            video.upload_id for video in (snapshot.clip.video, snapshot.probe) if video.upload_id
-        }
-        for upload in uploads:
-            for copy in copies:
-                source, target = f"{self._session_id}/{upload}", f"{copy}/{upload}"
-                await copy_upload(self._services.storage, source, target)
+        if self._gateways.get(asker.gateway_id) is not asker:
+            # Nobody will ever ask for these copies.
+            for each in copies:
+                await self._kept.drop(each, COPY_EPOCH)
+            return
+        asker.control(stream_pb2.ControlResponse(copied=copied))
 
     def _end(self) -> None:
         if not self.over:

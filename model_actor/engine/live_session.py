@@ -21,6 +21,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from model_actor.engine.participants import parting
 from model_actor.engine.session_body import SessionBody
 from model_actor.engine.session_outputs import GatewayLink
 from model_actor.engine.tracing import ANSWERED, Answers, WindowTiming, tracer
@@ -41,17 +42,20 @@ class LiveSession(SessionBody):
 
     # -- gateways ---------------------------------------------------------------------------
 
-    def open(self, link: GatewayLink) -> None:
+    def open(self, link: GatewayLink, *, revision: int = 0) -> None:
         """Lets a gateway take part.
 
         It is sent the journal, the chunks that wait to be shown, and a fresh state.
+
+        Args:
+            link: The gateway.
+            revision: Of the last message that its clients have seen.
         """
         if self.over:
-            gone = "the session was handed over"
-            refused = stream_pb2.Refused(session_id=self.placement.session_id, reason=gone)
-            link.control(stream_pb2.ControlResponse(refused=refused))
+            self._refuse(link)
             return
         now, run = _now(), self._machine.run
+        self._machine.hear_revision(revision)
         abandoned = not self._gateways
         unshown = self._showing.unshown(run, now)
         self._gateways.join(link, self.placement.epoch, self._machine.journal)
@@ -62,6 +66,20 @@ class LiveSession(SessionBody):
         for chunk in self._showing.announcements(now, unshown=unshown):
             link.control(stream_pb2.ControlResponse(chunk=chunk))
         self._apply(self._machine.connected(now))
+
+    def stand_by(self, link: GatewayLink) -> None:
+        """Lets a gateway send its camera before it takes part: another one brought the session."""
+        if self.over:
+            self._refuse(link)
+        else:
+            self._gateways.stand_by(link, self.placement.epoch)
+
+    def catch_up(self, revision: int) -> None:
+        """Clients have seen more than this session has told since it goes on: it tells them on
+        from there what it is.
+        """
+        if self._machine.hear_revision(revision):
+            self._apply(self._machine.connected(_now()))
 
     def has_gateway(self, gateway_id: str) -> bool:
         """Tells whether a gateway takes part, or is about to."""
@@ -153,17 +171,17 @@ class LiveSession(SessionBody):
         """A gateway has the session copied."""
         self._departure.copy(gateway_id, request.copies)
 
-    async def close(self, reason: str, *, tell: bool = True) -> None:
+    async def close(self, reason: str, *, tell: bool = True, goes_on: bool = False) -> None:
         """Ends the session here and releases what it held.
 
         Args:
             reason: Why, for people.
-            tell: Whether its gateways are told; not of one that goes on elsewhere.
+            tell: Whether its gateways are told; not where the scheduler does it.
+            goes_on: Whether they are to have it placed elsewhere, rather than believe it over.
         """
         self._closed = True
         if tell and not self.over:
-            closed = stream_pb2.Closed(session_id=self.placement.session_id, reason=reason)
-            self._gateways.tell(stream_pb2.ControlResponse(closed=closed))
+            self._gateways.tell(parting(self.placement.session_id, reason, goes_on=goes_on))
         self._gateways.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -183,6 +201,7 @@ class LiveSession(SessionBody):
 
     def awaits_room(self, awaits: bool) -> None:
         """Whether the actor is being emptied while there is no room for it elsewhere."""
+        self.awaiting_room = awaits
         self._apply(self._machine.awaiting_room(awaits, _now()))
 
     def take_chunks(self) -> tuple[int, int]:
@@ -275,6 +294,11 @@ class LiveSession(SessionBody):
         if not self._gateways:
             self._keeper.keep()
         self._keep_if_paused()
+
+    def _refuse(self, link: GatewayLink) -> None:
+        gone = "the session was handed over"
+        refused = stream_pb2.Refused(session_id=self.placement.session_id, reason=gone)
+        link.control(stream_pb2.ControlResponse(refused=refused))
 
 
 def _took_effect(effects: Sequence[Effect]) -> bool:

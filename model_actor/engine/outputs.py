@@ -14,6 +14,7 @@ that waits for events and futures would take more of the event loop's time than 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,7 +103,10 @@ class Output:
         self._failing = False
         self._picture = picture
         self._emit = emit
+        self._pool = pool
         self._encoding = encoding_of(settings, picture.state, pool)
+        self._outpaced = False
+        """Whether that is for another frame rate."""
         # In the middle of a run it begins at what is due next; a later run from its start.
         clock = picture.clock
         now = asyncio.get_running_loop().time()
@@ -136,6 +140,11 @@ class Output:
             self._bitrate = bitrate
         self._keyframe_wanted |= keyframe
         self._step()
+
+    def pace(self, frame_rate: float) -> None:
+        """Frames come at another rate: what encodes for the old one goes before the next."""
+        self.settings = dataclasses.replace(self.settings, frame_rate=frame_rate)
+        self._outpaced = True
 
     def wake(self) -> None:
         """Frames, clock or run changed."""
@@ -230,6 +239,10 @@ class Output:
         which = (frame.run, frame.frame)
         keyframe = self._keyframe_wanted or (held and which != self._settled)
         keyframe &= now - self._keyframe_at >= KEYFRAME_INTERVAL_S
+        if self._outpaced:
+            self._outpaced = False
+            self._encoding.close()
+            self._encoding = encoding_of(self.settings, self._picture.state, self._pool)
         if frame.run != self._run:
             # A run owes nothing to the one before: it can be decoded from its start although
             # what was encoded last may not have been sent, and a replay is equal bit by bit.

@@ -58,6 +58,12 @@ class Participants:
         """A gateway is about to take part: it sends its camera and is told nothing."""
         self._expected[link.gateway_id] = link
 
+    def stand_by(self, link: GatewayLink, epoch: int) -> None:
+        """A gateway is about to take part, and waits for word that its camera is awaited."""
+        self.expect(link)
+        opened = stream_pb2.Opened(session_id=self._session_id, epoch=epoch, standby=True)
+        link.control(stream_pb2.ControlResponse(opened=opened))
+
     def links(self) -> list[GatewayLink]:
         """Returns all that take part, the owner first."""
         return list(self._links.values())
@@ -135,3 +141,18 @@ class Participants:
                 accepted=effect.accepted,
             )
             link.control(stream_pb2.ControlResponse(ack=ack))
+
+
+def parting(session_id: str, reason: str, *, goes_on: bool) -> stream_pb2.ControlResponse:
+    """Returns the last word of a session to its gateways.
+
+    Args:
+        session_id: Which.
+        reason: Why, for people.
+        goes_on: It is here no more, and not over: they are to have it placed elsewhere.
+    """
+    if goes_on:
+        refused = stream_pb2.Refused(session_id=session_id, reason=reason)
+        return stream_pb2.ControlResponse(refused=refused)
+    closed = stream_pb2.Closed(session_id=session_id, reason=reason)
+    return stream_pb2.ControlResponse(closed=closed)

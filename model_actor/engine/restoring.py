@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 from google.protobuf.message import DecodeError
 
 from model_actor.engine.controls import number_connections
+from model_actor.engine.held_picture import held_picture
 from model_actor.engine.participants import Participants
 from model_actor.engine.services import EngineServices, Placement
+from model_actor.engine.store import FinishedFrame
 from model_actor.plugin import ModelInfo
-from model_actor.snapshots.kept import KeptState
+from model_actor.snapshots.kept import Age, KeptState
 from model_actor.snapshots.states import COPY_EPOCH, Found
 from sana_gateway_internal.v1 import snapshot_pb2, stream_pb2
 from scheduler.core.effects import Effect
@@ -26,6 +28,8 @@ from scheduler.wire_snapshot import snapshot_in
 
 log = structlog.get_logger(__name__)
 
+BEHIND = 48
+"""Frames that the clocks of two gateways of a session may differ by; more than ever do."""
 MOVED = "moved"
 RESTORED = "restored"
 
@@ -47,42 +51,67 @@ class Restored:
     """Capture time of the last camera frame that was used."""
     follows: bool
     """The old actor goes on showing what it has made."""
-    kept: tuple[int, int] | None
-    """(run, windows) that the model's state is after; None: it is fresh."""
+    found: Found | None
+    """What was kept of the model's state; None: it is fresh."""
+    picture: FinishedFrame | None
+    """The picture that holds; None: none does, or nobody has it."""
+
+    @property
+    def kept(self) -> tuple[int, int] | None:
+        """(run, windows) that the model's state is after; None: it is fresh."""
+        return None if self.found is None else (self.found.state.run, self.found.state.windows)
+
+
+Offers = Mapping[str, stream_pb2.Restore | None]
+"""What gateways bring that take part, by their ids, in the order they came; None: nothing."""
+
+
+def is_newer(offers: Offers, before: Offers) -> bool:
+    """Tells whether the session is to be made of other things than of what was brought before:
+    of a newer snapshot, or from another frame on.
+    """
+    newest, known = _with_snapshots(offers), _with_snapshots(before)
+    if not newest or (known and _worth(newest[0][1]) < _worth(known[0][1])):
+        return False
+    newer = not known or _worth(newest[0][1]) > _worth(known[0][1])
+    return newer or (not newest[0][1].handed_over and _position(offers) != _position(before))
 
 
 async def restore(
     placement: Placement,
     services: EngineServices,
     gateways: Participants,
-    gateway_id: str,
-    asked: stream_pb2.Restore | None,
+    offers: Offers,
 ) -> Restored:
-    """Makes a session of what a gateway knows, or of what is kept where it knows nothing.
+    """Makes a session of the newest that a gateway knows or that is kept.
+
+    What is kept of it is not touched yet: something newer may be brought meanwhile.
 
     Args:
         placement: What the scheduler said of it.
         services: What the sessions of the actor share.
         gateways: Who takes part.
-        gateway_id: Who asks.
-        asked: What it knows; None: nothing.
+        offers: What they bring.
 
     Raises:
-        NeedsSnapshotError: It knows nothing, and nothing is kept.
+        NeedsSnapshotError: They bring nothing, and nothing is kept.
     """
-    message, snapshot = await _known(placement, services, gateways, gateway_id, asked)
-    fork = message.epoch == COPY_EPOCH or message.session_id != placement.session_id
+    message, snapshot, handed_over = await _known(placement, services, gateways, offers)
+    fork = _is_fork(placement, message)
+    told = offers if handed_over is None else {"": handed_over}
+    run, next_frame = _position(told) or (snapshot.run_number, 0)
     resumption = Resumption(
-        run=asked.run if asked is not None else snapshot.run_number,
-        next_frame=asked.next_frame if asked is not None else 0,
-        revision=asked.revision if asked is not None else snapshot.revision,
-        handed_over=asked is not None and asked.handed_over,
+        run=run,
+        next_frame=next_frame,
+        revision=max((each.revision for each in offers.values() if each), default=0),
+        handed_over=handed_over is not None,
         kept_windows=None,
         computing=placement.computing,
-        reason=MOVED if asked is not None and asked.handed_over else RESTORED,
+        reason=MOVED if handed_over is not None else RESTORED,
         fork=fork,
     )
     epoch = COPY_EPOCH if fork else message.epoch
+    picture = await held_picture(services.info, offers.values())
     found = await _found(placement, services, snapshot, resumption, epoch)
     state, found = await _state(placement, services, found)
     resumption = _with_state(services, snapshot, resumption, found)
@@ -95,7 +124,6 @@ async def restore(
             start_wait=services.start_wait_s,
             source_wait=services.source_wait_s,
         )
-        await services.kept.adopt(placement.session_id, placement.epoch, found)
     except BaseException:
         await services.states.close(state)
         raise
@@ -107,50 +135,109 @@ async def restore(
         handed_over=resumption.handed_over,
         fork=fork,
     )
-    kept = None if found is None else (found.state.run, found.state.windows)
     return Restored(
         machine=machine,
         effects=effects,
         state=state,
         source_us=0 if fork else message.source_us,
-        follows=asked is not None and asked.handed_over,
-        kept=kept,
+        follows=handed_over is not None,
+        found=found,
+        picture=picture,
     )
 
 
-def session_info(info: ModelInfo, placement: Placement) -> ModelInfo:
-    """Returns what the model declares, at the rate that the session is to run at."""
-    if placement.rate_share == 1.0:
-        return info
-    return replace(info, frame_rate=info.frame_rate * placement.rate_share)
+def session_info(info: ModelInfo, rate_share: float) -> ModelInfo:
+    """Returns what the model declares, at the rate that a session is to run at."""
+    return replace(info, frame_rate=info.frame_rate * rate_share)
 
 
 async def _known(
     placement: Placement,
     services: EngineServices,
     gateways: Participants,
-    gateway_id: str,
-    asked: stream_pb2.Restore | None,
-) -> tuple[snapshot_pb2.ControlSnapshot, SessionSnapshot]:
-    """Returns the newest control snapshot that can be read."""
-    if asked is not None and asked.HasField("snapshot"):
-        message = asked.snapshot
+    offers: Offers,
+) -> tuple[snapshot_pb2.ControlSnapshot, SessionSnapshot, stream_pb2.Restore | None]:
+    """Returns the newest control snapshot that can be read.
+
+    Returns:
+        The message, what it says, and what it came with if the session was handed over.
+    """
+    for gateway_id, offer in _with_snapshots(offers):
+        message = snapshot_pb2.ControlSnapshot()
+        message.CopyFrom(offer.snapshot)
         number_connections(message, gateways.askers, gateway_id)
         try:
-            return message, snapshot_in(message)
+            snapshot = snapshot_in(message)
         except BadArgumentError:
             log.warning("session.bad_snapshot", session_id=placement.session_id)
-    state = await services.kept.newest(placement.session_id, placement.epoch)
-    if state is None:
+            continue
+        if offer.handed_over:
+            return message, snapshot, offer
+        newer = None
+        if not _is_fork(placement, message):
+            newer = await _kept(placement, services, gateways, than=_age(offer))
+        return *(newer or (message, snapshot)), None
+    kept = await _kept(placement, services, gateways)
+    if kept is None:
         raise NeedsSnapshotError
+    return *kept, None
+
+
+async def _kept(
+    placement: Placement,
+    services: EngineServices,
+    gateways: Participants,
+    *,
+    than: Age | None = None,
+) -> tuple[snapshot_pb2.ControlSnapshot, SessionSnapshot] | None:
+    """Returns the newest control snapshot that is kept, if it can be read and is newer."""
+    state = await services.kept.newest(placement.session_id, placement.epoch, than=than)
+    if state is None:
+        return None
     try:
         message = snapshot_pb2.ControlSnapshot.FromString(state.control)
+        # That of a copy is its original's, whose revisions are no measure.
+        if than is not None and _is_fork(placement, message):
+            return None
         # Of whom asked nothing is known: a kept snapshot names no connections.
         number_connections(message, gateways.askers, "")
         return message, snapshot_in(message)
-    except (DecodeError, BadArgumentError) as error:
+    except (DecodeError, BadArgumentError):
         log.warning("session.bad_snapshot", session_id=placement.session_id)
-        raise NeedsSnapshotError from error
+        return None
+
+
+def _is_fork(placement: Placement, message: snapshot_pb2.ControlSnapshot) -> bool:
+    return message.epoch == COPY_EPOCH or message.session_id != placement.session_id
+
+
+def _with_snapshots(offers: Offers) -> list[tuple[str, stream_pb2.Restore]]:
+    """Returns who brings a snapshot, and what, the newest first, of equals who came first."""
+    told = [(name, each) for name, each in offers.items() if each and each.HasField("snapshot")]
+    return sorted(told, key=lambda each: _worth(each[1]), reverse=True)
+
+
+def _worth(offer: stream_pb2.Restore) -> tuple[bool, Age]:
+    """Returns what decides between two offers. One that was handed over is the last word."""
+    return offer.handed_over, _age(offer)
+
+
+def _age(offer: stream_pb2.Restore) -> Age:
+    if offer.blank:
+        return Age()
+    return Age(offer.snapshot.epoch, offer.snapshot.revision)
+
+
+def _position(offers: Offers) -> tuple[int, int] | None:
+    """Returns how far the session was shown: the latest run, and the first frame of it that
+    some gateway has not handed out. One that is ahead leaves out what it is given twice; one
+    that is far behind has only begun to take part.
+    """
+    told = [(each.run, each.next_frame) for each in offers.values() if each is not None]
+    if not told:
+        return None
+    run, ahead = max(told)
+    return run, min(frame for at, frame in told if at == run and frame >= ahead - BEHIND)
 
 
 async def _found(

@@ -28,6 +28,7 @@ from model_actor.engine.store import FrameStore
 from model_actor.engine.tracing import Unanswered
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core import effects as fx
+from scheduler.core.compute import FULL
 from scheduler.core.effects import Effect
 from scheduler.core.messages import Phase
 from scheduler.core.session import Session
@@ -58,8 +59,10 @@ class SessionBody:
         """
         self.placement = placement
         self.state = state
+        self.rate_share = placement.rate_share
+        """Share of the model's frame rate that it runs at."""
         self._services = services
-        self._info = info = session_info(services.info, placement)
+        self._info = info = session_info(services.info, placement.rate_share)
         session_id = placement.session_id
         if restored is None:
             self._machine = Session(
@@ -69,6 +72,8 @@ class SessionBody:
             self._machine = restored.machine
         self._gateways = Participants(session_id) if gateways is None else gateways
         self._closed = False
+        self.awaiting_room = False
+        """Whether its actor is being emptied while there is no room for it elsewhere."""
         self._placement_links = [
             Link(span.get_span_context())
             for span in [trace.get_current_span(placement.context)]
@@ -154,6 +159,8 @@ class SessionBody:
             if restored.kept is not None:
                 self._keeper.restored(*restored.kept)
             self._camera.skip_to(restored.source_us)
+            if restored.picture is not None:
+                self.store.hold(restored.picture)
 
     def go_on(self, links: Iterable[GatewayLink], effects: Sequence[Effect] = ()) -> None:
         """Begins to act, and to tell gateways.
@@ -165,10 +172,21 @@ class SessionBody:
         for link in links:
             self._gateways.join(link, self.placement.epoch, self._machine.journal)
         self._apply(effects)
-        if self.placement.rate_share != 1.0:
-            self._apply(self._machine.degraded(self._info.frame_rate, _now()))
+        if self.rate_share != FULL:
+            self._tell_rate()
         self._sources.begin()
         self._controls.changed()
+
+    def pace(self, rate_share: float) -> None:
+        """From the next window on it runs at another share of the model's frame rate."""
+        if rate_share == self.rate_share:
+            return
+        self.rate_share = rate_share
+        self._info = info = session_info(self._services.info, rate_share)
+        self._showing.frame_rate = info.frame_rate
+        self._sources.pace(info)
+        self._outputs.pace(info)
+        self._tell_rate()
 
     # -- what its outputs show --------------------------------------------------------------
 
@@ -262,13 +280,17 @@ class SessionBody:
         run = self._machine.run
         self.store.release(run, self._outputs.reached(run))
 
-    def _booking_answered(self, ticket: int, booked: bool, retry_after_s: float) -> None:
+    def _booking_answered(self, ticket: int, share: float, retry_after_s: float) -> None:
         machine = self._machine
-        self._apply(
-            machine.compute_booked(ticket, _now())
-            if booked
-            else machine.compute_refused(ticket, retry_after_s, _now())
-        )
+        if share:
+            self.pace(share)
+            self._apply(machine.compute_booked(ticket, _now()))
+        else:
+            self._apply(machine.compute_refused(ticket, retry_after_s, _now()))
+
+    def _tell_rate(self) -> None:
+        rate = 0.0 if self.rate_share == FULL else self._info.frame_rate
+        self._apply(self._machine.degraded(rate, _now()))
 
     def _abandon(self, effect: fx.Abandon) -> None:
         self._showing.abandon(effect.next_run, _now())

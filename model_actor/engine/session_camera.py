@@ -76,6 +76,10 @@ class SessionCamera:
         """Says whether frames are needed now; the first ones follow a fresh keyframe."""
         self._source.want(wanted)
 
+    def pace(self, info: ModelInfo) -> None:
+        """Gives frames at the rate of `info` from now on; those that wait stay."""
+        self._source.pace(info)
+
     def take(self, count: int) -> FrameBlock:
         """Hands out the oldest `count` frames; they are the caller's to release."""
         block = self._source.take(count)

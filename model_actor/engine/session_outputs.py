@@ -124,6 +124,12 @@ class SessionOutputs:
         slot.gateways.add(gateway_id)
         slot.output.demand(keyframe=demand.keyframe, bitrate=demand.bitrate)
 
+    def pace(self, info: ModelInfo) -> None:
+        """Encodes for the rate of `info` from now on."""
+        self._info = info
+        for slot in self._slots.values():
+            slot.output.pace(info.frame_rate)
+
     def leave(self, gateway_id: str) -> None:
         """A gateway takes part no longer."""
         for key in list(self._slots):

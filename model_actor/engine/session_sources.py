@@ -92,6 +92,11 @@ class SessionSources:
         """The camera."""
         return self._camera
 
+    def pace(self, info: ModelInfo) -> None:
+        """Brings frames at the rate of `info` from now on. A clip keeps all of its own."""
+        self._info = info
+        self._camera.pace(info)
+
     def follow(self) -> None:
         """Brings the sources in line with the machine after a step."""
         machine = self._machine

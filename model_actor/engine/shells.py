@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
 from model_actor.engine.live_session import LiveSession
-from model_actor.engine.participants import Participants
-from model_actor.engine.restoring import NeedsSnapshotError, restore, session_info
+from model_actor.engine.participants import Participants, parting
+from model_actor.engine.restoring import (
+    NeedsSnapshotError,
+    Restored,
+    is_newer,
+    restore,
+    session_info,
+)
 from model_actor.engine.services import EngineServices, Placement
 from model_actor.engine.session_camera import SessionCamera
 from model_actor.engine.session_outputs import GatewayLink
@@ -46,7 +53,7 @@ class Shell:
         self._services = services
         self._became = became
         self._gateways = Participants(placement.session_id)
-        info = session_info(services.info, placement)
+        info = session_info(services.info, placement.rate_share)
         self._camera = SessionCamera(info, self._gateways, services.workers)
         self._links: dict[str, GatewayLink] = {}
         """Who waits, in the order they came."""
@@ -67,20 +74,36 @@ class Shell:
         """Whether compute is booked for it."""
         return self.placement.computing
 
+    @property
+    def rate_share(self) -> float:
+        """Share of the model's frame rate that it is to run at."""
+        return self.placement.rate_share
+
+    @property
+    def awaiting_room(self) -> bool:
+        """Whether it was told that there is no room elsewhere: not before it has gone on."""
+        return False
+
+    def pace(self, rate_share: float) -> None:
+        """It is to run at another share of the model's frame rate."""
+        self.placement = replace(self.placement, rate_share=rate_share)
+        self._camera.pace(session_info(self._services.info, rate_share))
+
     def open(self, link: GatewayLink, request: stream_pb2.Open) -> None:
         """A gateway waits, or brings what the session is to go on from."""
         self._links.pop(link.gateway_id, None)
         self._links[link.gateway_id] = link
-        self._gateways.expect(link)
         if request.standby:
+            self._gateways.stand_by(link, self.placement.epoch)
             return
+        self._gateways.expect(link)
         brought = None
         if request.HasField("restore"):
             brought = stream_pb2.Restore()
             brought.CopyFrom(request.restore)
         self._ready[link.gateway_id] = brought
         if self._restoring is None:
-            self._restoring = asyncio.create_task(self._restore(link.gateway_id, brought))
+            self._restoring = asyncio.create_task(self._restore())
 
     def has_gateway(self, gateway_id: str) -> bool:
         """Tells whether a gateway waits here."""
@@ -113,6 +136,8 @@ class Shell:
         """A camera was published at a gateway, or is gone."""
         if status.published:
             self._camera.published(gateway_id)
+            # Its decoder is made while the keyframe that it begins with is on its way.
+            self._camera.want(wanted=True)
         else:
             self._camera.unpublished(gateway_id)
 
@@ -121,33 +146,22 @@ class Shell:
         self._camera.want(wanted=True)
         self._camera.packet(gateway_id, packet)
 
-    async def close(self, reason: str, *, tell: bool = True) -> None:
-        """Gives the session up."""
+    async def close(self, reason: str, *, tell: bool = True, goes_on: bool = False) -> None:
+        """Gives the session up; see `LiveSession.close`."""
         self._closed = True
         if self._restoring is not None:
             self._restoring.cancel()
             await asyncio.gather(self._restoring, return_exceptions=True)
-        closed = stream_pb2.Closed(session_id=self.placement.session_id, reason=reason)
+        last_word = parting(self.placement.session_id, reason, goes_on=goes_on)
         for link in self._links.values() if tell else ():
-            link.control(stream_pb2.ControlResponse(closed=closed))
+            link.control(last_word)
         self._links.clear()
         await self._camera.close()
 
-    async def _restore(self, gateway_id: str, brought: stream_pb2.Restore | None) -> None:
+    async def _restore(self) -> None:
         session_id = self.placement.session_id
         try:
-            try:
-                made = await restore(
-                    self.placement, self._services, self._gateways, gateway_id, brought
-                )
-            except NeedsSnapshotError:
-                # Another one, which came meanwhile, may know what this one does not.
-                other = next((name for name, each in self._ready.items() if _tells(each)), None)
-                if other is None:
-                    raise
-                made = await restore(
-                    self.placement, self._services, self._gateways, other, self._ready[other]
-                )
+            made = await self._made()
         except NeedsSnapshotError:
             refused = stream_pb2.Refused(session_id=session_id, reason=UNKNOWN, needs_snapshot=True)
             self._refuse(refused)
@@ -167,6 +181,8 @@ class Shell:
             self._became(self, session)
             ready = [link for name, link in self._links.items() if name in self._ready]
             session.go_on(ready, made.effects)
+            revisions = (each.revision for each in self._ready.values() if each)
+            session.catch_up(max(revisions, default=0))
             for gateway_id, report in self._playouts.items():
                 session.playout(gateway_id, report)
             for (gateway_id, _, _), demand in self._demands.items():
@@ -174,12 +190,33 @@ class Shell:
         finally:
             self._restoring = None
 
+    async def _made(self) -> Restored:
+        """Makes the session of the newest that is there when it is made.
+
+        Raises:
+            NeedsSnapshotError: Nobody brings anything, and nothing is kept.
+        """
+        states, kept = self._services.states, self._services.kept
+        while True:
+            offers = dict(self._ready)
+            try:
+                made = await restore(self.placement, self._services, self._gateways, offers)
+            except NeedsSnapshotError:
+                # Another one, which came meanwhile, may know what these do not.
+                if not is_newer(self._ready, offers):
+                    raise
+                continue
+            try:
+                if not is_newer(self._ready, offers):
+                    placement = self.placement
+                    await kept.adopt(placement.session_id, placement.epoch, made.found)
+                    return made
+            except BaseException:
+                await states.close(made.state)
+                raise
+            await states.close(made.state)
+
     def _refuse(self, refused: stream_pb2.Refused) -> None:
         for gateway_id, link in list(self._links.items()):
             link.control(stream_pb2.ControlResponse(refused=refused))
             self.leave(gateway_id)
-
-
-def _tells(brought: stream_pb2.Restore | None) -> bool:
-    """Tells whether a gateway brings what a session is."""
-    return brought is not None and brought.HasField("snapshot")

@@ -82,7 +82,8 @@ class Showing:
         """Where play-out stands; None before the first chunk."""
         self._session_id = session_id
         self._follows = follows
-        self._frame_rate = frame_rate
+        self.frame_rate = frame_rate
+        """Frames per second of what is finished from now on."""
         self._links = links
         self._waiting: dict[tuple[int, int], _Waiting] = {}
         self._reported = False
@@ -136,7 +137,7 @@ class Showing:
                 chunk=chunk.index,
                 first_frame=chunk.first_frame,
                 frames=chunk.frames,
-                frame_rate=self._frame_rate,
+                frame_rate=self.frame_rate,
                 traceparent=span.traceparent,
                 answers_command=asked_at is not None,
             )
@@ -171,7 +172,7 @@ class Showing:
             run=report.run,
             next_frame=report.next_frame,
             due_at=now + report.due_in_us / 1e6,
-            frame_rate=self._frame_rate,
+            frame_rate=self.frame_rate,
             underruns=report.underruns,
             end=report.next_frame + report.buffered,
         )
@@ -257,5 +258,5 @@ class Showing:
     def _go_on(self, run: int, frame: int, end: int, now: float) -> None:
         """Sets the clock to show a frame as soon as it can be encoded, until the owner says."""
         underruns = self.clock.underruns if self.clock is not None and self.clock.run == run else 0
-        self.clock = PlayoutClock(run, frame, now + LEAD_S, self._frame_rate, underruns, end)
+        self.clock = PlayoutClock(run, frame, now + LEAD_S, self.frame_rate, underruns, end)
         self._reported = False

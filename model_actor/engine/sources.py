@@ -205,6 +205,12 @@ class CameraSource:
             self._decoder.push(packet)
         self._sign_of_life()
 
+    def pace(self, info: ModelInfo) -> None:
+        """Gives frames at the rate of `info` from now on."""
+        self._info = info
+        if self._decoder is not None:
+            self._decoder.pace(info.frame_rate)
+
     def gone(self) -> None:
         """Nobody publishes any more."""
         self._stalled()

@@ -96,6 +96,11 @@ class FrameStore:
             raise InvariantError(msg)
         self._windows.append(window)
 
+    def hold(self, picture: FinishedFrame) -> None:
+        """Takes in the picture that viewers were shown last, by another actor."""
+        if self._held is None:
+            self._held = picture
+
     def hold_no_more(self) -> None:
         """Others show what follows: no picture holds here any more."""
         self._holds = False

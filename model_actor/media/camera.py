@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from model_actor.media.errors import WorkerLostError
 from model_actor.media.frames import FrameBlock, SharedFrames
 from model_actor.media.link import Lender, WorkerLink
-from model_actor.media.wire import CameraPacket, Decoded, Kind, OpenCamera, pack_sequence
+from model_actor.media.wire import (
+    CameraPacket,
+    Decoded,
+    Kind,
+    OpenCamera,
+    pack_rate,
+    pack_sequence,
+)
 from scheduler.core.errors import InvariantError, LimitError
 
 __all__ = ["CameraDecoder", "CameraPacket", "CameraStats", "FrameBlock"]
@@ -153,6 +160,12 @@ class CameraDecoder:
         while self._times and captured_us - SAME_CLOCK_US < self._times[0] <= captured_us:
             self._drop(1)
         return bool(self._times)
+
+    def pace(self, frame_rate: float) -> None:
+        """Has frames made at another rate from now on; those that wait stay."""
+        self._frame_rate = frame_rate
+        if self._link is not None:
+            self._link.send(Kind.PACE, pack_rate(frame_rate))
 
     def flush(self) -> None:
         """Drops what waits and what is on its way; goes on from a keyframe, which it asks for."""

@@ -5,6 +5,7 @@ Runs in decode workers only.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,11 @@ class CameraSource:
     def free(self, tail: int) -> None:
         """Notes that all frames before `tail` are no longer in use."""
         self._tail = tail
+
+    def pace(self, frame_rate: float) -> None:
+        """Makes frames at another rate from now on."""
+        self._settings = replace(self._settings, frame_rate=frame_rate)
+        self._resampler.pace(frame_rate)
 
     def flush(self) -> None:
         """Forgets the stream: the next packet is a keyframe, anywhere in time."""

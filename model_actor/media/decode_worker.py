@@ -36,6 +36,7 @@ from model_actor.media.wire import (
     Refused,
     message,
     pack_times,
+    unpack_rate,
     unpack_sequence,
 )
 
@@ -69,6 +70,7 @@ class Worker:
             Kind.PACKET: self._packet,
             Kind.FREE: self._free,
             Kind.FLUSH: self._flush,
+            Kind.PACE: self._pace,
         }
 
     def run(self) -> None:
@@ -123,6 +125,9 @@ class Worker:
     def _flush(self, _payload: bytes) -> None:
         self._open().flush()
         self._send(Kind.FLUSHED)
+
+    def _pace(self, payload: bytes) -> None:
+        self._open().pace(unpack_rate(payload))
 
     def _open(self) -> CameraSource:
         if self._camera is None:

@@ -63,6 +63,11 @@ class Resampler:
             fresh = self._next_slot()
         return Emission(tuple(repeats), fresh)
 
+    def pace(self, frame_rate: float) -> None:
+        """Goes on at another rate: the slot that is due next stays where it is."""
+        self._origin, self._slot = round(self._due()), 0
+        self._period = 1_000_000 / frame_rate
+
     def _due(self) -> float:
         return self._origin + self._slot * self._period
 

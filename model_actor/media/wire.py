@@ -28,6 +28,7 @@ _READ = struct.Struct("<IHI")
 _PACKET = struct.Struct("<BBBq")
 _DECODED = struct.Struct("<BBBH")
 _SEQUENCE = struct.Struct("<Q")
+_RATE = struct.Struct("<d")
 _CODECS = tuple(Codec)
 _REFUSALS = {refusal.value: refusal for refusal in Refusal}
 
@@ -49,6 +50,7 @@ class Kind(enum.IntEnum):
     PACKET = 19
     FREE = 20
     FLUSH = 21
+    PACE = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +262,17 @@ def unpack_sequence(payload: bytes) -> int:
     """Unpacks a sequence number."""
     (sequence,) = _SEQUENCE.unpack(payload)
     return int(sequence)
+
+
+def pack_rate(frame_rate: float) -> bytes:
+    """Packs frames per second."""
+    return _RATE.pack(frame_rate)
+
+
+def unpack_rate(payload: bytes) -> float:
+    """Unpacks frames per second."""
+    (rate,) = _RATE.unpack(payload)
+    return float(rate)
 
 
 def message(kind: Kind, payload: bytes = b"") -> bytes:

@@ -22,14 +22,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_actor.snapshots.kept import BEGINNING, KeptState, Point, parse, pieces
+from model_actor.snapshots.kept import BEGINNING, DAY_S, KeptState, Point, parse, pieces
 from scheduler.core.errors import SanaGatewayError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-STALE_S = 24 * 3600.0
-"""A file that nobody has written or touched for this long is of a session that is gone."""
 TORN_S = 600.0
 """A hidden file this old was left by a process that died at it."""
 
@@ -49,17 +47,19 @@ class _File:
 class HostTier:
     """The kept states in one folder, shared by the actors of a service on one host."""
 
-    def __init__(self, folder: Path, limit_bytes: int) -> None:
+    def __init__(self, folder: Path, limit_bytes: int, *, kept_for_s: float = DAY_S) -> None:
         """Makes the folder, or checks the one that is there.
 
         Args:
             folder: Where; best on a tmpfs.
             limit_bytes: Most bytes of all files together; 0: as many as the folder takes.
+            kept_for_s: How long a file is kept after it was written or touched.
 
         Raises:
             HostTierError: It cannot be made, or others may read it.
         """
         self._limit = limit_bytes or sys.maxsize
+        self._kept_for_s = kept_for_s
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._folder = os.open(folder, _DIRECTORY)
@@ -126,7 +126,10 @@ class HostTier:
         return state
 
     def link(self, point: Point, key: str, epoch: int) -> bool:
-        """Gives a state another name, of another session or epoch; False when it is gone."""
+        """Gives a state another name, of another session or epoch; False when it is gone.
+
+        Under both it is as if it had been written now.
+        """
         other = _name(Point(key, epoch, point.run, point.windows))
         try:
             os.link(_name(point), other, src_dir_fd=self._folder, dst_dir_fd=self._folder)
@@ -134,19 +137,47 @@ class HostTier:
             return True
         except FileNotFoundError:
             return False
-        return True
+        return self.touch([Point(key, epoch, point.run, point.windows)])
 
     def drop(self, points: Collection[Point]) -> None:
         """Removes states. Removing what is not there is no error."""
         for point in points:
             self._unlink(_name(point))
 
+    def touch(self, points: Collection[Point], now: float | None = None) -> bool:
+        """States are needed still: they are as if written now; False when one is gone."""
+        at = time.time() if now is None else now
+        try:
+            for point in points:
+                os.utime(_name(point), (at, at), dir_fd=self._folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
     def expire(self, points: Collection[Point], after_s: float, now: float | None = None) -> None:
         """Lets states be swept after so many seconds, unless somebody writes or takes them."""
-        at = (time.time() if now is None else now) - STALE_S + after_s
+        at = (time.time() if now is None else now) - self._kept_for_s + after_s
         for point in points:
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(_name(point), (at, at), dir_fd=self._folder, follow_symlinks=False)
+            self.touch([point], at)
+
+    def forsaken(
+        self, own: Collection[str], after_s: float, now: float | None = None
+    ) -> dict[str, list[Point]]:
+        """Returns what nobody has written or touched for so many seconds, by key, oldest first.
+
+        States of live sessions are touched by every sweep of their actor; those that are to
+        expire are left alone.
+        """
+        at = time.time() if now is None else now
+        files: dict[str, list[_File]] = {}
+        for file in self._files():
+            files.setdefault(file.point.key, []).append(file)
+        return {
+            key: sorted(file.point for file in each)
+            for key, each in files.items()
+            if key not in own
+            and after_s <= at - max(file.written_at for file in each) < self._kept_for_s / 2
+        }
 
     def sweep(self, own: Collection[str], now: float | None = None) -> None:
         """Removes what nobody needs any more; tells others that ours are needed.
@@ -165,7 +196,7 @@ class HostTier:
                         self._unlink(name)
                 elif point.key in own:
                     os.utime(name, (at, at), dir_fd=self._folder, follow_symlinks=False)
-                elif age > STALE_S:
+                elif age > self._kept_for_s:
                     self._unlink(name)
 
     def _make_room(self, size: int, own: Collection[str]) -> bool:

@@ -14,13 +14,19 @@ import hashlib
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from sana_gateway_internal.v1 import snapshot_pb2
 
 _MAGIC = b"SANAKPT1"
 _HEADER = struct.Struct("<8sIIQQI")
 _CHECK = struct.Struct("<I")
 BEGINNING = 1 << 20
 """Bytes that hold every control snapshot."""
+DAY_S: Final = 24 * 3600.0
+"""What nobody has written or said to be needed for so long is of a session that is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,24 @@ class Point(NamedTuple):
     """Of the lease under which it was kept, or taken over."""
     run: int
     windows: int
+
+
+class Age(NamedTuple):
+    """Which of two control snapshots of a session is the newer one: that of the later lease,
+    then the one that has told more. An actor that was given up may go on telling for a while.
+    """
+
+    epoch: int = 0
+    revision: int = 0
+
+
+def age_of(state: KeptState) -> Age:
+    """Returns how old the control snapshot of a state is; the least where it is none."""
+    try:
+        snapshot = snapshot_pb2.ControlSnapshot.FromString(state.control)
+    except DecodeError:
+        return Age()
+    return Age(snapshot.epoch, snapshot.revision)
 
 
 def key_of(session_id: str) -> str:

@@ -1,5 +1,11 @@
 """The kept states of an actor's sessions: on its host first, in the storage where asked for.
 
+What a host's memory keeps of sessions that are on no actor goes to the storage after a while.
+The actors of the host see to it by the age of the files alone: it needs no word of anybody, so
+none can be missing when the scheduler has begun anew. Each actor touches the files of its own
+sessions; what nobody touches is of a session that is parked, or lost, or gone. Who takes a
+file for one of these by mistake harms nobody, for it is found in the storage.
+
 Files are written and read by one thread of its own, the saver; a session has one write under
 way, and what falls due meanwhile is left out. Whatever goes wrong here costs a session its way
 back, never its life: results tell, and nothing is raised.
@@ -9,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,14 +24,17 @@ from typing import TypeVar
 import structlog
 
 from model_actor.snapshots.host_tier import HostTier
-from model_actor.snapshots.kept import KeptState, Point, key_of
+from model_actor.snapshots.kept import Age, KeptState, Point, age_of, key_of
 from model_actor.snapshots.storage_tier import StorageTier
 
 log = structlog.get_logger(__name__)
 _ResultT = TypeVar("_ResultT")
 
 SWEEP_S = 300.0
-"""Pause between two sweeps of the host's folder."""
+"""Longest pause between two sweeps of the host's folder."""
+SHORTEST_SWEEP_S = 0.25
+STORAGE_SWEEP_S = 3600.0
+"""Pause between two sweeps of the storage."""
 EXPIRE_S = 600.0
 """What a session that went elsewhere leaves behind is kept so long, in case it comes back."""
 COPY_EPOCH = 0
@@ -46,18 +56,28 @@ class Found:
 class KeptStates:
     """What is kept of sessions, by session and epoch."""
 
-    def __init__(self, host: HostTier | None, storage: StorageTier, host_name: str) -> None:
+    def __init__(
+        self,
+        host: HostTier | None,
+        storage: StorageTier,
+        host_name: str,
+        *,
+        store_after_s: float | None = None,
+    ) -> None:
         """Begins with what is there.
 
         Args:
             host: The files of the host; None keeps nothing there.
             storage: The storage.
             host_name: Of the host; actors of the same name share `host`.
+            store_after_s: How long what nobody has touched stays on the host before it goes to
+                the storage; None: until it is swept.
         """
         self.host_name = host_name if host is not None else ""
         """Host on which states are kept; empty when they are not."""
         self._host = host
         self._storage = storage
+        self._store_after_s = store_after_s
         self._saver = ThreadPoolExecutor(1, thread_name_prefix="saver")
         self._own: set[str] = set()
 
@@ -66,10 +86,39 @@ class KeptStates:
         self._own.add(key_of(session_id))
 
     async def sweep(self) -> None:
-        """Removes for ever what nobody needs."""
+        """Removes for ever what nobody needs, and stores what nobody has needed for a while."""
+        clock = asyncio.get_running_loop().time
+        pause = min(SWEEP_S, max(SHORTEST_SWEEP_S, (self._store_after_s or SWEEP_S) / 2))
+        storage_at = clock()
         while True:
+            again_at = clock() + pause
             await self._on_host(lambda host: host.sweep(set(self._own)), otherwise=None)
-            await asyncio.sleep(SWEEP_S)
+            try:
+                # Our own are to be touched in time, so no longer than that.
+                await self.store_forsaken(again_at)
+                if clock() >= storage_at:
+                    storage_at = clock() + STORAGE_SWEEP_S
+                    await self._storage.sweep()
+            except Exception as error:  # a storage is a plugin
+                log.warning("snapshot.sweep_failed", error=type(error).__name__)
+            await asyncio.sleep(max(SHORTEST_SWEEP_S, again_at - clock()))
+
+    async def store_forsaken(self, until: float = math.inf) -> None:
+        """Moves what nobody has touched for a while to the storage, as far as it is done by a
+        time of the event loop.
+        """
+        after_s = self._store_after_s
+        if after_s is None:
+            return
+        nothing: dict[str, list[Point]] = {}
+        forsaken = await self._on_host(
+            lambda host: host.forsaken(set(self._own), after_s), otherwise=nothing
+        )
+        for key, points in forsaken.items():
+            if asyncio.get_running_loop().time() >= until:
+                return
+            if key not in self._own:
+                await self._put_away(key, points)
 
     async def keep(self, session_id: str, epoch: int, state: KeptState) -> bool:
         """Keeps a state on the host; False when it could not be."""
@@ -80,7 +129,7 @@ class KeptStates:
 
     async def store(self, session_id: str, epoch: int, state: KeptState) -> bool:
         """Keeps a state in the storage; False when it could not be."""
-        return await self._storage.write(session_id, epoch, state)
+        return await self._storage.write(key_of(session_id), epoch, state)
 
     async def prune(self, session_id: str, epoch: int, run: int, windows: int) -> None:
         """Removes what was kept under earlier leases, and under this one before a point."""
@@ -121,7 +170,7 @@ class KeptStates:
         found = await self._on_host(find, otherwise=None)
         if found is not None:
             return found
-        stored = await self._storage.read(session_id)
+        stored = await self._storage.read(key)
         if stored is None or stored[0].epoch < epoch or choose([stored[1]]) is None:
             return None
         return Found(None, stored[1]) if stored[1].model is not None else None
@@ -142,22 +191,32 @@ class KeptStates:
         if found is not None and found.point is None:
             await self.keep(session_id, epoch, found.state)
 
-    async def newest(self, session_id: str, below: int) -> KeptState | None:
-        """Returns what was kept last of a session under a lease before epoch `below`."""
-        key = key_of(session_id)
+    async def newest(
+        self, session_id: str, below: int, *, than: Age | None = None
+    ) -> KeptState | None:
+        """Returns what was kept last of a session under a lease before epoch `below`, without
+        the model's part.
 
-        def newest(host: HostTier) -> tuple[Point, KeptState] | None:
-            for point in reversed(host.points(key)):
-                state = host.read(point)
-                if point.epoch <= below and state is not None:
-                    return point, state
-            return None
+        Args:
+            session_id: Whose.
+            below: The epoch.
+            than: Only what is newer than this.
+        """
+        key, least = key_of(session_id), than or Age(-1)
+
+        def newest(host: HostTier) -> KeptState | None:
+            points = [point for point in host.points(key) if point.epoch <= below]
+            states = (host.read(point, model=False) for point in points)
+            there = [state for state in states if state is not None and age_of(state) > least]
+            # Of equals the last: its point is the later one.
+            return max(reversed(there), key=age_of, default=None)
 
         kept = await self._on_host(newest, otherwise=None)
-        stored = await self._storage.read(session_id)
-        if stored is not None and (kept is None or kept[0] < stored[0]):
-            kept = stored
-        return kept[1] if kept is not None else None
+        age = await self._storage.age(key)
+        if age is None or age <= (least if kept is None else age_of(kept)):
+            return kept
+        stored = await self._storage.read(key)
+        return kept if stored is None else stored[1]
 
     async def claim(self, session_id: str, epoch: int) -> None:
         """Takes over, for a lease, what earlier ones have kept on this host, so that it
@@ -191,31 +250,31 @@ class KeptStates:
     async def put_away(self, session_id: str, epoch: int) -> bool:
         """Moves what is kept on this host, of a session that is on no actor, to the storage."""
         key = key_of(session_id)
+        points = await self._points(key, epoch)
+        if points:
+            return await self._put_away(key, points)
+        return await self._storage.renew(key, epoch)
 
-        def newest(host: HostTier) -> KeptState | None:
-            points = [point for point in host.points(key) if point.epoch <= epoch]
-            states = (host.read(point) for point in reversed(points))
-            return next((state for state in states if state is not None), None)
+    async def renew(self, session_id: str, epoch: int) -> str | None:
+        """What is kept of a session that is on no actor is needed still.
 
-        state = await self._on_host(newest, otherwise=None)
-        if state is None or not await self.store(session_id, epoch, state):
-            return False
-        await self.drop_on_host(session_id, epoch)
-        return True
-
-    async def has(self, session_id: str, epoch: int) -> bool:
-        """Tells whether something is kept on this host, of a lease or the ones before."""
+        Returns:
+            The host that keeps it in its memory; empty: it lies in the storage; None: nothing
+            is kept of it.
+        """
         key = key_of(session_id)
-        return await self._on_host(
-            lambda host: any(point.epoch <= epoch for point in host.points(key)), otherwise=False
-        )
+        points = await self._points(key, epoch)
+        touched = await self._on_host(lambda host: host.touch(points), otherwise=False)
+        if points and touched:
+            return self.host_name
+        return "" if await self._storage.renew(key, epoch) else None
 
     async def drop(self, session_id: str, epoch: int) -> None:
         """A session has ended: removes what is kept of it, up to an epoch."""
         key = key_of(session_id)
         self._own.discard(key)
         await self._drop_on_host(key, epoch)
-        await self._storage.drop(session_id, epoch)
+        await self._storage.drop(key, epoch)
 
     def leave(self, session_id: str) -> None:
         """A session is on this actor no longer; what is kept of it stays."""
@@ -239,6 +298,29 @@ class KeptStates:
         await asyncio.to_thread(self._saver.shutdown)
         if self._host is not None:
             self._host.close()
+
+    async def _points(self, key: str, epoch: int) -> list[Point]:
+        nothing: list[Point] = []
+        return await self._on_host(
+            lambda host: [point for point in host.points(key) if point.epoch <= epoch],
+            otherwise=nothing,
+        )
+
+    async def _put_away(self, key: str, points: Sequence[Point]) -> bool:
+        """Stores the newest of some states of a session, and removes them all from the host."""
+
+        def newest(host: HostTier) -> tuple[Point, KeptState] | None:
+            # The neighbours need not do it too.
+            host.touch(points)
+            states = ((point, host.read(point)) for point in reversed(points))
+            return next(((point, state) for point, state in states if state is not None), None)
+
+        kept = await self._on_host(newest, otherwise=None)
+        if kept is None or not await self._storage.write(key, kept[0].epoch, kept[1]):
+            return False
+        await self._on_host(lambda host: host.drop(points), otherwise=None)
+        log.info("snapshot.stored", bytes=kept[1].size)
+        return True
 
     async def _drop_on_host(self, key: str, epoch: int) -> None:
         def drop(host: HostTier) -> None:

@@ -1,7 +1,9 @@
 """Kept states in the storage, where every host can read them.
 
-An object of a storage never changes, and nobody can list them: a small index tells which
-object holds the newest state of a session, and under which epoch it was kept.
+An object of a storage never changes: a small index tells which object holds the newest state
+of a session, under which epoch it was kept, and until when, unless somebody says that it is
+still needed. The index is written first, so that whatever lies here has an end: a process that
+dies while it writes, and a session that everybody has forgotten, leave nothing for ever.
 """
 
 from __future__ import annotations
@@ -11,36 +13,98 @@ import json
 import os
 import secrets
 import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
-from model_actor.snapshots.kept import KeptState, Point, key_of, parse, pieces
+from model_actor.snapshots.kept import DAY_S, Age, KeptState, Point, age_of, parse, pieces
 from scheduler.process.storage import Storage, StorageError
 
 log = structlog.get_logger(__name__)
 
-FOLDER = "kept"
+FOLDER: Final = "kept"
 """First segment of all keys."""
-_PIECE = 1 << 20
+SWEPT: Final = 256
+"""Sessions that one sweep looks at."""
+_PIECE: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """What is written beside the state of a session."""
+
+    point: Point
+    name: str
+    """Key of the object; empty while the first one is being written."""
+    age: Age
+    until: float
+    """When it is swept."""
+
+    def data(self) -> bytes:
+        _, epoch, run, windows = self.point
+        told = {"epoch": epoch, "run": run, "windows": windows, "object": self.name}
+        return json.dumps({**told, "age": self.age, "until": self.until}).encode()
+
+    @classmethod
+    def parse(cls, key: str, data: bytes) -> _Index:
+        """Reads an index.
+
+        Raises:
+            ValueError: It is none.
+        """
+        try:
+            told = json.loads(data)
+            epoch, run, windows = (int(told[part]) for part in ("epoch", "run", "windows"))
+            name, until = str(told["object"]), float(told["until"])
+            age = Age(*map(int, told["age"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError("not an index") from error
+        if name and not name.startswith(f"{FOLDER}/{key}/"):
+            raise ValueError("the index of something else")
+        return cls(Point(key, epoch, run, windows), name, age, until)
 
 
 class StorageTier:
-    """The kept states in a storage. What fails there is told by the result, and logged."""
+    """The kept states in a storage, by the keys of their sessions.
 
-    def __init__(self, storage: Storage) -> None:
-        """Keeps states in `storage`."""
+    What fails there is told by the result, and logged.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        kept_for_s: float = DAY_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Keeps states in `storage`.
+
+        Args:
+            storage: The storage.
+            kept_for_s: How long a state is kept after it was written or said to be needed.
+            clock: The time that hosts agree on, as far as they do.
+        """
         self._storage = storage
+        self._kept_for_s = kept_for_s
+        self._clock = clock
+        # The actors of a service sweep it together, each from somewhere else on.
+        self._swept = secrets.token_hex(2)
 
-    async def write(self, session_id: str, epoch: int, state: KeptState) -> bool:
+    async def write(self, key: str, epoch: int, state: KeptState) -> bool:
         """Writes a state in place of the one before; False when it could not, or must not."""
-        key = key_of(session_id)
         before = await self._index(key)
-        if before is not None and before[0].epoch > epoch:
+        if before is not None and before.point.epoch > epoch:
             return False
         point = Point(key, epoch, state.run, state.windows)
         name = f"{FOLDER}/{key}/{epoch}-{state.run}-{state.windows}-{secrets.token_hex(8)}"
-        index = {"epoch": epoch, "run": state.run, "windows": state.windows, "object": name}
+        index = _Index(point, name, age_of(state), self._clock() + self._kept_for_s)
         try:
+            if before is None:
+                begun = _Index(point, "", index.age, index.until)
+                await self._storage.put(_index_key(key), begun.data())
             await self._storage.create(name, state.size)
             at = 0
             for piece in await asyncio.to_thread(pieces, state):
@@ -48,51 +112,89 @@ class StorageTier:
                     part = piece[begin : begin + _PIECE]
                     await self._storage.append(name, at, part)
                     at += len(part)
-            await self._storage.put(_index_key(key), json.dumps(index).encode())
-            if before is not None:
-                await self._storage.delete(before[1])
+            await self._storage.put(_index_key(key), index.data())
+            if before is not None and before.name:
+                await self._storage.delete(before.name)
         except StorageError as error:
             log.warning("snapshot.not_stored", epoch=point.epoch, error=str(error))
             return False
         return True
 
-    async def read(self, session_id: str) -> tuple[Point, KeptState] | None:
+    async def read(self, key: str) -> tuple[Point, KeptState] | None:
         """Returns the state that is kept; None when there is none."""
-        index = await self._index(key_of(session_id))
-        if index is None:
+        index = await self._index(key)
+        if index is None or not index.name:
             return None
-        point, name = index
         try:
             with tempfile.TemporaryFile(prefix="sana-kept-") as spool:
-                await self._storage.fetch(name, spool.fileno())
+                await self._storage.fetch(index.name, spool.fileno())
                 state = await asyncio.to_thread(_state_in, spool.fileno())
         except (StorageError, OSError):
             return None
-        if state is None or (state.run, state.windows) != (point.run, point.windows):
+        if state is None or (state.run, state.windows) != (index.point.run, index.point.windows):
             return None
-        return point, state
+        return index.point, state
 
-    async def drop(self, session_id: str, epoch: int) -> None:
-        """Removes what is kept of a session, unless a later lease has kept it."""
-        key = key_of(session_id)
+    async def age(self, key: str) -> Age | None:
+        """Returns how old the state is that is kept, without reading it; None: there is none."""
         index = await self._index(key)
-        if index is not None and index[0].epoch <= epoch:
-            try:
-                await self._storage.delete(f"{FOLDER}/{key}")
-            except StorageError as error:
-                log.warning("snapshot.not_dropped", error=str(error))
+        return index.age if index is not None and index.name else None
 
-    async def _index(self, key: str) -> tuple[Point, str] | None:
+    async def renew(self, key: str, epoch: int) -> bool:
+        """What is kept of a session up to an epoch is needed still; False when nothing is."""
+        index = await self._index(key)
+        if index is None or not index.name or index.point.epoch > epoch:
+            return False
+        until = self._clock() + self._kept_for_s
+        renewed = _Index(index.point, index.name, index.age, until)
         try:
-            told = json.loads(await self._storage.get(_index_key(key)))
-            epoch, run, windows, name = (
-                told[part] for part in ("epoch", "run", "windows", "object")
-            )
-        except (StorageError, ValueError, KeyError, TypeError):
+            await self._storage.put(_index_key(key), renewed.data())
+        except StorageError as error:
+            log.warning("snapshot.not_renewed", error=str(error))
+            return False
+        return True
+
+    async def drop(self, key: str, epoch: int) -> None:
+        """Removes what is kept of a session, unless a later lease has kept it."""
+        index = await self._index(key)
+        if index is not None and index.point.epoch <= epoch:
+            await self._remove(key)
+
+    async def sweep(self) -> None:
+        """Removes what nobody has said to be needed for long, of as many sessions as one sweep
+        looks at; the next one goes on from there.
+        """
+        try:
+            keys = await self._storage.names(FOLDER, self._swept, SWEPT)
+            for key in keys:
+                if await self._is_over(key):
+                    await self._remove(key)
+        except StorageError as error:
+            log.warning("snapshot.not_swept", error=str(error))
+            return
+        self._swept = keys[-1] if len(keys) == SWEPT else ""
+
+    async def _is_over(self, key: str) -> bool:
+        try:
+            index = _Index.parse(key, await self._storage.get(_index_key(key)))
+        except ValueError:
+            return True
+        except StorageError:
+            # Gone, or out of reach for now: only what is known not to be there has no end.
+            return not await self._storage.exists(_index_key(key))
+        return index.until < self._clock()
+
+    async def _remove(self, key: str) -> None:
+        try:
+            await self._storage.delete(f"{FOLDER}/{key}")
+        except StorageError as error:
+            log.warning("snapshot.not_dropped", error=str(error))
+
+    async def _index(self, key: str) -> _Index | None:
+        try:
+            return _Index.parse(key, await self._storage.get(_index_key(key)))
+        except (StorageError, ValueError):
             return None
-        if not str(name).startswith(f"{FOLDER}/{key}/"):
-            return None
-        return Point(key, int(epoch), int(run), int(windows)), str(name)
 
 
 def _state_in(spool: int) -> KeptState | None:
@@ -101,19 +203,3 @@ def _state_in(spool: int) -> KeptState | None:
 
 def _index_key(key: str) -> str:
     return f"{FOLDER}/{key}/index"
-
-
-async def copy_upload(storage: Storage, source: str, target: str) -> None:
-    """Copies an object of a storage, for a session that is to have an upload of its own.
-
-    Raises:
-        StorageError: It is not there, or cannot be written.
-    """
-    if await storage.exists(target):
-        return
-    with tempfile.TemporaryFile(prefix="sana-copy-") as spool:
-        size = await storage.fetch(source, spool.fileno())
-        await storage.create(target, size)
-        for at in range(0, size, _PIECE):
-            part = await asyncio.to_thread(os.pread, spool.fileno(), _PIECE, at)
-            await storage.append(target, at, part)

@@ -68,6 +68,11 @@ class ActorSpec:
     """Folder in the memory of the host for kept states. Filled in where the actor runs."""
     snapshot_bytes: int = 0
     """Memory for kept states of one host; 0: as much as the folder takes."""
+    store_after_s: float | None = 600.0
+    """How long the state of a session that is on no actor stays on the host before it goes to
+    the storage; None: it stays there."""
+    kept_for_s: float = 24 * 3600.0
+    """How long it is kept in either, unless somebody says that it is needed still."""
     host: str = ""
     """Name of the host that the actor is on. Filled in there."""
     tls: str = ""

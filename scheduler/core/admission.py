@@ -76,6 +76,12 @@ class Admission:
     def _ask_new(self, lease: Lease, event: ev.PlaceAsked, now: float) -> None:
         """A session asks for the first time: it has its place, waits, or is refused."""
         facts = self._facts
+        if facts.fleet.is_too_slow(lease.model):
+            facts.forget(lease)
+            raise NoCapacityError(
+                "the model is too slow on these GPUs for one session at any permitted frame rate",
+                retry_after_s=self._rules.retry_after,
+            )
         ticket = Ticket(lease, next(facts.arrivals), fork=event.fork, near_host=event.near_host)
         if self._place_at_once(ticket, now):
             return
@@ -343,8 +349,7 @@ class Admission:
         self._facts.positions_changed = self._facts.positions_changed or bool(placed)
 
     def _is_held_back(self, ticket: Ticket) -> bool:
-        limit = self._rules.tenant(ticket.tenant).max_sessions
-        return limit is not None and self._facts.usage.placed(ticket.tenant) >= limit
+        return self._facts.usage.left(ticket.tenant) <= 0
 
     def _is_full(self, shelf: Shelf, awaited: set[ActorId]) -> bool:
         if shelf.within_reserve(self._rules.resume_reserve):
@@ -361,13 +366,8 @@ class Admission:
         lease.rate_share = share or FULL
         admit_until = now + self._rules.admit_timeout
         computing = lease.wants_compute and share > 0
-        until = None
-        if computing:
-            actor.compute.restore(lease.session, share)
-        elif share > 0:
-            until = admit_until + self._grace(restored=ticket.restore)
-            actor.compute.lend(lease.session, until, share)
-        facts.compute_changed(actor, until)
+        until = None if computing else admit_until + self._grace(restored=ticket.restore)
+        facts.book_ahead(actor, lease.session, share, until)
         facts.deadlines.set((Due.ADMIT, lease.session), admit_until)
         ticket.told = None
         facts.emit(

@@ -108,13 +108,7 @@ class Bookings:
                 self._move(facts.leases[session], now)
 
     def _move(self, lease: Lease, now: float) -> bool:
-        if not self._moves.can_begin(lease):
-            return False
-        found = self._moves.find_target(lease)
-        if found is None:
-            return False
-        self._moves.begin(lease, *found, now)
-        return True
+        return self._moves.can_begin(lease) and self._moves.begin_anywhere(lease, now)
 
     def _book_degraded(self, actor: ActorRecord, session: SessionId) -> float:
         """Books at a lower rate for the first, and only, one that waits."""

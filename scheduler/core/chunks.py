@@ -16,7 +16,8 @@ other at the cost of a deadline: in between a running window has its turn. So ne
 class starves.
 
 Windows of several sessions run as one batch only where that was measured to be worth it,
-and where it makes nobody late.
+and where it makes nobody late. A file's window joins one although it could wait if it would
+begin before a window alone was over: so it begins earlier by less than that, or not at all.
 
 The order among windows that are all released is Jackson's rule (J. R. Jackson, 1955):
 no other order keeps all deadlines where this one does not. The release of file windows is
@@ -123,10 +124,16 @@ def choose(
         (begins.get(c.key, c.ready_at), c.key, c) for c in candidates if c.deadline == -math.inf
     )
     releases = _releases(running, now, margin_s)
+    order = [*running, *(c for _, _, c in starting)]
+    trial_at = _trial_at(releases, running, batching)
+    if trial_at <= now:
+        trial = _trial(running, order, now, batching)
+        if trial:
+            return Decision(tuple(each.key for each in trial))
     due = [c for c, at in zip(running, releases, strict=True) if at <= now]
     fresh = [c for at, _, c in starting if at <= now]
     wake_at = min(
-        (at for at in (*releases, *(at for at, _, _ in starting)) if now < at < math.inf),
+        (at for at in (trial_at, *releases, *(at for at, _, _ in starting)) if now < at < math.inf),
         default=None,
     )
     lead = _before(due[0], running, now, margin_s) if due else None
@@ -140,7 +147,8 @@ def choose(
             wake_at = min(forced_at, math.inf if wake_at is None else wake_at)
     if lead is None:
         return Decision(wake_at=wake_at)
-    batch = _batch(lead, [*due, *fresh], [*running, *(c for _, _, c in starting)], now, batching)
+    company = [*due, *_followers(lead, running, releases, now), *fresh]
+    batch = _batch(lead, company, order, now, batching)
     return Decision(tuple(each.key for each in batch), wake_at)
 
 
@@ -185,13 +193,35 @@ def _before(
     for candidate in running:
         if candidate is lead:
             break
-        if candidate.live or candidate.ready_at > now or _not_too_far_ahead(candidate, now) > now:
+        if not _could_begin(candidate, now):
             continue
         first = first or candidate
         end += candidate.cost_s
         if end > candidate.deadline - margin_s:
             return first
     return lead
+
+
+def _followers(
+    lead: Candidate, running: Sequence[Candidate], releases: Sequence[float], now: float
+) -> Iterator[Candidate]:
+    """Yields windows that are held back and would begin before `lead` alone was over.
+
+    Args:
+        lead: The window that is to run.
+        running: All running windows, in the order of their deadlines.
+        releases: When each may begin.
+        now: The present.
+    """
+    for candidate, release in zip(running, releases, strict=True):
+        if now < release <= now + lead.cost_s and _could_begin(candidate, now):
+            yield candidate
+
+
+def _could_begin(candidate: Candidate, now: float) -> bool:
+    """Tells whether a window is held back for no reason but that it can wait."""
+    there = not candidate.live and candidate.ready_at <= now
+    return there and _not_too_far_ahead(candidate, now) <= now
 
 
 def _not_too_far_ahead(candidate: Candidate, now: float) -> float:
@@ -249,13 +279,9 @@ def _batch(
         batching: What is known of batches.
     """
     alone = (lead,)
-    if not batching.gains and batching.trial is None:
+    if not batching.gains:
         return alone
     fits = [lead, *(c for c in released if c is not lead and c.first is lead.first)]
-    if batching.trial is not None and batching.trial <= len(fits):
-        batch = fits[: batching.trial]
-        if _makes_nobody_late(batch, order, now):
-            return batch
     others = [c for c in order if c is not lead]
     before = None
     for size in range(len(fits), 1, -1):
@@ -269,6 +295,31 @@ def _batch(
         if not _suffers(before, _batched(batch, order, now, gain), order):
             return batch
     return alone
+
+
+def _trial_at(releases: Sequence[float], running: Sequence[Candidate], batching: Batching) -> float:
+    """Returns when a batch may be tried: early enough to be as slow as its windows one by one."""
+    if batching.trial is None or len(running) < batching.trial:
+        return math.inf
+    first = min(range(len(releases)), key=releases.__getitem__)
+    return releases[first] - batching.trial * running[first].cost_s
+
+
+def _trial(
+    running: Sequence[Candidate], order: Sequence[Candidate], now: float, batching: Batching
+) -> Sequence[Candidate]:
+    """Returns windows to be tried as a batch; none where that could make somebody late.
+
+    Args:
+        running: In the order of their deadlines.
+        order: All windows, by preference.
+        now: The present.
+        batching: Says how many.
+    """
+    able = [c for c in running if c.ready_at <= now and (c.live or _could_begin(c, now))]
+    batch = [c for c in able if c.first is able[0].first][: batching.trial]
+    full = len(batch) == batching.trial
+    return batch if full and _makes_nobody_late(batch, order, now) else ()
 
 
 def _batched(

@@ -3,7 +3,9 @@
 A booking costs `chunk_ms` of compute for every `period_ms` of play-out, and the time to
 encode what is made, which the actors of a host share. A session that runs at a share of its
 frame rate costs that share. The sum over all bookings stays under a ceiling, except that a
-lone session is always let in: a slow actor serves one session badly rather than none.
+lone session may take all there is: it runs at the highest permitted rate that keeps up. What
+was declared decides whether there is one. A measurement alone locks nobody out, as it is only
+corrected by computing.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ NOBODY = ActorId("")
 
 FULL = 1.0
 """The whole frame rate."""
+WHOLE = 1000.0
+"""Chunk-milliseconds per second that there are: a session that needs more falls behind."""
 
 
 class ComputeLedger:
@@ -48,6 +52,7 @@ class ComputeLedger:
         self.ceiling = ceiling
         self.encode_ms = encode_ms
         self.encode = encode
+        self._declared = chunk_ms
         self._smoothing = smoothing
         self._actor = actor
         self._until: dict[SessionId, float | None] = {}
@@ -114,19 +119,34 @@ class ComputeLedger:
         """Returns the share of its frame rate that a session has booked; 0 if none."""
         return self._share.get(session, 0.0)
 
-    def room(self, rates: Sequence[float] = ()) -> float:
+    def room(self, rates: Sequence[float] = (), session: SessionId | None = None) -> float:
         """Returns the largest share that a new booking may have: the whole rate or one of
         `rates`, highest first; 0 when none fits or somebody waits already.
+
+        Args:
+            rates: Lower shares that will do.
+            session: Whose booking. One that comes from another actor of the host has its
+                encoding booked there. None: a session of which nothing is booked.
         """
         if self._waiting:
             return 0.0
-        return self.fitting(rates)
+        return self.fitting(rates, session)
 
-    def fitting(self, rates: Sequence[float] = ()) -> float:
+    def fitting(self, rates: Sequence[float] = (), session: SessionId | None = None) -> float:
         """Returns the largest share that fits, whoever waits; 0 when none does."""
-        if self._fits(FULL):
+        if self._fits(FULL, session):
             return FULL
-        return next((rate for rate in rates if self._fits(rate)), 0.0)
+        share = next((rate for rate in rates if self._fits(rate, session)), 0.0)
+        if share or not self._is_alone(session) or not self.keeps_up(rates):
+            return share
+        lowest = min(rates, default=FULL)
+        return lowest if self._encodes(lowest, session) else 0.0
+
+    def keeps_up(self, rates: Sequence[float] = ()) -> bool:
+        """Tells whether a lone session keeps up at the full rate or at one of `rates`, by what
+        was declared.
+        """
+        return self._declared / self.period_ms * min(rates, default=FULL) <= 1.0
 
     def measure(self, chunk_ms: float, encode_ms: float = 0.0) -> None:
         """Refines the costs by measurements in milliseconds; 0 means unknown."""
@@ -134,7 +154,17 @@ class ComputeLedger:
             self.chunk_ms += self._smoothing * (chunk_ms - self.chunk_ms)
         if encode_ms > 0:
             self.encode_ms += self._smoothing * (encode_ms - self.encode_ms)
-            self._tell_host()
+            for session in self._share:
+                self._tell_host(session)
+
+    @property
+    def degraded(self) -> list[SessionId]:
+        """Sessions that are booked at less than the full rate."""
+        return [session for session, share in self._share.items() if share < FULL]
+
+    def hasten(self, session: SessionId) -> None:
+        """Books what a session has booked at the full rate from now on."""
+        self._put(session, self._until[session], FULL)
 
     def lend(self, session: SessionId, until: float, share: float = FULL) -> None:
         """Books for a session until a deadline, or until it books for itself."""
@@ -165,8 +195,8 @@ class ComputeLedger:
         """
         share = self._share.get(session)
         if share is None:
-            share = self.room(rates)
-        elif share < FULL and not self._waiting and self._fits(FULL - share):
+            share = self.room(rates, session)
+        elif share < FULL and not self._waiting and self._fits(FULL, session):
             share = FULL
         if share:
             self._put(session, None, share)
@@ -206,10 +236,10 @@ class ComputeLedger:
         """
         granted = []
         while self._waiting:
-            share = self.fitting(rates)
+            session = next(iter(self._waiting))
+            share = self.fitting(rates, session)
             if not share:
                 break
-            session = next(iter(self._waiting))
             del self._waiting[session]
             self._put(session, None, share)
             granted.append(session)
@@ -234,10 +264,20 @@ class ComputeLedger:
             default=None,
         )
 
-    def _fits(self, share: float) -> bool:
-        if self._until and self.cost * (self._shares + share) > self.ceiling + ROUNDING:
+    def _fits(self, share: float, session: SessionId | None) -> bool:
+        more = share if session is None else share - self.share(session)
+        ceiling = max(self.ceiling, WHOLE) if self._is_alone(session) else self.ceiling
+        if self.cost * (self._shares + more) > ceiling + ROUNDING:
             return False
-        return self.encode is None or self.encode.fits(self.encode_ms * share)
+        return self._encodes(share, session)
+
+    def _is_alone(self, session: SessionId | None) -> bool:
+        """Tells whether nobody else has anything booked."""
+        own = session in self._until
+        return len(self._until) == int(own)
+
+    def _encodes(self, share: float, session: SessionId | None) -> bool:
+        return self.encode is None or self.encode.fits(self.encode_ms * share, session)
 
     def _put(self, session: SessionId, until: float | None, share: float) -> None:
         self._drop(session)
@@ -245,7 +285,7 @@ class ComputeLedger:
         self._share[session] = share
         self._shares += share
         self._computing += until is None
-        self._tell_host()
+        self._tell_host(session)
 
     def _drop(self, session: SessionId) -> bool:
         if session not in self._until:
@@ -254,12 +294,12 @@ class ComputeLedger:
         self._shares -= self._share.pop(session)
         if not self._until:
             self._shares = 0.0
-        self._tell_host()
+        self._tell_host(session)
         return True
 
-    def _tell_host(self) -> None:
+    def _tell_host(self, session: SessionId) -> None:
         if self.encode is not None and self.encode_ms > 0:
-            self.encode.book(self._actor, self.booked_encode)
+            self.encode.book(self._actor, session, self.encode_ms * self.share(session))
 
 
 def _is_over(until: float | None, now: float) -> bool:

@@ -41,13 +41,6 @@ class Deadlines(Generic[_KeyT]):
         """Tells whether `due` may have something to yield."""
         return bool(self._heap) and self._heap[0][0] <= now
 
-    def is_overdue(self, since: float) -> bool:
-        """Tells whether one should have come before a time."""
-        if not self.is_due(since):
-            return False
-        self._settle()
-        return self.is_due(since)
-
     def clear(self, key: _KeyT) -> None:
         """Removes the deadline of a key, if it has one."""
         self._at.pop(key, None)

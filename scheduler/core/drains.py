@@ -27,6 +27,8 @@ class _Drain:
 
     until: float = math.inf
     """When its process ends come what may."""
+    asked: bool = False
+    """Somebody asked for it; else the actor itself said that its process is to end."""
     told: ev.DrainProgress | None = None
     retired: bool = False
 
@@ -56,16 +58,42 @@ class Drains:
         if actor is None:
             raise BadArgumentError("there is no such actor")
         self.begin(actor, math.inf if event.grace is None else now + event.grace)
-        self._drains[actor.actor].told = None
+        drain = self._drains[actor.actor]
+        drain.asked, drain.told = True, None
+        self._tell_actor(actor, drain, now)
+
+    def reconcile(self, actor: ActorRecord, told: ev.ToldToDrain | None, now: float) -> None:
+        """Has an actor that presents itself again go by what the scheduler knows of its drain.
+
+        Args:
+            actor: Which.
+            told: What it was told last.
+            now: The time.
+        """
+        drain = self._drains.get(actor.actor)
+        if drain is not None and drain.asked:
+            self._tell_actor(actor, drain, now)
+        elif told is not None:
+            self._facts.emit(ev.TellDrain(actor.actor, None))
+
+    def resume(self, actor: ActorRecord, told: ev.ToldToDrain, now: float) -> None:
+        """Goes on with a drain that a scheduler before this one began."""
+        self.begin(actor, math.inf if told.ends_in is None else now + told.ends_in)
+        self._drains[actor.actor].asked = True
 
     def begin(self, actor: ActorRecord, until: float) -> None:
-        """Lets an actor be emptied by a time; infinity: when there is room."""
+        """Lets an actor be emptied by a time; infinity: when there is room. With the last one
+        of a host goes what its memory keeps.
+        """
+        begins = actor.actor not in self._drains
         drain = self._drains.setdefault(actor.actor, _Drain())
         actor.draining = True
+        if begins and self._facts.is_leaving(actor.host):
+            self._parking.evacuate(actor.host)
         self._facts.fleet.touch(actor)
         if until < drain.until:
             drain.until = until
-            last_call = until - self._facts.rules.drain_reserve
+            last_call = until - self._facts.rules.drain_last_call
             self._facts.deadlines.set((Due.DRAIN, actor.actor), last_call)
 
     def cancel(self, event: ev.DrainCancelled, _: float) -> None:
@@ -75,6 +103,8 @@ class Drains:
         if actor is None or drain is None:
             return
         actor.draining = False
+        if drain.asked:
+            self._facts.emit(ev.TellDrain(actor.actor, None))
         self._facts.deadlines.clear((Due.DRAIN, actor.actor))
         self._facts.fleet.touch(actor)
         for session in actor.resident.sessions:
@@ -93,7 +123,7 @@ class Drains:
         drain = self._drains.pop(actor, None)
         self._facts.deadlines.clear((Due.DRAIN, actor))
         if drain is not None and not drain.retired:
-            self._facts.emit(ev.DrainProgress(actor, 0, 0))
+            self._facts.emit(ev.DrainProgress(actor, 0, 0, lost=True))
         return drain is not None and drain.retired
 
     def last_call(self, actor_id: ActorId, now: float) -> None:
@@ -131,19 +161,17 @@ class Drains:
                 continue
             if leaving < self._facts.rules.drain_concurrency:
                 leaving += self._move(lease, now)
-        if now >= drain.until - self._facts.rules.drain_reserve:
+        if now >= drain.until - self._facts.rules.drain_last_call:
             self._press(actor, now)
         self._tell_progress(actor, drain)
 
     def _move(self, lease: Lease, now: float) -> bool:
         if not self._moves.can_begin(lease):
             return False
-        found = self._moves.find_target(lease)
-        if found is None:
+        moves = self._moves.begin_anywhere(lease, now)
+        if not moves:
             self._tell_room(lease, awaits=True)
-            return False
-        self._moves.begin(lease, *found, now)
-        return True
+        return moves
 
     def _press(self, actor: ActorRecord, now: float) -> None:
         """Parks what has not left."""
@@ -151,6 +179,10 @@ class Drains:
             lease = self._facts.leases[session]
             if lease.state is LeaseState.DRAINING and not (lease.parking or lease.pressed):
                 self._parking.order(lease, now, pressed=True)
+
+    def _tell_actor(self, actor: ActorRecord, drain: _Drain, now: float) -> None:
+        ends_in = None if drain.until == math.inf else max(0.0, drain.until - now)
+        self._facts.emit(ev.TellDrain(actor.actor, ev.ToldToDrain(ends_in)))
 
     def _tell_room(self, lease: Lease, *, awaits: bool) -> None:
         if lease.awaits_room != awaits and lease.actor is not None:

@@ -47,11 +47,16 @@ class Enrolment:
     def register(self, event: ev.ActorRegistered, now: float) -> None:
         """An actor presents itself: what it holds is what it has."""
         facts = self._facts
+        is_known = event.actor in facts.fleet.actors
         actor = facts.fleet.add(event)
         self._heard(actor, now)
         if event.draining:
             self._drains.begin(actor, math.inf)
-        elif not actor.resident.taken and actor.idle_since is None:
+        if is_known:
+            self._drains.reconcile(actor, event.told_to_drain, now)
+        elif event.told_to_drain is not None:
+            self._drains.resume(actor, event.told_to_drain, now)
+        if not actor.draining and not actor.resident.taken and actor.idle_since is None:
             actor.idle_since = now
         held = {entry.session: entry for entry in event.held}
         for session in [s for s in actor.resident.sessions if s not in held]:
@@ -79,7 +84,7 @@ class Enrolment:
             actor.linked = False
             self._facts.fleet.touch(actor)
 
-    def excuse_silence(self, now: float) -> None:
+    def excuse_silence(self, _: ev.Overslept, now: float) -> None:
         """Gives all actors time to be heard: what they said may not have been read yet."""
         for actor in self._facts.fleet.actors.values():
             self._heard(actor, now)
@@ -164,6 +169,9 @@ class Enrolment:
             lease = self._take_over(actor, held, lease, now)
         elif lease.state is LeaseState.ASSIGNED:
             self._admission.confirm(lease, now)
+        if held.awaits_room != lease.awaits_room:
+            room = ev.AwaitsRoom(actor.actor, lease.session, lease.epoch, lease.awaits_room)
+            facts.emit(room)
         self._settle_compute(lease, actor, held, now)
 
     def _take_over(
@@ -183,6 +191,8 @@ class Enrolment:
             submitted_at=asked.submitted_at if asked else now,
             state=LeaseState.ACTIVE,
             placed_at=now,
+            rate_share=held.rate_share,
+            awaits_room=held.awaits_room and actor.draining,
         )
         facts.occupy(lease, actor, held.epoch)
         facts.presence.watch(held.session, now)
@@ -193,7 +203,7 @@ class Enrolment:
     def _settle_compute(self, lease: Lease, actor: ActorRecord, held: ev.Held, now: float) -> None:
         """Records whether a session computes, by the word of its actor."""
         if held.computing:
-            share = actor.compute.share(held.session) or lease.rate_share
+            share = actor.compute.share(held.session) or held.rate_share
             actor.compute.restore(held.session, share)
         elif actor.compute.is_computing(held.session):
             actor.compute.release(held.session)

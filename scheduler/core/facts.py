@@ -64,6 +64,8 @@ class Due(enum.IntEnum):
     """Look at the balance and at the use of the actors."""
     POSITIONS = 12
     """A long queue is told of its positions."""
+    KEPT = 13
+    """Session: it is still parked, and what is kept of it is still needed."""
 
 
 DueKey = tuple[Due, str]
@@ -89,7 +91,7 @@ class Facts:
         """Whether the queue is to be looked at although no actor has got room."""
         self.positions_changed = False
         self.presence = Presence(rules.reconnect_window)
-        self.usage = TenantUsage()
+        self.usage = TenantUsage(rules.tenant)
         self.ended = Endings(rules.ended_kept)
         self.deadlines = Deadlines[DueKey]()
         self.effects: list[ev.Effect] = []
@@ -193,6 +195,23 @@ class Facts:
         if actor.compute.release(session):
             self.compute_changed(actor)
 
+    def book_ahead(
+        self, actor: ActorRecord, session: SessionId, share: float, until: float | None
+    ) -> None:
+        """Books compute for a session that is about to come to an actor.
+
+        Args:
+            actor: Where it comes to.
+            session: Which.
+            share: Share of the frame rate; 0: it comes without compute.
+            until: Until when it is lent; None: it computes.
+        """
+        if until is None:
+            actor.compute.restore(session, share)
+        elif share > 0:
+            actor.compute.lend(session, until, share)
+        self.compute_changed(actor, until if share > 0 else None)
+
     def compute_changed(self, actor: ActorRecord, until: float | None = None) -> None:
         """Has the ledger of an actor looked at, now and when something in it ends.
 
@@ -234,6 +253,43 @@ class Facts:
                 self.emit(ev.Evict(actor.actor, session, epoch, reason, goes_on))
             self.fleet.touch(actor)
 
+    # What is kept
+
+    def keeper(self, host: str) -> ActorRecord | None:
+        """Returns an actor that sees to the states in a host's memory, and in the storage.
+
+        Args:
+            host: Which host; empty: any, for the storage alone.
+        """
+        actors = self.fleet.actors.values()
+        return next((each for each in actors if each.linked and host in ("", each.host)), None)
+
+    def is_leaving(self, host: str) -> bool:
+        """Tells whether a host is being emptied: all of its actors are."""
+        actors = [actor for actor in self.fleet.actors.values() if actor.host == host]
+        return all(actor.draining for actor in actors)
+
+    def discard_kept(self, lease: Lease, reason: str) -> None:
+        """Has removed what is kept of a session that ends, where no actor of its own does it."""
+        ticket = self.tickets.get(lease.session)
+        host = lease.kept_on or (ticket.near_host if ticket is not None else "")
+        own = {self.fleet.actors[actor].host for actor in (lease.actor, lease.target) if actor}
+        is_new = lease.state is LeaseState.QUEUED and not (ticket is not None and ticket.fork)
+        if host in own or (own and not host) or is_new:
+            return
+        keeper = self.keeper(host) or (None if own else self.keeper(""))
+        if keeper is not None:
+            self.emit(ev.Evict(keeper.actor, lease.session, self.next_epoch(), reason))
+
+    def discard_unknown(self, session: SessionId, reason: str) -> None:
+        """Has removed on every host what is kept of a session of which no more is known."""
+        keepers: dict[str, ActorId] = {}
+        for actor in self.fleet.actors.values():
+            if actor.linked:
+                keepers.setdefault(actor.host, actor.actor)
+        for keeper in keepers.values():
+            self.emit(ev.Evict(keeper, session, self.next_epoch(), reason))
+
     # The queue
 
     def enqueue(self, ticket: Ticket) -> None:
@@ -266,6 +322,7 @@ class Facts:
         """Ends a session, wherever it is."""
         self.learn_life(lease, now)
         self.evict(lease, reason, goes_on=False)
+        self.discard_kept(lease, reason)
         self.end_tail(lease.session, reason, goes_on=False)
         lease.step(Step.RELEASE)
         self.forget(lease)
@@ -275,6 +332,7 @@ class Facts:
         """Drops a lease. Who is connected stays known: the session may be asked for again."""
         self.vacate(lease)
         self.dequeue(lease.session)
+        self.deadlines.clear((Due.KEPT, lease.session))
         self.noted.pop(lease.session, None)
         del self.leases[lease.session]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import bisect
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from scheduler.core.tenants import TenantRules
@@ -76,6 +76,12 @@ class FairQueue(Generic[_WaiterT]):
         """Returns how many wait in a tenant's name."""
         lane = self._lanes.get(tenant)
         return len(lane.waiting) if lane else 0
+
+    def lanes(self) -> Iterator[tuple[str, Sequence[_WaiterT]]]:
+        """Yields each tenant in whose name somebody waits, and its waiters in their order."""
+        for tenant, lane in self._lanes.items():
+            if lane.waiting:
+                yield tenant, lane.waiting
 
     def add(self, waiter: _WaiterT) -> None:
         """Adds a waiter at its turn."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from scheduler.core.compute import FULL
 from scheduler.core.errors import InvariantError
-from scheduler.core.ids import ActorId
+from scheduler.core.ids import ActorId, SessionId
 from scheduler.core.ledgers import EncodeLedger
 from scheduler.core.placement import PlacementPolicy, Rank, RankedPolicy
 from scheduler.core.pool_events import ActorRegistered, PoolRules
@@ -139,6 +139,8 @@ class Fleet:
         self._stale: set[ActorId] = set()
         """Actors whose standing is not mended yet."""
         self._own: dict[str, dict[ActorId, ActorRecord]] = {}
+        self._last: dict[str, ActorRecord] = {}
+        """The actor of an own model that was taken in last; it may be gone."""
         self._tallies: dict[str, Tally] = {}
         self._counted: dict[ActorId, tuple[str, Tally]] = {}
         """What each actor has in the tally of its own model."""
@@ -161,6 +163,7 @@ class Fleet:
         self.actors[event.actor] = actor
         self.names.update(dict.fromkeys(event.models))
         self._own.setdefault(actor.own_model, {})[actor.actor] = actor
+        self._last[actor.own_model] = actor
         self._shelve(actor)
         self.touch(actor)
         self.improved = True
@@ -233,6 +236,18 @@ class Fleet:
         """Actors by the first of their names, which is their own."""
         return self._own
 
+    def typical(self, model: str) -> ActorRecord | None:
+        """Returns an actor as one of an own model is, or was; None when none was ever seen."""
+        return next(iter(self._own.get(model, {}).values()), None) or self._last.get(model)
+
+    def is_too_slow(self, model: str) -> bool:
+        """Tells whether there are actors that serve a name and none of them keeps up with a
+        single session.
+        """
+        serving = self.serving(model)
+        records = (self.actors[actor] for actor in serving)
+        return bool(serving) and not any(each.compute.keeps_up(each.rates) for each in records)
+
     def tally(self, model: str) -> Tally:
         """Returns what the actors of an own model have booked together."""
         self._count_all()
@@ -277,6 +292,29 @@ class Fleet:
             if chosen is not None:
                 return chosen
         return self._choose(places, avoid)
+
+    def choose_beside(
+        self, shelf: Shelf, actor: ActorRecord, session: SessionId
+    ) -> tuple[ActorRecord, float] | None:
+        """Returns another actor on the host of the one that a session computes at, and the
+        share of its frame rate at which it can do so there; None when there is none.
+
+        The order of the actors is that for sessions which are new to a host. This one encodes
+        there already, so that all encoders being booked is nothing to it.
+        """
+        host = actor.compute.encode
+        if host is None or not host.booked_for(session):
+            return None
+        beside: dict[float, list[_Place]] = {}
+        for key in host.actors:
+            standing = shelf.standings.get(key)
+            if key != actor.actor and standing is not None and standing.free:
+                other = self.actors[key]
+                share = other.compute.room(other.rates, session)
+                beside.setdefault(share, []).append(standing.place)
+        share = max(beside, default=0.0)
+        found = self._choose(sorted(beside[share]), ()) if share else None
+        return None if found is None else (found, share)
 
     def _choose(self, places: list[_Place], avoid: Collection[ActorId]) -> ActorRecord | None:
         if self._ranked is not None:

@@ -7,6 +7,8 @@ taken already; it only decides what still fits.
 
 from __future__ import annotations
 
+import math
+
 from scheduler.core.ids import ActorId, Epoch, SessionId
 
 ROUNDING = 1e-6
@@ -58,6 +60,9 @@ class ResidentLedger:
 class EncodeLedger:
     """Encode-milliseconds per second of one host, which its actors share.
 
+    A session that is on its way from one actor of the host to another is booked at both and
+    counts once, at the larger of the two: the old one encodes no more than it has left.
+
     Args:
         ceiling: Share of the host's capacity that may be booked, 0 to 1.
     """
@@ -65,7 +70,8 @@ class EncodeLedger:
     def __init__(self, ceiling: float) -> None:
         self._share = ceiling
         self._capacities: dict[ActorId, float] = {}
-        self._booked: dict[ActorId, float] = {}
+        self._bookings: dict[SessionId, dict[ActorId, float]] = {}
+        """What is booked for each session, and at which actors."""
         self._total = 0.0
         self.ceiling = 0.0
         """What may be booked, by the smallest word of its actors; 0: it is not counted."""
@@ -80,33 +86,65 @@ class EncodeLedger:
         """Actors on the host."""
         return tuple(self._capacities)
 
+    def sessions_per_actor(self, ms_per_s: float) -> float:
+        """Returns how many sessions may be encoded for each actor of the host; infinity where
+        that is not counted.
+
+        Args:
+            ms_per_s: What one of them needs.
+        """
+        if self.ceiling <= 0 or ms_per_s <= 0:
+            return math.inf
+        sessions = max(1, math.floor((self.ceiling + ROUNDING) / ms_per_s))
+        return sessions / max(1, len(self._capacities))
+
     def join(self, actor: ActorId, capacity_ms: float) -> None:
         """Takes in what an actor says about its host; 0: nothing."""
         self._capacities[actor] = capacity_ms
         self._settle()
 
     def leave(self, actor: ActorId) -> None:
-        """Forgets an actor and what it booked."""
+        """Forgets an actor and what is booked at it."""
         self._capacities.pop(actor, None)
         self._settle()
-        self.book(actor, 0.0)
+        for session in [s for s, booked in self._bookings.items() if actor in booked]:
+            self.book(actor, session, 0.0)
 
-    def book(self, actor: ActorId, ms_per_s: float) -> None:
-        """Records what all sessions of an actor need together."""
-        self._total += ms_per_s - self._booked.get(actor, 0.0)
+    def book(self, actor: ActorId, session: SessionId, ms_per_s: float) -> None:
+        """Records what a session needs at an actor; 0: nothing."""
+        before = self.booked_for(session)
         if ms_per_s:
-            self._booked[actor] = ms_per_s
-        else:
-            self._booked.pop(actor, None)
-        if not self._booked:
+            self._bookings.setdefault(session, {})[actor] = ms_per_s
+        elif session in self._bookings:
+            self._bookings[session].pop(actor, None)
+            if not self._bookings[session]:
+                del self._bookings[session]
+        self._total += self.booked_for(session) - before
+        if not self._bookings:
             self._total = 0.0
 
-    def fits(self, ms_per_s: float) -> bool:
-        """Tells whether so much more may be booked. A lone session always fits."""
-        if self.ceiling <= 0 or self._total <= 0:
+    def booked_for(self, session: SessionId) -> float:
+        """Returns what is booked for a session, wherever on the host it is."""
+        return max(self._bookings.get(session, _NONE).values(), default=0.0)
+
+    def fits(self, ms_per_s: float, session: SessionId | None = None) -> bool:
+        """Tells whether a session may be booked; a lone one always may.
+
+        Args:
+            ms_per_s: What it needs.
+            session: Whose; what it has booked already is not added. None: a new one.
+        """
+        if self.ceiling <= 0:
             return True
-        return self._total + ms_per_s <= self.ceiling + ROUNDING
+        already = 0.0 if session is None else self.booked_for(session)
+        others = self._total - already
+        if ms_per_s <= already or others <= ROUNDING:
+            return True
+        return others + ms_per_s <= self.ceiling + ROUNDING
 
     def _settle(self) -> None:
         told = [capacity for capacity in self._capacities.values() if capacity > 0]
         self.ceiling = self._share * min(told, default=0.0)
+
+
+_NONE: dict[ActorId, float] = {}

@@ -13,6 +13,7 @@ from scheduler.core.compute import FULL
 from scheduler.core.facts import MOVE_UNDONE, MOVED, Due, Facts
 from scheduler.core.ids import ActorId, Epoch, SessionId
 from scheduler.core.lease import Lease, LeaseState, Step
+from scheduler.core.recovery import Recovery
 from scheduler.core.roster import ActorRecord
 
 _MOVABLE = frozenset({LeaseState.ACTIVE, LeaseState.DRAINING})
@@ -23,11 +24,13 @@ class Moves:
 
     Args:
         facts: The pool's.
+        recovery: Takes care of a session that was handed over to nobody.
     """
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, recovery: Recovery) -> None:
         self._facts = facts
         self._rules = facts.rules
+        self._recovery = recovery
 
     def can_begin(self, lease: Lease) -> bool:
         """Tells whether a session could move: somebody is connected who hands it over, and
@@ -51,13 +54,25 @@ class Moves:
         actor = fleet.choose(shelf, shelf.full, avoid)
         if actor is not None:
             return actor, FULL
+        beside = fleet.choose_beside(shelf, self._facts.actor_of(lease), lease.session)
+        if beside is not None and beside[1] >= FULL:
+            return beside
         actor = fleet.choose(shelf, shelf.partial, avoid)
         if actor is not None:
             return actor, actor.compute.room(actor.rates)
+        if beside is not None:
+            return beside
         if self._facts.wants_compute(lease):
             return None
         actor = fleet.choose(shelf, shelf.roomy, avoid)
         return None if actor is None else (actor, 0.0)
+
+    def begin_anywhere(self, lease: Lease, now: float) -> bool:
+        """Has a session move to wherever there is room; tells whether there is."""
+        found = self.find_target(lease)
+        if found is not None:
+            self.begin(lease, *found, now)
+        return found is not None
 
     def begin(self, lease: Lease, target: ActorRecord, share: float, now: float) -> None:
         """Reserves a place for a session at another actor."""
@@ -71,13 +86,8 @@ class Moves:
         facts.moving[lease.session] = None
         facts.fill(lease.session, target)
         admit_until = now + self._rules.admit_timeout
-        until = None
-        if computing:
-            target.compute.restore(lease.session, share)
-        elif share > 0:
-            until = admit_until + self._rules.start_grace
-            target.compute.lend(lease.session, until, share)
-        facts.compute_changed(target, until)
+        until = None if computing else admit_until + self._rules.start_grace
+        facts.book_ahead(target, lease.session, share, until)
         facts.deadlines.set((Due.MOVE, lease.session), admit_until)
         facts.deadlines.clear((Due.PARK, lease.session))
         facts.emit(
@@ -114,13 +124,13 @@ class Moves:
     def departed(self, event: ev.SessionDeparted, now: float) -> None:
         """An actor is rid of a session that it handed over."""
         lease = self._facts.leases.get(event.session)
-        if (
-            lease is not None
-            and lease.state is LeaseState.MOVING
-            and (lease.actor, lease.epoch) == (event.actor, event.epoch)
-        ):
-            # Word from the target is still on its way: nowhere else can the session be.
-            self._switch(lease, now)
+        if lease is not None and (lease.actor, lease.epoch) == (event.actor, event.epoch):
+            if lease.target_admitted:
+                # Word from the target is still on its way: nowhere else can the session be.
+                self._switch(lease, now)
+            elif lease.on_actor:
+                # The move for which it was handed over was undone. What it held is free again.
+                self._recovery.lose(lease, admit_until=now + self._rules.admit_timeout)
         actor = self._facts.fleet.actors.get(event.actor)
         if actor is not None and actor.resident.leaving.get(event.session) == event.epoch:
             self._facts.end_tail(event.session)

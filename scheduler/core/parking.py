@@ -3,6 +3,10 @@
 A session is parked when it has been without compute for `park_after`, or much sooner when
 nobody is connected to it: one that computes without a connection stops at its chunk boundary
 by itself and gives its compute back first. A parked session holds nothing.
+
+What is kept of it lives for a day after the last word of it, or longer than the window in
+which its client may come back. So some actor is told every few hours that it is still needed,
+for as long as the session is parked.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ _LONGEST_PAUSE = 300.0
 """Seconds between two tries to park a session, at most."""
 
 _PARKABLE = frozenset({LeaseState.ACTIVE, LeaseState.DRAINING})
+_KEPT = frozenset({LeaseState.PARKED, LeaseState.LOST})
+"""States of which an actor that looks after what is kept does not have the session."""
 
 
 class Parking:
@@ -64,12 +70,38 @@ class Parking:
         lease.parking, lease.pressed = True, pressed
         actor = self._facts.actor_of(lease)
         self._facts.deadlines.set((Due.PARK, lease.session), now + self._rules.park_timeout)
-        self._facts.emit(ev.Park(actor.actor, lease.session, lease.epoch, store=pressed))
+        store = pressed or self._facts.is_leaving(actor.host)
+        self._facts.emit(ev.Park(actor.actor, lease.session, lease.epoch, store=store))
+
+    def keep_on(self, session: SessionId, now: float) -> None:
+        """What is kept of a session that is on no actor is needed still."""
+        lease = self._facts.leases[session]
+        if not lease.on_actor:
+            self._facts.deadlines.set((Due.KEPT, session), now + self._rules.keep_again)
+            self._look_after(lease, store=False)
+
+    def evacuate(self, host: str) -> None:
+        """A host is being emptied: what its memory keeps of parked sessions goes where others
+        can read it.
+        """
+        for lease in self._facts.leases.values():
+            if lease.kept_on == host:
+                self._look_after(lease, store=True)
+
+    def _look_after(self, lease: Lease, *, store: bool) -> None:
+        facts = self._facts
+        keeper = facts.keeper(lease.kept_on) or facts.keeper("")
+        if keeper is not None and lease.state in _KEPT:
+            facts.emit(ev.Park(keeper.actor, lease.session, lease.epoch, store=store))
 
     def answered(self, event: ev.ParkAnswered, now: float) -> None:
-        """An actor has parked a session, or could not."""
+        """An actor has parked a session, or could not; or tells where a parked one is kept."""
         lease = self._facts.leases.get(event.session)
-        if lease is None or (lease.actor, lease.epoch) != (event.actor, event.epoch):
+        if lease is None or lease.epoch != event.epoch:
+            return
+        if lease.state in _KEPT and not event.failure:
+            lease.kept_on = event.host
+        if lease.actor != event.actor:
             return
         if not lease.on_actor:
             return
@@ -96,6 +128,7 @@ class Parking:
         facts.vacate(lease)
         lease.step(Step.PARK)
         lease.wants_compute, lease.kept_on = restoring and wants, host
+        facts.deadlines.set((Due.KEPT, lease.session), now + self._rules.keep_again)
         facts.emit(ev.ParkedTold(lease.session, epoch, host, restoring))
         if restoring:
             facts.restore_ticket(lease)

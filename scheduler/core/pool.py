@@ -40,6 +40,7 @@ from scheduler.core.lease import Lease, LeaseState
 from scheduler.core.moves import Moves
 from scheduler.core.parking import Parking
 from scheduler.core.placement import PlacementPolicy
+from scheduler.core.pool_view import PoolView, SessionView, Signals
 from scheduler.core.recovery import Recovery
 from scheduler.core.scaling import Scaling
 
@@ -47,9 +48,6 @@ __all__ = ["GIVEN_UP", "NOT_ADMITTED", "NO_CLIENT", "SUPERSEDED", "Pool"]
 
 _ROUNDS = 32
 """Rounds of conclusions from conclusions, after which the rest waits for the next event."""
-
-_OVERSLEPT = 1.0
-"""Seconds after a deadline at which looking at it is too late to blame others."""
 
 _WAITING = frozenset({LeaseState.QUEUED, LeaseState.ASSIGNED})
 
@@ -70,7 +68,7 @@ class Pool:
         self._facts = facts = Facts(rules, policy, first_epoch)
         self._recovery = Recovery(facts)
         self._admission = Admission(facts, self._recovery)
-        self._moves = Moves(facts)
+        self._moves = Moves(facts, self._recovery)
         self._bookings = Bookings(facts, self._moves)
         self._parking = Parking(facts)
         self._drains = Drains(facts, self._moves, self._parking)
@@ -82,6 +80,7 @@ class Pool:
             ev.ActorRegistered: self._enrolment.register,
             ev.ActorBeat: self._beat,
             ev.ActorUnlinked: self._enrolment.unlink,
+            ev.Overslept: self._enrolment.excuse_silence,
             ev.ActorDied: self._enrolment.died,
             ev.AdmitAnswered: self._answered,
             ev.PlaceAsked: self._admission.ask,
@@ -108,6 +107,7 @@ class Pool:
             Due.MOVE_AGAIN: self._look_at,
             Due.DEPART: lambda session, _: self._moves.tail_overdue(session),
             Due.PARK: self._parking.due,
+            Due.KEPT: self._parking.keep_on,
             Due.DRAIN: self._drains.last_call,
             Due.SCALING: self._scale,
             Due.POSITIONS: lambda _, __: self._admission.tell_all_positions(),
@@ -137,9 +137,6 @@ class Pool:
             What is to be done, in order.
         """
         facts = self._facts
-        if facts.deadlines.is_overdue(now - _OVERSLEPT):
-            # Nobody looked for so long: it was the scheduler that was away, not the actors.
-            self._enrolment.excuse_silence(now)
         if facts.presence.is_due(now):
             for session in facts.presence.deserted(now):
                 self._deserted(session, now)
@@ -221,18 +218,24 @@ class Pool:
             raise InvariantError(f"there is no actor {actor}")
         return known.address
 
-    def describe(self, now: float) -> ev.PoolView:
+    def describe(self, now: float) -> PoolView:
         """Returns the pool as operators see it."""
         facts = self._facts
         queued = [ticket.lease for ticket in facts.queue]
         others = [x for x in facts.leases.values() if x.session not in facts.queue]
-        return ev.PoolView(
+        return PoolView(
             actors=tuple(actor.view() for _, actor in sorted(facts.fleet.actors.items())),
             sessions=tuple(self._view(lease, now) for lease in (*queued, *others)),
             signals=self.signals(now),
+            on_demand=self.rules.models if self.rules.on_demand else (),
         )
 
-    def signals(self, now: float) -> ev.Signals:
+    def use(self) -> dict[ActorId, tuple[int, int]]:
+        """Returns of each actor how many sessions compute on it, and how many it has."""
+        actors = self._facts.fleet.actors
+        return {key: (each.compute.computing, each.resident.taken) for key, each in actors.items()}
+
+    def signals(self, now: float) -> Signals:
         """Returns what an autoscaler goes by; cheaper than `describe`."""
         return self._scaling.signals(now)
 
@@ -286,6 +289,7 @@ class Pool:
             self._facts.finish(lease, event.reason, now)
         elif self._facts.ended.reason(event.session) is None:
             # An actor that registers later may hold it.
+            self._facts.discard_unknown(event.session, event.reason)
             self._facts.end(event.session, event.reason)
 
     def _connections(self, event: ev.ConnectionsReported, now: float) -> None:
@@ -314,6 +318,7 @@ class Pool:
         reason = NO_CLIENT.format(self.rules.reconnect_window)
         if lease is None:
             # Only gateways knew of it.
+            facts.discard_unknown(session, reason)
             facts.end(session, reason)
         elif lease.placed_at is not None:
             facts.finish(lease, reason, now)
@@ -337,9 +342,9 @@ class Pool:
         for actor in self._scaling.look(now):
             self._enrolment.forget(actor)
 
-    def _view(self, lease: Lease, now: float) -> ev.SessionView:
+    def _view(self, lease: Lease, now: float) -> SessionView:
         actor = self._facts.fleet.actors.get(lease.actor) if lease.actor is not None else None
-        return ev.SessionView(
+        return SessionView(
             session=lease.session,
             tenant=lease.principal.tenant,
             state=lease.state,

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
-from scheduler.core.lease import LeaseState
 from scheduler.core.tenants import ANYBODY, TenantRules
 
 
@@ -54,6 +53,9 @@ class PoolRules:
     """The same for a session that nobody is connected to."""
     park_timeout: float = 30.0
     """How long an actor may take to park a session."""
+    keep_again: float = 6 * 3600.0
+    """Pause after which what is kept of a parked session is said to be needed still: it lives
+    for a day without."""
     park_retry: float = 5.0
     """Pause before a session that could not be parked is parked again; doubles each time."""
     move_timeout: float = 15.0
@@ -64,7 +66,7 @@ class PoolRules:
     """A gateway that asks for the place of a live session twice in this time cannot reach it."""
     drain_concurrency: int = 4
     """Sessions that leave an actor that is being emptied at the same time."""
-    drain_reserve: float = 20.0
+    drain_last_call: float = 20.0
     """So long before the end of a drain's grace its last sessions are parked."""
     tenants: Mapping[str, TenantRules] = field(default_factory=dict)
     """What tenants are entitled to."""
@@ -74,8 +76,12 @@ class PoolRules:
     """Waiting time that outweighs one step of priority."""
     degrade: bool = False
     """Whether sessions may run at a lower rate, where the model allows it, rather than wait."""
+    full_rate_after: float = 5.0
+    """How long there must have been room for the full rate before such a session gets it."""
     models: tuple[str, ...] = ()
     """Names that may be asked for although no actor answers to them yet."""
+    on_demand: bool = False
+    """Whether there may be no actor at all until somebody asks."""
     warm_spares: Mapping[str, int] = field(default_factory=dict)
     """Idle actors of a model that are not given to another one; 1 where not named."""
     repurpose_after: float | None = 60.0
@@ -104,6 +110,18 @@ class Held:
     computing: bool
     principal: Principal
     model: str
+    rate_share: float = 1.0
+    """Share of the model's frame rate that it runs at."""
+    awaits_room: bool = False
+    """It was told that it is to leave and that there is no room elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToldToDrain:
+    """What an actor was told of its drain, by this scheduler or one before it."""
+
+    ends_in: float | None = None
+    """Seconds until its process ends come what may; None: it waits for room for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +151,8 @@ class ActorRegistered:
     """Shares of its own frame rate at which it may run sessions, highest first; below 1."""
     draining: bool = False
     """Its process was told to end."""
+    told_to_drain: ToldToDrain | None = None
+    """The drain that it was told of; None: none stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +172,10 @@ class ActorBeat:
     """Of these, those that came after their deadline."""
     ends_in: float | None = None
     """Its process was told to end and will be in so many seconds; None: it was not."""
+    windows: int = 0
+    """Windows computed since the last beat."""
+    batches: int = 0
+    """Calls of the model that they took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +320,11 @@ class DrainCancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Overslept:
+    """The scheduler itself did not run for a while: nobody is to blame for having been silent."""
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayLost:
     """A gateway's report ended: its connections count as lost."""
 
@@ -321,6 +350,7 @@ Event = (
     | SessionDeparted
     | DrainAsked
     | DrainCancelled
+    | Overslept
 )
 
 
@@ -344,7 +374,7 @@ class Admit:
 @dataclass(frozen=True, slots=True)
 class Park:
     """Tell an actor to keep a session's state and give the session up; answered by
-    `ParkAnswered`.
+    `ParkAnswered`. To one that does not have the session: to look after what is kept of it.
     """
 
     actor: ActorId
@@ -386,6 +416,17 @@ class AwaitsRoom:
 
 
 @dataclass(frozen=True, slots=True)
+class TellDrain:
+    """Tell an actor that it is being emptied, or no longer is: it repeats that to a scheduler
+    that comes after this one.
+    """
+
+    actor: ActorId
+    told: ToldToDrain | None
+    """None: no longer."""
+
+
+@dataclass(frozen=True, slots=True)
 class DrainProgress:
     """Tell whoever drains an actor how far it has come."""
 
@@ -393,6 +434,8 @@ class DrainProgress:
     remaining: int
     without_room: int
     cancelled: bool = False
+    lost: bool = False
+    """The actor is gone: what was still on it goes on elsewhere, with a gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,6 +507,16 @@ class BookAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """Tell an actor at which share of its frame rate a session runs from now on."""
+
+    actor: ActorId
+    session: SessionId
+    epoch: Epoch
+    rate_share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Replace:
     """End an actor's process, whatever it does, and launch another."""
 
@@ -482,74 +535,9 @@ Effect = (
     | Moves
     | ParkedTold
     | AwaitsRoom
+    | Pace
+    | TellDrain
     | DrainProgress
     | Retire
     | Repurpose
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ActorView:
-    """An actor as operators see it."""
-
-    actor: ActorId
-    models: tuple[str, ...]
-    address: str
-    healthy: bool
-    sessions: int
-    resident_slots: int
-    computing: int
-    booked_ms_per_s: float
-    ceiling_ms_per_s: float
-    host: str = ""
-    resident_bytes: int = 0
-    booked_bytes: int = 0
-    booked_encode_ms_per_s: float = 0.0
-    encode_ceiling_ms_per_s: float = 0.0
-    draining: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SessionView:
-    """A session as operators see it."""
-
-    session: SessionId
-    tenant: str
-    state: LeaseState
-    detached: bool
-    """Whether it is without a connection and will be released for it."""
-    actor: ActorId | None
-    computing: bool
-    age: float
-    """Seconds since it first asked for a place."""
-    model: str = ""
-    """As it was asked for."""
-    rate_share: float = 1.0
-    """Share of the model's frame rate that it runs at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Signals:
-    """What an autoscaler goes by."""
-
-    queue_age: float = 0.0
-    """Seconds that the first in the queue has waited."""
-    queued: int = 0
-    predicted_utilisation: float = 0.0
-    """Booked share of all compute that may be booked, with those who wait."""
-    miss_rate: float = 0.0
-    """Share of chunks that came after their deadline, over the last minute."""
-    actors_wanted: int = 0
-    """Actors that the present demand needs."""
-    wanted_by_model: Mapping[str, int] = field(default_factory=dict)
-    """The same, by the actors' own models."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolView:
-    """The pool at one moment."""
-
-    actors: tuple[ActorView, ...] = ()
-    sessions: tuple[SessionView, ...] = field(default=())
-    """Queued ones first, in their order."""
-    signals: Signals = Signals()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from scheduler.core.fair_queue import FairQueue
@@ -88,9 +88,29 @@ class PlaceQueue:
         """How many new sessions wait."""
         return len(self._new)
 
-    def oldest(self) -> float | None:
-        """Returns when the one that waits longest first asked; None when nobody waits."""
-        return min((t.lease.submitted_at for t in self._tickets.values()), default=None)
+    def oldest(self, left: Callable[[str], float]) -> float | None:
+        """Returns when the one that waits longest for room first asked; None when nobody does.
+
+        Args:
+            left: Returns how many more sessions of a tenant may have a place.
+        """
+        restores = [tickets[0] for _, tickets in self._restores.lanes()]
+        new = [tickets[0] for tenant, tickets in self._new.lanes() if left(tenant) > 0]
+        return min((ticket.lease.submitted_at for ticket in restores + new), default=None)
+
+    def demand(self, left: Callable[[str], float]) -> Counter[str]:
+        """Returns how many tickets wait for room, by model: without those that their tenants'
+        limits hold back, which more actors would not serve.
+
+        Args:
+            left: Returns how many more sessions of a tenant may have a place.
+        """
+        waiting = Counter(self._models)
+        for tenant, tickets in self._new.lanes():
+            may = left(tenant)
+            if may < len(tickets):
+                waiting.subtract(ticket.lease.model for ticket in tickets[int(may) :])
+        return +waiting
 
     @property
     def models(self) -> Counter[str]:

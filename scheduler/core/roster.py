@@ -9,7 +9,8 @@ from scheduler.core.compute import ComputeLedger
 from scheduler.core.ids import ActorId, SessionId
 from scheduler.core.ledgers import EncodeLedger, ResidentLedger
 from scheduler.core.placement import ActorLoad
-from scheduler.core.pool_events import ActorBeat, ActorRegistered, ActorView, PoolRules
+from scheduler.core.pool_events import ActorBeat, ActorRegistered, PoolRules
+from scheduler.core.pool_view import ActorView
 
 _NOTABLE = 0.001
 """Share by which a cost must have changed for it to matter at once."""

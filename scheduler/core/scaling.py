@@ -15,39 +15,41 @@ from scheduler.core import pool_events as ev
 from scheduler.core.compute import FULL
 from scheduler.core.facts import Due, Facts
 from scheduler.core.fleet import Tally
-from scheduler.core.lease import Lease
+from scheduler.core.ids import SessionId
+from scheduler.core.lease import Lease, LeaseState
 from scheduler.core.moves import Moves
+from scheduler.core.pool_view import Signals
 from scheduler.core.roster import ActorRecord
 
 LOOK_EVERY = 1.0
 """Seconds between two looks, while there is something to see."""
-_MISS_SPAN = 60
-"""Seconds over which chunks that came late are counted."""
+_SPAN = 60
+"""Seconds over which chunks that came late, and batches, are counted."""
 
 
-class Misses:
-    """Chunks of the last minute, and those that came after their deadline."""
+class LastMinute:
+    """How often something was so, in the last minute, and of how many."""
 
     def __init__(self) -> None:
         self._seconds: deque[tuple[int, int, int]] = deque()
 
-    def count(self, chunks: int, late: int, now: float) -> None:
-        """Takes in chunks that were finished."""
+    def count(self, part: int, whole: int, now: float) -> None:
+        """Takes in some more."""
         second = int(now)
         if self._seconds and self._seconds[-1][0] == second:
-            _, earlier, earlier_late = self._seconds.pop()
-            chunks, late = chunks + earlier, late + earlier_late
-        self._seconds.append((second, chunks, late))
+            _, earlier_part, earlier_whole = self._seconds.pop()
+            part, whole = part + earlier_part, whole + earlier_whole
+        self._seconds.append((second, part, whole))
         self._drop_old(now)
 
-    def rate(self, now: float) -> float:
-        """Returns the share that came late; 0 when there were none."""
+    def ratio(self, now: float) -> float:
+        """Returns part by whole; 0 when there was nothing."""
         self._drop_old(now)
-        chunks = sum(entry[1] for entry in self._seconds)
-        return sum(entry[2] for entry in self._seconds) / chunks if chunks else 0.0
+        whole = sum(entry[2] for entry in self._seconds)
+        return sum(entry[1] for entry in self._seconds) / whole if whole else 0.0
 
     def _drop_old(self, now: float) -> None:
-        while self._seconds and self._seconds[0][0] <= now - _MISS_SPAN:
+        while self._seconds and self._seconds[0][0] <= now - _SPAN:
             self._seconds.popleft()
 
 
@@ -63,9 +65,14 @@ class Scaling:
         self._facts = facts
         self._rules = facts.rules
         self._moves = moves
-        self._misses = Misses()
+        self._misses = LastMinute()
+        """Chunks that came late, of all."""
+        self._fill = LastMinute()
+        """Windows, by calls of a model."""
         self._unmet_since: dict[str, float] = {}
         self._uneven_since: dict[str, float] = {}
+        self._roomy_since: dict[SessionId, float] = {}
+        """Degraded sessions for whose full rate there is room."""
         self._coming: dict[str, tuple[float, int]] = {}
         """Models that an actor was given to: until when it is awaited, and how many there
         were without it."""
@@ -73,7 +80,9 @@ class Scaling:
     def beat(self, event: ev.ActorBeat, now: float) -> None:
         """Takes in how an actor keeps up."""
         if event.chunks:
-            self._misses.count(event.chunks, event.late_chunks, now)
+            self._misses.count(event.late_chunks, event.chunks, now)
+        if event.batches:
+            self._fill.count(event.windows, event.batches, now)
 
     def wake(self, now: float) -> None:
         """Something has changed that is worth a look before long."""
@@ -86,20 +95,23 @@ class Scaling:
         given = self._give_away(now)
         if self._rules.rebalance:
             self._rebalance(now)
-        if self._unmet_since or self._uneven_since or self._coming:
+        if self._rules.degrade:
+            self._hasten(now)
+        if self._unmet_since or self._uneven_since or self._coming or self._roomy_since:
             self.wake(now)
         return given
 
-    def signals(self, now: float) -> ev.Signals:
+    def signals(self, now: float) -> Signals:
         """Returns what an autoscaler goes by."""
         facts = self._facts
         wanted = self._wanted()
-        oldest = facts.queue.oldest()
-        return ev.Signals(
+        oldest = facts.queue.oldest(facts.usage.left)
+        return Signals(
             queue_age=0.0 if oldest is None else now - oldest,
             queued=len(facts.queue),
             predicted_utilisation=self._utilisation(),
-            miss_rate=self._misses.rate(now),
+            miss_rate=self._misses.ratio(now),
+            batch_fill=self._fill.ratio(now),
             actors_wanted=sum(wanted.values()),
             wanted_by_model=wanted,
         )
@@ -113,10 +125,13 @@ class Scaling:
         return model if first is None else self._facts.fleet.actors[first].models[0]
 
     def _waiting(self) -> Counter[str]:
-        """Returns how many sessions wait for a place, by the actors' own models."""
-        waiting: Counter[str] = Counter()
-        for model, count in self._facts.queue.models.items():
-            waiting[self._own_name(model)] += count
+        """Returns how many sessions wait for room, by the actors' own models. Those that wait
+        for a model which nobody serves or may serve are none.
+        """
+        facts, waiting = self._facts, Counter[str]()
+        for model, count in facts.queue.demand(facts.usage.left).items():
+            if model in facts.fleet.names:
+                waiting[self._own_name(model)] += count
         return waiting
 
     def _utilisation(self) -> float:
@@ -130,19 +145,26 @@ class Scaling:
         return booked / ceiling if ceiling else 0.0
 
     def _wanted(self) -> dict[str, int]:
-        """Returns how many actors of each model hold all sessions, and the reserve."""
+        """Returns how many actors of each model hold all sessions, and the reserve. Of a model
+        that was never seen one is enough to find out how many sessions it holds.
+        """
         fleet, waiting = self._facts.fleet, self._waiting()
         wanted = {}
-        for model, actors in fleet.own_models.items():
-            typical = next(iter(actors.values()))
-            needed = self._needed(typical, fleet.tally(model), waiting.pop(model, 0))
-            wanted[model] = max(self._spares(model), needed)
-        return wanted | dict(waiting)
+        for model in dict.fromkeys((*fleet.own_models, *waiting)):
+            typical = fleet.typical(model)
+            needed = 1
+            if typical is not None:
+                needed = self._needed(typical, fleet.tally(model), waiting[model])
+            spares = self._spares(model) if model in fleet.own_models else 0
+            wanted[model] = max(spares, needed)
+        return wanted
 
     def _needed(self, typical: ActorRecord, tally: Tally, waiting: int) -> int:
         """Returns how many actors like a typical one hold all that is held and waits."""
-        slots = typical.resident.capacity
-        at_once = max(1, math.floor(typical.compute.ceiling / (typical.compute.cost or 1.0)))
+        slots, compute = typical.resident.capacity, typical.compute
+        at_once: float = max(1, math.floor(compute.ceiling / (compute.cost or 1.0)))
+        if compute.encode is not None:
+            at_once = min(at_once, compute.encode.sessions_per_actor(compute.encode_ms))
         computing = round(tally.computing + tally.waiting + waiting, 6)
         needed = max(computing / at_once, (tally.held + waiting) / slots)
         places = math.ceil(needed) * slots
@@ -194,6 +216,47 @@ class Scaling:
                 spare += [entry for entry in idle if entry[0] <= idle_before]
         return min(spare)[2] if spare else None
 
+    # Degraded sessions
+
+    def _hasten(self, now: float) -> None:
+        """Gives the full rate to a degraded session for which there has been room for a while,
+        where it is or elsewhere. Those who wait for a place go first.
+        """
+        waiting = self._waiting()
+        roomy: dict[SessionId, tuple[Lease, ActorRecord]] = {}
+        for actor in self._facts.fleet.actors.values():
+            for session in actor.compute.degraded if actor.takes else ():
+                lease = self._facts.leases[session]
+                settled = lease.state is LeaseState.ACTIVE and lease.actor == actor.actor
+                if settled and actor.own_model not in waiting and self._has_room(lease, actor):
+                    roomy[session] = (lease, actor)
+        self._roomy_since = {
+            session: since
+            for session in roomy
+            if now - (since := self._roomy_since.get(session, now)) < self._rules.full_rate_after
+        }
+        due = next((s for s in roomy if s not in self._roomy_since), None)
+        if due is not None:
+            self._run_at_full(*roomy[due], now)
+
+    def _has_room(self, lease: Lease, actor: ActorRecord) -> bool:
+        if actor.compute.room(session=lease.session) >= FULL:
+            return True
+        found = self._moves.find_target(lease) if self._moves.can_begin(lease) else None
+        return found is not None and found[1] >= FULL
+
+    def _run_at_full(self, lease: Lease, actor: ActorRecord, now: float) -> None:
+        facts = self._facts
+        if actor.compute.room(session=lease.session) < FULL:
+            found = self._moves.find_target(lease)
+            assert found is not None  # noqa: S101 - there has just been one
+            self._moves.begin(lease, *found, now)
+            return
+        actor.compute.hasten(lease.session)
+        lease.rate_share = FULL
+        facts.emit(ev.Pace(actor.actor, lease.session, lease.epoch, FULL))
+        facts.compute_changed(actor)
+
     # Balance
 
     def _rebalance(self, now: float) -> None:
@@ -232,12 +295,13 @@ class Scaling:
         cost = spare.compute.cost / spare.compute.ceiling
         if high - low <= self._rules.rebalance_gap or low + cost >= high:
             return False
-        return spare.resident.free > 0 and spare.compute.room() > 0
+        beside = spare.compute.encode is loaded.compute.encode
+        return spare.resident.free > 0 and (beside or spare.compute.room() > 0)
 
     def _relieve(self, loaded: ActorRecord, spare: ActorRecord, now: float) -> bool:
         for session in loaded.resident.sessions:
             lease = self._facts.leases[session]
-            if self._may_leave(lease, loaded):
+            if self._may_leave(lease, loaded) and spare.compute.room(session=session) > 0:
                 self._moves.begin(lease, spare, FULL, now)
                 return True
         return False

@@ -54,6 +54,19 @@ class MovableSession(SessionBody):
             due=self._outbox.due,
         )
 
+    def hear_revision(self, revision: int) -> bool:
+        """Clients have seen a message of this revision: numbers go on above it.
+
+        They may have seen more than the snapshot knows that the session went on from. Whoever
+        has not finds numbers left out.
+
+        Returns:
+            Whether it is above all that was told here.
+        """
+        ahead = revision > self._outbox.revision
+        self._outbox.revision = max(revision, self._outbox.revision)
+        return ahead
+
     def model_kept(self, run: int, windows: int) -> None:
         """The model's state after so many windows of a run is kept, as of now.
 

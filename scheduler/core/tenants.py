@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -25,9 +27,14 @@ ANYBODY = TenantRules()
 
 
 class TenantUsage:
-    """How many places the sessions of each tenant hold."""
+    """How many places the sessions of each tenant hold.
 
-    def __init__(self) -> None:
+    Args:
+        rules: Returns what a tenant is entitled to.
+    """
+
+    def __init__(self, rules: Callable[[str], TenantRules]) -> None:
+        self._rules = rules
         self._placed: Counter[str] = Counter()
         self.total = 0
         """Places that are held altogether."""
@@ -35,6 +42,11 @@ class TenantUsage:
     def placed(self, tenant: str) -> int:
         """Returns how many places a tenant holds."""
         return self._placed[tenant]
+
+    def left(self, tenant: str) -> float:
+        """Returns how many more places a tenant may hold; infinity where nothing limits it."""
+        limit = self._rules(tenant).max_sessions
+        return math.inf if limit is None else max(0, limit - self._placed[tenant])
 
     def take(self, tenant: str) -> None:
         """Counts a place that is taken."""

@@ -8,6 +8,7 @@ once it is complete, and never changes after that.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import os
 import re
 import secrets
@@ -81,6 +82,11 @@ class Storage(Protocol):
         """Removes the object of this key, or every object below it, complete or not.
 
         Removing what is not there is no error.
+        """
+
+    async def names(self, prefix: str, after: str, limit: int) -> list[str]:
+        """Returns the names of what lies directly below a prefix, objects and further prefixes,
+        in order: the first `limit` of those that come after `after`.
         """
 
     async def put(self, key: str, data: bytes) -> None:
@@ -176,6 +182,10 @@ class FilesystemStorage:
         growing = [self._growing.pop(key) for key in doomed]
         await self._run(self._delete, segments, growing)
 
+    async def names(self, prefix: str, after: str, limit: int) -> list[str]:
+        """Lists what lies below a prefix; see `Storage`."""
+        return await self._run(self._names, _segments(prefix), after, limit)
+
     async def put(self, key: str, data: bytes) -> None:
         """Writes a small object; see `Storage`."""
         segments = _segments(key)
@@ -264,6 +274,16 @@ class FilesystemStorage:
         with suppress(FileNotFoundError, NotADirectoryError), self._folder(segments) as folder:
             for name in doomed:
                 _remove(folder, name)
+
+    def _names(self, segments: tuple[str, ...], after: str, limit: int) -> list[str]:
+        try:
+            # As if for something in it, so that the folder itself is the last to be opened.
+            with self._folder((*segments, "")) as folder, os.scandir(folder) as entries:
+                # What is hidden is not complete.
+                later = (each.name for each in entries if each.name > after)
+                return heapq.nsmallest(limit, (n for n in later if not n.startswith(".")))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def _put(self, segments: tuple[str, ...], data: bytes) -> None:
         with self._folder(segments, make=True) as folder:

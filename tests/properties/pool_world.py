@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scheduler.core import pool_events as ev
+from scheduler.core.errors import NotReadyError
 from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
 from scheduler.core.lease import LeaseState
 from scheduler.core.placement import PlacementPolicy
@@ -38,6 +39,8 @@ class World:
     def __init__(self, policy: PlacementPolicy, rules: ev.PoolRules = RULES) -> None:
         self.now = 0.0
         self.pool = Pool(rules, policy)
+        self.encode_capacity = 1000.0
+        """Encode-milliseconds per second that the host of the next actor says it has."""
         self.alive: dict[ActorId, ev.ActorRegistered] = {}
         """Actors whose process runs."""
         self.admits: dict[tuple[SessionId, Epoch], ev.Admit] = {}
@@ -48,13 +51,16 @@ class World:
         """Targets of sessions that gateways were told to move."""
         self.tails: dict[SessionId, Place] = {}
         """Actors that a session has left and that still show it."""
+        self.handed_over: dict[SessionId, Place] = {}
+        """Actors that have handed a session over and say so only when they are rid of it."""
+        self.computing: dict[tuple[SessionId, Epoch], ActorId] = {}
+        """Who was told that it may compute and has not given that back."""
         self.places: dict[SessionId, Place] = {}
         """Where sessions are that were confirmed."""
         self.off: set[SessionId] = set()
         """Sessions that existed and are on no actor: lost or parked."""
         self.waiting: dict[SessionId, int] = {}
         """Positions last told."""
-        self.booked: set[SessionId] = set()
         self.may_end: set[SessionId] = set()
         """Sessions that a client or a timeout may end in this step."""
         self.retired: set[ActorId] = set()
@@ -87,6 +93,8 @@ class World:
         assert admit.actor in self.alive, "only live actors are asked"
         assert admit.actor not in self.retired
         self.admits[admit.session, admit.epoch] = admit
+        if admit.computing:
+            self.computing[admit.session, admit.epoch] = admit.actor
         self.waiting.pop(admit.session, None)
         known = admit.session in self.places or admit.session in self.off
         assert admit.restore or not known, "what existed is restored"
@@ -96,9 +104,19 @@ class World:
             placed = self.pool._facts.usage.placed(admit.principal.tenant)
             assert placed - came_back <= limit, "a tenant holds no more places than it may"
 
+    def on_bookanswered(self, answer: ev.BookAnswered, _: Sequence[ev.Effect]) -> None:
+        if answer.booked:
+            lease = self.pool._facts.leases[answer.session]
+            actor = lease.actor if lease.epoch == answer.epoch else lease.target
+            assert actor is not None
+            self.computing[answer.session, answer.epoch] = actor
+
     def on_evict(self, evict: ev.Evict, effects: Sequence[ev.Effect]) -> None:
         self.admits.pop((evict.session, evict.epoch), None)
+        self.computing.pop((evict.session, evict.epoch), None)
         place = (evict.actor, evict.epoch)
+        if self.handed_over.get(evict.session) == place:
+            del self.handed_over[evict.session]
         if self.tails.get(evict.session) == place:
             del self.tails[evict.session]
         if self.moves.get(evict.session) == place:
@@ -114,8 +132,14 @@ class World:
     def on_waiting(self, waiting: ev.Waiting, _: Sequence[ev.Effect]) -> None:
         self.waiting[waiting.session] = waiting.position
 
-    def on_placed(self, placed: ev.Placed, _: Sequence[ev.Effect]) -> None:
-        lease = self.pool.lease(placed.session)
+    def on_placed(self, placed: ev.Placed, effects: Sequence[ev.Effect]) -> None:
+        try:
+            lease = self.pool.lease(placed.session)
+        except NotReadyError:
+            # Its place was lost in the same step.
+            lost = [each.session for each in effects if isinstance(each, ev.ParkedTold)]
+            assert lost.count(placed.session) > 1
+            return
         assert lease.actor is not None
         self.places[placed.session] = (lease.actor, lease.epoch)
         self.admits.pop((placed.session, lease.epoch), None)
@@ -128,10 +152,14 @@ class World:
         self.moves[moves.session] = (target.actor, target.epoch)
 
     def on_park(self, park: ev.Park, _: Sequence[ev.Effect]) -> None:
+        if park.session in self.off:
+            return  # that actor only looks after what is kept of it
         assert self.places[park.session] == (park.actor, park.epoch)
         self.parks[park.session] = park
 
     def on_parkedtold(self, told: ev.ParkedTold, __: Sequence[ev.Effect]) -> None:
+        self.computing.pop((told.session, told.epoch), None)
+        self.handed_over.pop(told.session, None)
         place = self.places.pop(told.session, None)
         if place is None:
             # Its actor and the target of its move were lost in one step.
@@ -139,7 +167,6 @@ class World:
             return
         assert place[1] == told.epoch
         self.parks.pop(told.session, None)
-        self.booked.discard(told.session)
         target = self.moves.pop(told.session, None)
         if target is not None and self.state(told.session) is LeaseState.ACTIVE:
             # The old actor is gone: its target is the new place.
@@ -150,10 +177,9 @@ class World:
     def on_ended(self, ended: ev.Ended, _: Sequence[ev.Effect]) -> None:
         existed = ended.session in self.places or ended.session in self.off
         assert not existed or ended.session in self.may_end, "a live session was put out"
-        for book in (self.places, self.waiting, self.moves, self.parks):
+        for book in (self.places, self.waiting, self.moves, self.parks, self.handed_over):
             book.pop(ended.session, None)
         self.off.discard(ended.session)
-        self.booked.discard(ended.session)
 
     def on_replace(self, replace: ev.Replace, _: Sequence[ev.Effect]) -> None:
         self.gone(replace.actor)
@@ -169,7 +195,9 @@ class World:
         self.retired.discard(actor)
         for key in [key for key, admit in self.admits.items() if admit.actor == actor]:
             del self.admits[key]
-        for book in (self.moves, self.tails):
+        for whose in [whose for whose, at in self.computing.items() if at == actor]:
+            del self.computing[whose]
+        for book in (self.moves, self.tails, self.handed_over):
             for session in [s for s, place in book.items() if place[0] == actor]:
                 del book[session]
 
@@ -187,7 +215,7 @@ class World:
             host=host,
             resident_bytes=8 * SESSION_BYTES,
             session_bytes=SESSION_BYTES,
-            encode_capacity_ms=1000.0,
+            encode_capacity_ms=self.encode_capacity,
             encode_ms=ENCODE_MS,
         )
         self.alive[event.actor] = event
@@ -216,6 +244,8 @@ class World:
     def answer(self, admit: ev.Admit, refusal: str = "") -> None:
         """An actor answers a placement or a move."""
         del self.admits[admit.session, admit.epoch]
+        if refusal:
+            self.computing.pop((admit.session, admit.epoch), None)
         self.tell(ev.AdmitAnswered(admit.actor, admit.session, admit.epoch, refusal))
 
     def park(self, session: SessionId, failure: str = "") -> None:
@@ -223,12 +253,35 @@ class World:
         park = self.parks.pop(session)
         self.tell(ev.ParkAnswered(park.actor, session, park.epoch, "host", failure))
 
+    def unbook(self, session: str) -> None:
+        """A session needs no compute any more."""
+        _, epoch = self.places.get(SessionId(session), (None, Epoch(0)))
+        self.computing.pop((SessionId(session), epoch), None)
+        self.tell(ev.Unbooked(SessionId(session), epoch))
+
+    def hand_over(self, session: SessionId) -> None:
+        """The old actor of a session that moves decides and computes nothing any more."""
+        self.handed_over[session] = self.places[session]
+
     def restore(self, session: SessionId) -> None:
         """A session that moves goes on at its target."""
         self.tails[session] = self.places[session]
-        self.booked.discard(session)
-        actor, epoch = self.places[session] = self.moves.pop(session)
+        actor, epoch = self._goes_on(session)
         self.tell(ev.SessionRestored(actor, session, epoch))
+
+    def _goes_on(self, session: SessionId) -> Place:
+        self.computing.pop((session, self.places[session][1]), None)
+        self.handed_over.pop(session, None)
+        self.places[session] = self.moves.pop(session)
+        return self.places[session]
+
+    def vanish(self, session: SessionId) -> None:
+        """An actor is rid of a session that it handed over, before anybody went on with it."""
+        actor, epoch = self.handed_over.pop(session)
+        self.computing.pop((session, epoch), None)
+        if session in self.moves:
+            self._goes_on(session)
+        self.tell(ev.SessionDeparted(actor, session, epoch))
 
     def depart(self, session: SessionId) -> None:
         """The old actor of a session is rid of it."""
@@ -271,6 +324,8 @@ class World:
                 self.restore(session)
             for session in list(self.tails):
                 self.depart(session)
+            for session in list(self.handed_over):
+                self.vanish(session)
             for session in list(self.parks):
                 self.park(session)
             if not (self.admits or self.moves or self.tails or self.parks):

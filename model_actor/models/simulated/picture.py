@@ -7,7 +7,14 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from model_actor.models.simulated.marker import write_marker
+from model_actor.models.simulated.marker import (
+    CANNED_RUN,
+    UNMARKED,
+    Origin,
+    SourceReader,
+    prompt_tag,
+    write_marker,
+)
 from model_actor.plugin import Frames
 
 _GLYPHS = (
@@ -37,6 +44,7 @@ class Screen:
     def __init__(self, width: int, height: int) -> None:
         self._width, self._height = width, height
         self._digits = _tiles(max(1, height // 44))
+        self._sources = SourceReader(width, height)
 
     def draw(self, source: Frames, first: int, run: int, tag: int, prompt: str) -> Frames:
         """Returns marked frames.
@@ -46,7 +54,8 @@ class Screen:
             first: Index of the first frame in the run.
             run: Run of the session.
             tag: `session_tag` of the session.
-            prompt: Chooses the colour of the ground, so that a change of prompt is seen.
+            prompt: Chooses the colour of the ground, so that a change of prompt is seen, and
+                is told by the marker, but for canned pictures.
         """
         frames = np.right_shift(source, 2)
         luma = frames[:, : self._height]
@@ -55,10 +64,21 @@ class Screen:
         chroma = frames[:, self._height :].reshape(len(frames), 2, -1)
         chroma[:, 0] = 128 - 40 + u * 80 // 255
         chroma[:, 1] = 128 - 40 + v * 80 // 255
-        for number, plane in enumerate(luma, first):
+        shown = prompt_tag(prompt)
+        for number, (plane, read) in enumerate(
+            zip(luma, self._numbers(source), strict=True), first
+        ):
             self._count(plane, number)
-            write_marker(plane, number, run, tag)
+            origin = None if run == CANNED_RUN else Origin(shown, read)
+            write_marker(plane, number, run, tag, origin)
         return frames
+
+    def _numbers(self, source: Frames) -> list[int]:
+        """Returns the numbers of source frames; a clip or camera is marked throughout or not."""
+        pictures = source[:, : self._height]
+        if self._sources.read(pictures[0]) == UNMARKED:
+            return [UNMARKED] * len(pictures)
+        return [self._sources.read(picture) for picture in pictures]
 
     def _count(self, plane: npt.NDArray[np.uint8], number: int) -> None:
         """Draws a number in the middle, below the marker."""

@@ -519,29 +519,35 @@ Global___DrainRequest: _TypeAlias = DrainRequest  # noqa: Y015
 
 @_typing.final
 class DrainResponse(_message.Message):
-    """How far a drain has come. The last one has no session left, or says that it was cancelled."""
+    """How far a drain has come. The last one has no session left, or says that it was cancelled
+    or that the actor was lost.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REMAINING_FIELD_NUMBER: _builtins.int
     WITHOUT_ROOM_FIELD_NUMBER: _builtins.int
     CANCELLED_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
     remaining: _builtins.int
     """Sessions still on the actor."""
     without_room: _builtins.int
     """Of these, those for which there is no room elsewhere."""
     cancelled: _builtins.bool
     """The drain was cancelled."""
+    lost: _builtins.bool
+    """The actor was lost: what was still on it goes on elsewhere, with a gap."""
     def __init__(
         self,
         *,
         remaining: _builtins.int = ...,
         without_room: _builtins.int = ...,
         cancelled: _builtins.bool = ...,
+        lost: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "remaining", b"remaining", "without_room", b"without_room"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "lost", b"lost", "remaining", b"remaining", "without_room", b"without_room"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -599,6 +605,8 @@ class HeldSession(_message.Message):
     COMPUTING_FIELD_NUMBER: _builtins.int
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    RATE_SHARE_FIELD_NUMBER: _builtins.int
+    AWAITS_ROOM_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     epoch: _builtins.int
@@ -607,6 +615,10 @@ class HeldSession(_message.Message):
     """Whether it holds compute."""
     model: _builtins.str
     """Name of the model as the client asked for it."""
+    rate_share: _builtins.float
+    """Share of the model's frame rate that it runs at; 0 counts as 1."""
+    awaits_room: _builtins.bool
+    """It was told that it is to leave and that there is no room elsewhere."""
     @_builtins.property
     def principal(self) -> Global___Principal:
         """Whose it is."""
@@ -619,10 +631,12 @@ class HeldSession(_message.Message):
         computing: _builtins.bool = ...,
         principal: Global___Principal | None = ...,
         model: _builtins.str = ...,
+        rate_share: _builtins.float = ...,
+        awaits_room: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["computing", b"computing", "epoch", b"epoch", "model", b"model", "principal", b"principal", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaits_room", b"awaits_room", "computing", b"computing", "epoch", b"epoch", "model", b"model", "principal", b"principal", "rate_share", b"rate_share", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -649,6 +663,7 @@ class Register(_message.Message):
     ENCODE_MS_FIELD_NUMBER: _builtins.int
     DEGRADED_RATES_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    DRAIN_FIELD_NUMBER: _builtins.int
     actor_id: _builtins.str
     """The actor."""
     address: _builtins.str
@@ -687,6 +702,10 @@ class Register(_message.Message):
     def degraded_rates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Shares of its own frame rate, below 1, at which it may run sessions, highest first."""
 
+    @_builtins.property
+    def drain(self) -> Global___Drain:
+        """The last Drain that it was told, as it is now; absent: none stands."""
+
     def __init__(
         self,
         *,
@@ -705,10 +724,11 @@ class Register(_message.Message):
         encode_ms: _builtins.float = ...,
         degraded_rates: _abc.Iterable[_builtins.float] | None = ...,
         draining: _builtins.bool = ...,
+        drain: Global___Drain | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "drain", b"drain"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "capabilities", b"capabilities", "chunk_ms", b"chunk_ms", "degraded_rates", b"degraded_rates", "draining", b"draining", "encode_capacity_ms", b"encode_capacity_ms", "encode_ms", b"encode_ms", "host", b"host", "models", b"models", "period_ms", b"period_ms", "resident_bytes", b"resident_bytes", "resident_slots", b"resident_slots", "session_bytes", b"session_bytes", "sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "capabilities", b"capabilities", "chunk_ms", b"chunk_ms", "degraded_rates", b"degraded_rates", "drain", b"drain", "draining", b"draining", "encode_capacity_ms", b"encode_capacity_ms", "encode_ms", b"encode_ms", "host", b"host", "models", b"models", "period_ms", b"period_ms", "resident_bytes", b"resident_bytes", "resident_slots", b"resident_slots", "session_bytes", b"session_bytes", "sessions", b"sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -726,6 +746,9 @@ class Heartbeat(_message.Message):
     CHUNKS_FIELD_NUMBER: _builtins.int
     LATE_CHUNKS_FIELD_NUMBER: _builtins.int
     ENDS_IN_US_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
+    PROCESS_FIELD_NUMBER: _builtins.int
     chunk_ms: _builtins.float
     """Measured compute of one steady chunk in milliseconds; 0 while unknown."""
     encode_ms: _builtins.float
@@ -738,6 +761,14 @@ class Heartbeat(_message.Message):
     """Of these, those that came after their deadline."""
     ends_in_us: _builtins.int
     """Its process was told to end: it is to be drained within these microseconds; 0: it was not."""
+    windows: _builtins.int
+    """Windows that were computed since the last beat."""
+    batches: _builtins.int
+    """Calls of the model in which they were: fewer where windows ran as a batch."""
+    @_builtins.property
+    def process(self) -> _pool_pb2.ProcessFigures:
+        """Its process."""
+
     def __init__(
         self,
         *,
@@ -747,10 +778,13 @@ class Heartbeat(_message.Message):
         chunks: _builtins.int = ...,
         late_chunks: _builtins.int = ...,
         ends_in_us: _builtins.int = ...,
+        windows: _builtins.int = ...,
+        batches: _builtins.int = ...,
+        process: _pool_pb2.ProcessFigures | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["process", b"process"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_ms", b"chunk_ms", "chunks", b"chunks", "encode_ms", b"encode_ms", "ends_in_us", b"ends_in_us", "late_chunks", b"late_chunks", "session_bytes", b"session_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "chunk_ms", b"chunk_ms", "chunks", b"chunks", "encode_ms", b"encode_ms", "ends_in_us", b"ends_in_us", "late_chunks", b"late_chunks", "process", b"process", "session_bytes", b"session_bytes", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1075,6 +1109,64 @@ class AwaitsRoom(_message.Message):
 Global___AwaitsRoom: _TypeAlias = AwaitsRoom  # noqa: Y015
 
 @_typing.final
+class Pace(_message.Message):
+    """There is room again for a session to run at another frame rate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    RATE_SHARE_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    epoch: _builtins.int
+    """Its epoch."""
+    rate_share: _builtins.float
+    """Share of the model's frame rate to run at from now on; 0 counts as 1."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        rate_share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "rate_share", b"rate_share", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pace: _TypeAlias = Pace  # noqa: Y015
+
+@_typing.final
+class Drain(_message.Message):
+    """The actor is being emptied, or no longer is. It repeats this when it presents itself: a
+    scheduler that has restarted knows of no drain.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAINING_FIELD_NUMBER: _builtins.int
+    ENDS_IN_US_FIELD_NUMBER: _builtins.int
+    draining: _builtins.bool
+    """Whether that is so."""
+    ends_in_us: _builtins.int
+    """Microseconds until its process ends come what may; 0: it waits for room for ever."""
+    def __init__(
+        self,
+        *,
+        draining: _builtins.bool = ...,
+        ends_in_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "ends_in_us", b"ends_in_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Drain: _TypeAlias = Drain  # noqa: Y015
+
+@_typing.final
 class Retire(_message.Message):
     """The actor is drained."""
 
@@ -1102,6 +1194,8 @@ class EnrollResponse(_message.Message):
     PARK_FIELD_NUMBER: _builtins.int
     RETIRE_FIELD_NUMBER: _builtins.int
     AWAITS_ROOM_FIELD_NUMBER: _builtins.int
+    PACE_FIELD_NUMBER: _builtins.int
+    DRAIN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def admit(self) -> Global___Admit:
         """A session was placed on it."""
@@ -1122,6 +1216,14 @@ class EnrollResponse(_message.Message):
     def awaits_room(self) -> Global___AwaitsRoom:
         """There is no room elsewhere for a session that is to leave, or there is again."""
 
+    @_builtins.property
+    def pace(self) -> Global___Pace:
+        """A session is to run at another frame rate."""
+
+    @_builtins.property
+    def drain(self) -> Global___Drain:
+        """It is being emptied, or no longer is."""
+
     def __init__(
         self,
         *,
@@ -1130,12 +1232,14 @@ class EnrollResponse(_message.Message):
         park: Global___Park | None = ...,
         retire: Global___Retire | None = ...,
         awaits_room: Global___AwaitsRoom | None = ...,
+        pace: Global___Pace | None = ...,
+        drain: Global___Drain | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "awaits_room", b"awaits_room", "evict", b"evict", "park", b"park", "response", b"response", "retire", b"retire"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "awaits_room", b"awaits_room", "drain", b"drain", "evict", b"evict", "pace", b"pace", "park", b"park", "response", b"response", "retire", b"retire"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "awaits_room", b"awaits_room", "evict", b"evict", "park", b"park", "response", b"response", "retire", b"retire"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "awaits_room", b"awaits_room", "drain", b"drain", "evict", b"evict", "pace", b"pace", "park", b"park", "response", b"response", "retire", b"retire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["admit", "evict", "park", "retire", "awaits_room"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["admit", "evict", "park", "retire", "awaits_room", "pace", "drain"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 

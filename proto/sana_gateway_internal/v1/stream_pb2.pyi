@@ -97,6 +97,8 @@ class Restore(_message.Message):
     NEXT_FRAME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     HANDED_OVER_FIELD_NUMBER: _builtins.int
+    BLANK_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     run: _builtins.int
     """The run that plays at the gateway."""
     next_frame: _builtins.int
@@ -107,9 +109,17 @@ class Restore(_message.Message):
     """The old actor goes on showing what it has made: nothing of it is made again. Else it
     is gone, and with it all that was not handed out.
     """
+    blank: _builtins.bool
+    """The snapshot says no more than that the session was there: whatever is known of it
+    elsewhere counts instead.
+    """
     @_builtins.property
     def snapshot(self) -> _snapshot_pb2.ControlSnapshot:
         """The newest that the gateway has."""
+
+    @_builtins.property
+    def held(self) -> Global___HeldPicture:
+        """The picture that holds at the gateway, if one does."""
 
     def __init__(
         self,
@@ -119,14 +129,58 @@ class Restore(_message.Message):
         next_frame: _builtins.int = ...,
         revision: _builtins.int = ...,
         handed_over: _builtins.bool = ...,
+        blank: _builtins.bool = ...,
+        held: Global___HeldPicture | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["handed_over", b"handed_over", "next_frame", b"next_frame", "revision", b"revision", "run", b"run", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blank", b"blank", "handed_over", b"handed_over", "held", b"held", "next_frame", b"next_frame", "revision", b"revision", "run", b"run", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Restore: _TypeAlias = Restore  # noqa: Y015
+
+@_typing.final
+class HeldPicture(_message.Message):
+    """A picture that holds, as viewers were sent it: the actor that made it is gone, and who joins
+    now may watch in another codec.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODEC_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
+    PACKETS_FIELD_NUMBER: _builtins.int
+    codec: _media_pb2.Codec.ValueType
+    """What it is encoded with."""
+    run: _builtins.int
+    """Run it is of."""
+    chunk: _builtins.int
+    """Chunk in the run."""
+    frame: _builtins.int
+    """Frame in the run."""
+    @_builtins.property
+    def packets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """A keyframe of it, and what mends that."""
+
+    def __init__(
+        self,
+        *,
+        codec: _media_pb2.Codec.ValueType = ...,
+        run: _builtins.int = ...,
+        chunk: _builtins.int = ...,
+        frame: _builtins.int = ...,
+        packets: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "codec", b"codec", "frame", b"frame", "packets", b"packets", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldPicture: _TypeAlias = HeldPicture  # noqa: Y015
 
 @_typing.final
 class HandOver(_message.Message):
@@ -547,10 +601,13 @@ class Opened(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     JOURNAL_FIELD_NUMBER: _builtins.int
+    STANDBY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     epoch: _builtins.int
     """Its epoch."""
+    standby: _builtins.bool
+    """Answers an Open in standby: the camera is awaited, and nothing else is told."""
     @_builtins.property
     def journal(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """The last messages to all connections, oldest first, at most 256; the newest
@@ -563,10 +620,11 @@ class Opened(_message.Message):
         session_id: _builtins.str = ...,
         epoch: _builtins.int = ...,
         journal: _abc.Iterable[_message_pb2.Message] | None = ...,
+        standby: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "journal", b"journal", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "journal", b"journal", "session_id", b"session_id", "standby", b"standby"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

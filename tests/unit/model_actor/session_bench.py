@@ -107,6 +107,10 @@ class FakeCamera:
         self.packets: list[CameraPacket] = []
         self.stats = CameraStats()
         self.available = 0
+        self.rates: list[float] = []
+
+    def pace(self, frame_rate: float) -> None:
+        self.rates.append(frame_rate)
 
     def push(self, packet: CameraPacket) -> None:
         self.packets.append(packet)
@@ -154,12 +158,14 @@ class FakeLedger:
     """Books at once, unless it is told not to."""
 
     book_now: bool = True
+    share: float = 1.0
+    """Of the model's frame rate."""
     log: list[str] = field(default_factory=list)
     given_back: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def book(self, session_id: str, epoch: int) -> tuple[bool, float]:
+    async def book(self, session_id: str, epoch: int) -> tuple[float, float]:
         self.log.append("book")
-        return self.book_now, 7.0
+        return self.share if self.book_now else 0.0, 7.0
 
     async def unbook(self, session_id: str, epoch: int) -> None:
         self.log.append("unbook")

@@ -76,7 +76,7 @@ async def test_a_decoder_that_cannot_be_had_is_asked_for_again() -> None:
     camera.want(wanted=True)
     camera.packet(PACKET)
     assert camera.available == 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         decoder = await workers.opened.get()
     assert workers.asked == 3
     await camera.close()
@@ -88,7 +88,7 @@ async def test_a_camera_that_is_no_longer_wanted_stops_asking() -> None:
     camera = source(workers)
     camera.want(wanted=True)
     await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await camera.close()
     asked = workers.asked
     await asyncio.sleep(0.03)  # longer than the pause between two askings

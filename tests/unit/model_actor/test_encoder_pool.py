@@ -43,7 +43,7 @@ def result(pool: EncoderPool, function: Callable[[], _T]) -> _T | Exception:
     """What is delivered of a job."""
     delivered: SimpleQueue[_T | Exception] = SimpleQueue()
     pool.submit(0.0, function, delivered.put)
-    return delivered.get(timeout=10)
+    return delivered.get(timeout=30)
 
 
 def test_what_is_due_sooner_goes_first_and_equals_in_the_order_they_came(
@@ -61,7 +61,7 @@ def test_what_is_due_sooner_goes_first_and_equals_in_the_order_they_came(
     for due_at, name in wanted:
         pool.submit(due_at, functools.partial(str, name), done.put)
     busy.go_on.set()
-    order = [done.get(timeout=10) for _ in wanted]
+    order = [done.get(timeout=30) for _ in wanted]
     assert order == ["overdue", "soon", "soon too", "late", "whenever"]
 
 

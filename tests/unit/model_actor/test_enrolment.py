@@ -43,6 +43,9 @@ class Actor:
     async def awaits_room(self, session_id: str, epoch: int, *, awaits: bool) -> None:
         self.log.append(f"awaits_room {session_id} {epoch} {awaits}")
 
+    async def pace(self, session_id: str, epoch: int, rate_share: float) -> None:
+        self.log.append(f"pace {session_id} {epoch} {rate_share}")
+
     async def retire(self) -> None:
         self.log.append("retire")
 
@@ -107,6 +110,9 @@ async def test_what_the_scheduler_orders_is_done_and_answered() -> None:
         placement_pb2.EnrollResponse(
             awaits_room=placement_pb2.AwaitsRoom(session_id="s", epoch=1, awaits=True)
         ),
+        placement_pb2.EnrollResponse(
+            pace=placement_pb2.Pace(session_id="s", epoch=1, rate_share=0.5)
+        ),
         placement_pb2.EnrollResponse(evict=placement_pb2.Evict(session_id="s", epoch=1)),
         placement_pb2.EnrollResponse(
             evict=placement_pb2.Evict(session_id="s", epoch=2, goes_on=True)
@@ -119,8 +125,8 @@ async def test_what_the_scheduler_orders_is_done_and_answered() -> None:
         enrolment._order(session_id, work)
         await enrolment._orders[session_id]
     assert actor.log == [
-        "admit s 1", "park s 1 True", "awaits_room s 1 True", "evict s 1", "evict s 2 goes on",
-        "retire",
+        "admit s 1", "park s 1 True", "awaits_room s 1 True", "pace s 1 0.5", "evict s 1",
+        "evict s 2 goes on", "retire",
     ]  # fmt: skip
     assert (actor.placements[0].restore, actor.placements[0].rate_share) == (True, 0.5)
     told = [enrolment._outgoing.get_nowait().WhichOneof("request") for _ in range(2)]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from model_actor.engine import handover, keeping
+from model_actor.snapshots.kept import key_of
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2
 from sana_gateway_internal.v1 import stream_pb2
 from tests.unit.model_actor.moving_bench import CLIP, Actor, Viewer
@@ -199,7 +200,7 @@ async def test_after_it_was_handed_over_a_session_decides_nothing_and_shows_the_
     assert not first.departed
     report = stream_pb2.Playout(run=1, next_frame=CLIP, due_in_us=0, buffered=0)
     first.session.playout("g1", report)
-    await asyncio.wait_for(first.parted.wait(), 5)
+    await asyncio.wait_for(first.parted.wait(), 30)
     assert first.departed == [("s1", 1)]
 
 
@@ -210,7 +211,7 @@ async def test_a_session_that_was_handed_over_departs_when_the_last_gateway_leav
     second = launch()
     await move(first, second, viewer)
     first.session.leave("g1")
-    await asyncio.wait_for(first.parted.wait(), 5)
+    await asyncio.wait_for(first.parted.wait(), 30)
 
 
 async def test_its_outputs_go_on_for_whoever_looks(launch: Launch) -> None:
@@ -282,6 +283,35 @@ async def test_a_parked_session_goes_on_where_it_paused(launch: Launch, store: b
     assert made == list(range(8)), f"shown {shown}"
 
 
+async def give_clip(actor: Actor, copy: str) -> None:
+    """Gives a copy the clip, as its gateway does."""
+    await actor.storage.link("s1/u1", f"{copy}/u1")
+
+
+def kept_for(tmp_path: Path, copy: str) -> list[Path]:
+    """Returns what is kept for a copy."""
+    return [each for each in (tmp_path / "host").iterdir() if key_of(copy) in each.name]
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+async def test_copies_whose_gateway_is_gone_are_not_kept(
+    launch: Launch, tmp_path: Path, comes_back: bool
+) -> None:
+    actor, viewer = await playing(launch, 40)
+    await settled(actor)
+    actor.session.copy("g1", stream_pb2.Copy(session_id="s1", copies=["s2", "s3"]))
+    (copying,) = actor.session._departure._tasks
+    actor.session.leave("g1")
+    if comes_back:
+        other = Viewer()
+        other.until_frame = 0
+        other.open_quietly(actor)
+    await copying
+    assert kept_for(tmp_path, "s1")
+    assert not kept_for(tmp_path, "s2")
+    assert not any(each.HasField("copied") for each in viewer.told)
+
+
 async def test_a_copy_goes_on_with_the_same_pictures_until_the_prompts_differ(
     launch: Launch,
 ) -> None:
@@ -292,7 +322,8 @@ async def test_a_copy_goes_on_with_the_same_pictures_until_the_prompts_differ(
     await viewer.until(lambda: any(each.HasField("copied") for each in viewer.told))
     copied = next(each.copied for each in viewer.told if each.HasField("copied"))
     assert list(copied.copies) == ["s2", "s3"]
-    assert await actor.storage.exists("s3/u1")
+    for name in ("s2", "s3"):
+        await give_clip(actor, name)
     original = Viewer()
     for name in ("s2", "s3"):
         await actor.admit(1, name, restore=True, computing=True)
@@ -300,7 +331,7 @@ async def test_a_copy_goes_on_with_the_same_pictures_until_the_prompts_differ(
     for name in ("s2", "s3"):
         fork = Fork(actor, name)
         restore = stream_pb2.Restore(snapshot=copied.snapshot)
-        actor.sessions[name].open(fork, stream_pb2.Open(session_id=name, restore=restore))  # type: ignore[call-arg]
+        actor.sessions[name].open(fork, stream_pb2.Open(session_id=name, restore=restore))  # type: ignore[arg-type, call-arg]
         forks[name] = fork
     await forks["s2"].until(lambda: len(forks["s2"].frames) >= 24)
     await forks["s3"].until(lambda: len(forks["s3"].frames) >= 24)
@@ -327,9 +358,10 @@ async def test_a_copy_that_is_told_nothing_finds_what_was_kept_for_it(launch: La
     made = len(actor.model.windows)
     actor.session.copy("g1", stream_pb2.Copy(session_id="s1", copies=["s2"]))
     await viewer.until(lambda: any(each.HasField("copied") for each in viewer.told))
+    await give_clip(actor, "s2")
     await actor.admit(1, "s2", restore=True, computing=True)
     fork = Fork(actor, "s2")
-    actor.sessions["s2"].open(fork, stream_pb2.Open(session_id="s2"))  # type: ignore[call-arg]
+    actor.sessions["s2"].open(fork, stream_pb2.Open(session_id="s2"))  # type: ignore[arg-type, call-arg]
     await fork.until(lambda: bool(fork.frames))
     assert min(fork.frames) == 33 + (made - 1) * 24
 

@@ -137,3 +137,14 @@ async def test_responses_that_wait_leave_as_one_message_of_bounded_length() -> N
         if "s5" in messages[-1]:
             link.end()
     assert messages == [["s0", "s1", "s2"], ["s3", "s4", "s5"]]
+
+
+async def test_a_gateway_that_leaves_a_session_is_forgotten_with_its_outputs() -> None:
+    link = Link("g1")
+    for frame in range(MEDIA_QUEUE):
+        link.media(packet(frame), now() + LATER_S)
+    for name in ("s1", "s2"):
+        assert not link.media(packet(0, name), now())
+    link.forget("s1")
+    assert {session_id for session_id, *_ in link._waiting_for_key} == {"s2"}
+    link.end()

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from model_actor.models.simulated import marker as writer
-from sdk_adapters.harness.marker import Marker, read_marker, session_tag
+from sdk_adapters.harness.marker import (
+    SOURCES,
+    Marker,
+    Origin,
+    prompt_tag,
+    read_marker,
+    read_origin,
+    session_tag,
+    write_source,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -72,3 +81,66 @@ def test_low_contrast_is_read_as_long_as_it_is_told_apart() -> None:
     writer.write_marker(luma, 5, 6, 7)
     assert read_marker((luma // 3 + 60).astype(np.uint8)) == Marker(5, 6, 7)
     assert read_marker((luma // 6 + 60).astype(np.uint8)) is None
+
+
+@pytest.mark.parametrize("size", [(704, 1280), (88, 160), (44, 80), (192, 320)])
+@pytest.mark.parametrize("number", [0, 1, 239, SOURCES - 1])
+def test_a_marked_source_is_read_by_the_model(size: tuple[int, int], number: int) -> None:
+    luma = np.full(size, 90, np.uint8)
+    write_source(luma, number)
+    assert writer.SourceReader(size[1], size[0]).read(luma) == number
+
+
+def test_a_source_without_a_marker_has_no_number() -> None:
+    rng = np.random.default_rng(3)
+    reader = writer.SourceReader(WIDTH, HEIGHT)
+    assert reader.read(plane()) == writer.UNMARKED
+    for _ in range(200):
+        noise = rng.integers(0, 255, (HEIGHT, WIDTH), dtype=np.uint8)
+        assert reader.read(noise) == writer.UNMARKED
+    marked = plane()
+    writer.write_marker(marked, 5, 1, 2)
+    assert reader.read(marked) == writer.UNMARKED
+
+
+def test_a_frame_too_small_for_a_marker_stays_as_it_is() -> None:
+    luma = np.full((40, 70), 90, np.uint8)
+    write_source(luma, 1)
+    assert (luma == 90).all()
+
+
+def test_both_sides_derive_the_same_prompt_tag() -> None:
+    for prompt in ("", "a watercolour", "ü"):
+        assert writer.prompt_tag(prompt) == prompt_tag(prompt)
+
+
+@pytest.mark.parametrize(
+    ("source", "read"), [(0, 0), (4711, 4711), (writer.UNMARKED, None)], ids=str
+)
+def test_what_a_picture_was_made_of_is_read(source: int, read: int | None) -> None:
+    luma = plane()
+    writer.write_marker(luma, 9, 2, 77, writer.Origin(0xBEEF, source))
+    assert read_origin(luma) == (Marker(9, 2, 77), Origin(0xBEEF, read))
+    assert read_marker(luma) == Marker(9, 2, 77)
+
+
+def test_a_picture_that_does_not_say_is_not_guessed_at() -> None:
+    rng = np.random.default_rng(5)
+    for fill in (0, 90, 255):
+        luma = plane(fill)
+        writer.write_marker(luma, 9, 2, 77)
+        assert read_origin(luma) == (Marker(9, 2, 77), None)
+    for _ in range(100):
+        luma = rng.integers(0, 255, (HEIGHT, WIDTH), dtype=np.uint8)
+        writer.write_marker(luma, 9, 2, 77)
+        assert read_origin(luma) == (Marker(9, 2, 77), None)
+    assert read_origin(plane()) == (None, None)
+
+
+def test_what_one_picture_was_made_of_is_not_believed_of_another() -> None:
+    luma, other = plane(), plane()
+    writer.write_marker(luma, 9, 2, 77, writer.Origin(1, 2))
+    writer.write_marker(other, 10, 2, 77)
+    below = slice(6 * 32, 9 * 32)
+    other[below] = luma[below]
+    assert read_origin(other) == (Marker(10, 2, 77), None)

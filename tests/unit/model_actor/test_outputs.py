@@ -46,6 +46,23 @@ async def test_each_frame_is_encoded_once_in_order_and_just_before_it_is_due() -
 
 
 @virtual
+@pytest.mark.parametrize("codec", CODECS)
+async def test_another_frame_rate_begins_with_an_encoder_for_it(codec: Codec) -> None:
+    session = Session()
+    session.add(24)
+    session.plays(rate=16.0)
+    with running(session, codec, rate=16.0) as bench:
+        await asyncio.sleep(0.5)
+        bench.output.pace(RATE)
+        session.plays(bench.output.position[1])
+        bench.output.wake()
+        await asyncio.sleep(3.0)
+    assert bench.frames == list(range(24))
+    assert len(bench.keyframes) == 2
+    assert bench.output.settings.frame_rate == RATE
+
+
+@virtual
 async def test_without_a_clock_nothing_is_encoded_and_a_clock_wakes_the_output() -> None:
     session = Session()
     session.add(3)

@@ -53,6 +53,20 @@ def test_a_close_rate_drops_or_repeats_seldom_in_spite_of_jitter() -> None:
     assert repeated + dropped <= 4, "one for every 42 s of drift, no fluttering"
 
 
+def test_the_rate_changes_between_two_slots() -> None:
+    resampler, out = Resampler(16), []
+    times = source(24, 4)
+    for number, time in enumerate(times):
+        if number == 48:
+            resampler.pace(24)
+        due = resampler.push(time)
+        out += [*due.repeats, *([] if due.fresh is None else [due.fresh])]
+    gaps = [b - a for a, b in pairwise(out)]
+    assert gaps[:30] == pytest.approx([62_500] * 30, abs=1)
+    assert gaps[-40:] == pytest.approx([PERIOD] * 40, abs=1)
+    assert len(out) == pytest.approx(2 * 16 + 2 * 24, abs=2)
+
+
 def test_a_gap_moves_the_origin_and_is_not_filled() -> None:
     resampler = Resampler(RATE)
     resampler.push(0)

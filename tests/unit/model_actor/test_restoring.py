@@ -60,7 +60,7 @@ async def played(launch: Launch, change_at: int) -> list[npt.NDArray[np.uint8]]:
 
 async def settled(actor: Actor) -> None:
     """Returns once the actor has nothing more to compute or to keep."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             session = actor.session
             now = asyncio.get_running_loop().time()
@@ -336,19 +336,6 @@ async def test_a_model_that_gives_no_snapshot_costs_the_session_nothing_else(
     await viewer.until(viewer.has("generation_complete"))
     assert viewer.snapshot is not None
     assert viewer.snapshot.host == ""
-
-
-async def test_a_session_runs_at_the_rate_it_was_admitted_with(launch: Launch) -> None:
-    actor, viewer = launch(), Viewer()
-    await upload(actor)
-    await actor.admit(1, rate_share=2 / 3)
-    viewer.open(actor)
-    await viewer.start_clip()
-    await viewer.until(viewer.has("generation_complete"))
-    rates = {each.chunk.frame_rate for each in viewer.told if each.HasField("chunk")}
-    assert rates == {16.0}
-    assert viewer.messages[-1].state.degraded_frame_rate == 16.0
-    assert [frame for _, frame, _ in viewer.pictures] == list(range(CLIP)), "no frame is dropped"
 
 
 async def test_a_gateway_that_knows_nothing_does_not_keep_one_that_knows_from_being_heard(

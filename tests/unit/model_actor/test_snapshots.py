@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
-import tempfile
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_actor.snapshots import storage_tier
-from model_actor.snapshots.host_tier import STALE_S, TORN_S, HostTier, HostTierError
-from model_actor.snapshots.kept import KeptState, Point, key_of, parse, pieces
+from model_actor.snapshots.host_tier import TORN_S, HostTier, HostTierError
+from model_actor.snapshots.kept import DAY_S, Age, KeptState, Point, key_of, parse, pieces
 from model_actor.snapshots.states import EXPIRE_S, Found, KeptStates
-from model_actor.snapshots.storage_tier import StorageTier, copy_upload
-from scheduler.process.storage import FilesystemStorage
+from model_actor.snapshots.storage_tier import StorageTier
+from sana_gateway_internal.v1 import snapshot_pb2
+from scheduler.process.storage import FilesystemStorage, StorageError
 
 pytestmark = pytest.mark.unit
 
@@ -156,14 +157,14 @@ def test_a_sweep_takes_what_nobody_touched_for_long(tier: HostTier, tmp_path: Pa
     (folder / ".1.torn").write_bytes(b"")
     (folder / ".2.written").write_bytes(b"")
     (folder / "foreign").write_bytes(b"")
-    now = 10 * STALE_S
+    now = 10 * DAY_S
     for name, age in [
-        (f"{key_of('mine')}.1.1.1", 2 * STALE_S),
-        (f"{key_of('gone')}.1.1.1", 2 * STALE_S),
-        (f"{key_of('young')}.1.1.1", STALE_S / 2),
+        (f"{key_of('mine')}.1.1.1", 2 * DAY_S),
+        (f"{key_of('gone')}.1.1.1", 2 * DAY_S),
+        (f"{key_of('young')}.1.1.1", DAY_S / 2),
         (".1.torn", 2 * TORN_S),
         (".2.written", TORN_S / 2),
-        ("foreign", 2 * STALE_S),
+        ("foreign", 2 * DAY_S),
     ]:
         os.utime(folder / name, (now - age, now - age))
     tier.expire(tier.points(key_of("left")), EXPIRE_S, now - EXPIRE_S - 1)
@@ -252,13 +253,15 @@ async def test_a_newer_state_replaces_the_stored_one_and_leaves_no_object_behind
 
 async def test_a_state_of_a_session_on_no_actor_is_put_away(kept: KeptStates) -> None:
     await kept.keep("s1", 3, STATE)
-    assert await kept.has("s1", 3)
+    assert await kept.renew("s1", 3) == "here"
     assert await kept.put_away("s1", 3)
-    assert not await kept.has("s1", 3)
+    assert await kept.renew("s1", 3) == "", "it lies in the storage"
+    assert await kept.put_away("s1", 3), "it was done before"
     found = await kept.find("s1", 3, newest)
     assert found is not None
     assert found.point is None
     assert not await kept.put_away("s2", 1), "nothing is kept of it"
+    assert await kept.renew("s2", 1) is None
 
 
 async def test_without_a_folder_everything_goes_on_and_nothing_is_kept(
@@ -290,19 +293,181 @@ async def test_the_bytes_of_a_stored_state_are_not_handled_on_the_loop(
     monkeypatch.setattr(storage_tier, "pieces", noted_pieces)
     monkeypatch.setattr(storage_tier, "parse", noted_parse)
     tier = StorageTier(storage)
-    assert await tier.write("s1", 1, STATE)
-    assert await tier.read("s1") == (Point(KEY, 1, 1, 4), STATE)
+    assert await tier.write(KEY, 1, STATE)
+    assert await tier.read(KEY) == (Point(KEY, 1, 1, 4), STATE)
     assert len(threads) == 2
     assert threading.get_ident() not in threads
 
 
-async def test_an_upload_is_copied_once(storage: FilesystemStorage) -> None:
-    data = bytes(range(256)) * 9000
-    await storage.create("s1/u1", len(data))
-    await storage.append("s1/u1", 0, data)
+def control(epoch: int, revision: int) -> bytes:
+    snapshot = snapshot_pb2.ControlSnapshot(session_id="s1", epoch=epoch, revision=revision)
+    return snapshot.SerializeToString()
+
+
+def aged(folder: Path, seconds: float) -> None:
+    """Makes all files of a folder so much older."""
+    for path in folder.iterdir():
+        at = path.stat().st_mtime - seconds
+        os.utime(path, (at, at))
+
+
+async def test_what_nobody_touches_goes_to_the_storage_and_what_is_held_stays(
+    tmp_path: Path, storage: FilesystemStorage
+) -> None:
+    tier = HostTier(tmp_path / "host", 0)
+    kept = KeptStates(tier, StorageTier(storage), "here", store_after_s=600.0)
+    for name in ("parked", "held", "left", "young"):
+        await kept.keep(name, 1, KeptState(b"c", name.encode(), 1, 4))
+    kept.hold("held")
+    aged(tmp_path / "host", 601.0)
+    await kept.expire("left", 1)
+    await kept.keep("young", 1, KeptState(b"c", b"newer", 1, 8))
+    await kept.store_forsaken()
+    assert {point.key for name in ("parked", "held", "left", "young")
+            for point in tier.points(key_of(name))} == {
+        key_of(name) for name in ("held", "left", "young")
+    }  # fmt: skip
+    found = await kept.find("parked", 1, newest)
+    assert found is not None
+    assert (found.point, found.state.model) == (None, b"parked")
+    await kept.close()
+
+
+async def test_of_the_actors_of_a_host_any_stores_what_a_dead_one_has_left(
+    tmp_path: Path, storage: FilesystemStorage
+) -> None:
+    dead = KeptStates(HostTier(tmp_path / "host", 0), StorageTier(storage), "here")
+    dead.hold("s1")
+    await dead.keep("s1", 1, STATE)
+    aged(tmp_path / "host", 5.0)
+    neighbour = KeptStates(
+        HostTier(tmp_path / "host", 0), StorageTier(storage), "here", store_after_s=5.0
+    )
+    await neighbour.claim("s1", 2)
+    neighbour.leave("s1")
+    await neighbour.store_forsaken()
+    assert list((tmp_path / "storage").rglob("*-*")) == [], "somebody has just asked for it"
+    aged(tmp_path / "host", 5.0)
+    await neighbour.store_forsaken()
+    assert list((tmp_path / "host").iterdir()) == []
+    assert await neighbour.find("s1", 2, newest) == Found(None, STATE)
+    await dead.close()
+    await neighbour.close()
+
+
+async def test_what_cannot_be_stored_stays_on_the_host(
+    tmp_path: Path, storage: FilesystemStorage
+) -> None:
+    kept = KeptStates(
+        HostTier(tmp_path / "host", 0), StorageTier(storage), "here", store_after_s=0.0
+    )
+    await kept.keep("s1", 1, STATE)
+    (tmp_path / "storage").write_bytes(b"no folder")
+    await kept.store_forsaken()
+    assert await kept.renew("s1", 1) == "here"
+    await kept.close()
+
+
+async def test_a_stored_state_is_swept_when_nobody_has_needed_it_for_long(
+    storage: FilesystemStorage, tmp_path: Path
+) -> None:
+    now = [1000.0]
+    tier = StorageTier(storage, kept_for_s=100.0, clock=lambda: now[0])
+    other = key_of("s2")
+    assert await tier.write(KEY, 1, STATE)
+    assert await tier.write(other, 1, STATE)
+    now[0] += 99.0
+    assert await tier.renew(KEY, 1)
+    assert not await tier.renew(other, 0), "it was kept by a later lease"
+    now[0] += 2.0
+    await swept(tier)
+    assert await tier.read(KEY) is not None
+    assert [path.name for path in (tmp_path / "storage" / "kept").iterdir()] == [KEY]
+    now[0] += 99.0
+    await swept(tier)
+    assert list((tmp_path / "storage" / "kept").iterdir()) == []
+    assert not await tier.renew(KEY, 1)
+
+
+async def swept(tier: StorageTier) -> None:
+    """Sweeps all: the first sweep begins anywhere."""
     for _ in range(2):
-        await copy_upload(storage, "s1/u1", "s2/u1")
-    with tempfile.TemporaryFile() as copy:
-        assert await storage.fetch("s2/u1", copy.fileno()) == len(data)
-        copy.seek(0)
-        assert copy.read() == data
+        await tier.sweep()
+
+
+async def test_a_sweep_of_the_storage_is_bounded_and_the_next_one_goes_on(
+    storage: FilesystemStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_tier, "SWEPT", 2)
+    now = [0.0]
+    tier = StorageTier(storage, kept_for_s=1.0, clock=lambda: now[0])
+    for number in range(5):
+        assert await tier.write(key_of(f"s{number}"), 1, STATE)
+    now[0] = 2.0
+    left = [5]
+    for _ in range(6):
+        await tier.sweep()
+        left.append(len(list((tmp_path / "storage" / "kept").iterdir())))
+    assert left[-1] == 0
+    assert all(before - after <= 2 for before, after in itertools.pairwise(left))
+
+
+@pytest.mark.parametrize("left", ["an index", "an object", "nonsense"])
+async def test_what_a_dying_writer_leaves_in_the_storage_has_an_end(
+    storage: FilesystemStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    now = [0.0]
+    tier = StorageTier(storage, kept_for_s=1.0, clock=lambda: now[0])
+    folder = tmp_path / "storage" / "kept" / KEY
+
+    async def fail(*_: object) -> None:
+        raise StorageError("the process is gone")
+
+    if left == "an index":
+        monkeypatch.setattr(storage, "create", fail)
+        assert not await tier.write(KEY, 1, STATE)
+        assert [path.name for path in folder.iterdir()] == ["index"]
+        assert await tier.read(KEY) is None
+        await swept(tier)
+        assert folder.exists(), "it may be being written"
+    else:
+        assert await tier.write(KEY, 1, STATE)
+        if left == "an object":
+            (folder / "index").unlink()
+        else:
+            (folder / "index").write_bytes(b"[]")
+    now[0] = 2.0
+    await swept(tier)
+    assert not folder.exists()
+
+
+async def test_a_storage_that_fails_for_a_moment_loses_nothing_to_the_sweep(
+    storage: FilesystemStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tier = StorageTier(storage)
+    assert await tier.write(KEY, 1, STATE)
+
+    async def fail(_: str) -> bytes:
+        raise StorageError("out of reach")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(storage, "get", fail)
+        await swept(tier)
+    assert await tier.read(KEY) is not None
+
+
+async def test_the_newest_control_snapshot_is_that_of_the_later_lease_then_of_the_later_word(
+    kept: KeptStates,
+) -> None:
+    """Whatever the files are named after: who takes over links them under its own epoch."""
+    await kept.keep("s1", 4, KeptState(control(4, 9), b"stray", 1, 9))
+    await kept.keep("s1", 5, KeptState(control(5, 7), b"m", 1, 4))
+    assert await kept.store("s1", 5, KeptState(control(5, 8), b"stored", 1, 5))
+    state = await kept.newest("s1", 9)
+    assert state is not None
+    assert state.control == control(5, 8)
+    assert await kept.newest("s1", 9, than=Age(5, 8)) is None
+    await kept.keep("s1", 6, KeptState(control(6, 1), b"m", 1, 6))
+    state = await kept.newest("s1", 9, than=Age(5, 8))
+    assert state is not None
+    assert (state.control, state.model) == (control(6, 1), None), "the model's part is not read"

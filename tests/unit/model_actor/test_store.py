@@ -53,6 +53,19 @@ def test_what_was_shown_is_freed_and_the_last_picture_is_held() -> None:
     assert (store.held.frame, store.held.image[0, 0]) == (32, 32)
 
 
+def test_the_picture_that_another_actor_showed_last_is_held_until_one_is_shown_here() -> None:
+    store = FrameStore()
+    store.hold(window(1, 8, 1, ((0, 8),)).frame(8))
+    assert store.held is not None
+    assert (store.held.frame, store.held.image[0, 0]) == (8, 8)
+    store.add(window(1, 9, 24, ((1, 9),)))
+    assert store.held.frame == 8
+    store.shown(1, 9)
+    assert store.held.frame == 9
+    store.hold(window(1, 8, 1, ((0, 8),)).frame(8))
+    assert store.held.frame == 9
+
+
 def test_windows_of_an_earlier_run_are_freed_with_the_first_that_is_shown_of_the_next() -> None:
     store = FrameStore()
     store.add(window(1, 0, 33, ((0, 0),)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,6 +16,7 @@ from model_actor.models.simulated import SimulatedModel
 from model_actor.plugin import Frames, Model, WindowTask
 from model_actor.vitals import ENOUGH_S, Vitals
 from model_actor.warm_up import warm_up
+from sana_gateway_internal.v1 import placement_pb2
 from tests.unit.model_actor.moving_bench import Rememberer
 
 pytestmark = pytest.mark.unit
@@ -40,13 +42,30 @@ class Session:
         return taken
 
 
+def tell(
+    vitals: Vitals,
+    sessions: Sequence[Session],
+    *,
+    chunk_ms: float = 0.0,
+    computed: tuple[int, int] = (0, 0),
+    ends_in_s: float | None = None,
+) -> placement_pb2.Heartbeat:
+    return vitals.heartbeat(sessions, chunk_ms=chunk_ms, computed=computed, ends_in_s=ends_in_s)
+
+
 def test_chunks_are_summed_over_sessions_and_told_once() -> None:
     vitals = Vitals(cast(EncoderPool, Encoders()))
     sessions = [Session((3, 1)), Session((2, 0))]
-    beat = vitals.heartbeat(sessions, chunk_ms=7.0, ends_in_s=None)
+    beat = tell(vitals, sessions, chunk_ms=7.0)
     assert (beat.chunks, beat.late_chunks, beat.chunk_ms, beat.ends_in_us) == (5, 1, 7.0, 0)
-    assert vitals.heartbeat(sessions, chunk_ms=7.0, ends_in_s=None).chunks == 0
-    assert vitals.heartbeat([], chunk_ms=0.0, ends_in_s=-1.0).ends_in_us == 1, "it is over"
+    assert tell(vitals, sessions, chunk_ms=7.0).chunks == 0
+    assert tell(vitals, [], ends_in_s=-1.0).ends_in_us == 1, "it is over"
+
+
+def test_windows_and_the_calls_that_they_took_are_told_once() -> None:
+    vitals = Vitals(cast(EncoderPool, Encoders()))
+    beats = [tell(vitals, [], computed=computed) for computed in ((4, 2), (4, 2), (9, 4))]
+    assert [(beat.windows, beat.batches) for beat in beats] == [(4, 2), (0, 0), (5, 2)]
 
 
 def test_encoding_costs_what_it_took_a_second_of_picture_once_enough_was_seen() -> None:
@@ -57,15 +76,15 @@ def test_encoding_costs_what_it_took_a_second_of_picture_once_enough_was_seen() 
     for _ in range(40):
         encoders.busy_s += 0.1
         session.encoded = 0.5
-        told.append(vitals.heartbeat([session], chunk_ms=0.0, ends_in_s=None).encode_ms)
+        told.append(tell(vitals, [session]).encode_ms)
     assert told[: int(ENOUGH_S / 0.5)] == [0.0] * int(ENOUGH_S / 0.5)
     assert told[-1] == pytest.approx(200.0)
 
 
 def test_the_largest_state_is_remembered() -> None:
     vitals = Vitals(cast(EncoderPool, Encoders()))
-    vitals.heartbeat([Session(kept_size=9)], chunk_ms=0.0, ends_in_s=None)
-    vitals.heartbeat([Session(kept_size=4)], chunk_ms=0.0, ends_in_s=None)
+    tell(vitals, [Session(kept_size=9)])
+    tell(vitals, [Session(kept_size=4)])
     assert vitals.kept_size == 9
 
 

@@ -9,6 +9,7 @@ from scheduler.core import pool_events as ev
 from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
 from scheduler.core.placement import Pack, PlacementPolicy
 from scheduler.core.pool import Pool
+from scheduler.core.pool_view import ActorView, SessionView
 
 PRINCIPAL = Principal("tenant", frozenset({"session"}))
 GATEWAY = GatewayId("gateway")
@@ -167,11 +168,11 @@ class PoolDriver:
         """Returns the effects of a kind in the last step."""
         return [effect for effect in self.effects if isinstance(effect, kind)]
 
-    def view(self, actor: str = "a") -> ev.ActorView:
+    def view(self, actor: str = "a") -> ActorView:
         [view] = [v for v in self.pool.describe(self.now).actors if v.actor == actor]
         return view
 
-    def session(self, session: str) -> ev.SessionView:
+    def session(self, session: str) -> SessionView:
         [view] = [v for v in self.pool.describe(self.now).sessions if v.session == session]
         return view
 

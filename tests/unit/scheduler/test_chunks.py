@@ -189,6 +189,27 @@ def test_where_all_are_late_a_batch_makes_the_latest_less_late() -> None:
     assert choose(uneven, NOW, batching=GOOD).keys == ("a",)
 
 
+def test_a_file_that_would_follow_at_once_joins_a_batch() -> None:
+    lead, next_ = replace(FILE, key="a"), replace(FILE, key="b", deadline=NOW + 1.3)
+    at = NOW + 1.0 - 0.4 - 0.1
+    assert choose([lead, next_], at, batching=GOOD).keys == ("a", "b")
+    assert choose([lead, next_], at).keys == ("a",)
+    later = replace(next_, deadline=NOW + 1.5)
+    assert choose([lead, later], at, batching=GOOD).keys == ("a",), "its prompt may yet change"
+    ahead = replace(next_, ahead=48)
+    assert choose([lead, ahead], at, batching=GOOD).keys == ("a",), "it is far ahead"
+
+
+def test_files_are_tried_as_a_batch_early_enough_to_be_late_for_nothing() -> None:
+    lead, other = replace(FILE, key="a"), replace(FILE, key="b", deadline=NOW + 1.9)
+    trial = Batching(trial=2)
+    early = NOW + 1.0 - 0.4 - 0.1 - 2 * 0.4
+    assert choose([lead, other], early - 0.1, batching=trial).wake_at == pytest.approx(early)
+    assert choose([lead, other], early + 1e-6, batching=trial).keys == ("a", "b")
+    coming = replace(other, ready_at=NOW + 1.0)
+    assert choose([lead, coming], early + 1e-6, batching=trial).keys == ()
+
+
 def test_first_windows_are_batched_with_first_windows_only() -> None:
     first = replace(START, first=True)
     other = replace(first, key="tart")

@@ -25,6 +25,7 @@ from scheduler.core.errors import ConfigurationError, PluginError
 from scheduler.core.ids import ActorId
 from scheduler.core.tenants import TenantRules
 from scheduler.options import pairs, split_address
+from scheduler.scaling import ScalingRules
 
 pytestmark = pytest.mark.unit
 
@@ -233,6 +234,15 @@ def test_the_bounds_of_a_cluster_that_grows_are_read() -> None:
     for wrong in ("", "3", "3-", "-3", "4-3", "0-0", "a-b"):
         with pytest.raises(ConfigurationError, match="--autoscale has the form LEAST-MOST"):
             values.span(wrong, "--autoscale")
+
+
+def test_a_cluster_that_grows_may_be_told_when_to_shrink() -> None:
+    assert commands._scaling("") is None
+    assert commands._scaling("1-64") == ScalingRules(least=1, most=64)
+    assert commands._scaling("0-3,5s") == ScalingRules(least=0, most=3, shrink_after=5.0)
+    for wrong in ("0-3,soon", ",5s"):
+        with pytest.raises(ConfigurationError, match="--autoscale"):
+            commands._scaling(wrong)
 
 
 def test_options_in_pairs_are_read_up_to_the_first_sign() -> None:

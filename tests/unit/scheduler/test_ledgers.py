@@ -11,6 +11,7 @@ from scheduler.core.ledgers import EncodeLedger, ResidentLedger
 pytestmark = pytest.mark.unit
 
 A, B = ActorId("a"), ActorId("b")
+S, T = SessionId("s"), SessionId("t")
 
 
 def compute(encode: EncodeLedger | None = None, **costs: float) -> ComputeLedger:
@@ -45,10 +46,10 @@ def test_a_host_counts_what_all_its_actors_encode() -> None:
     host.join(A, 1000.0)
     host.join(B, 1200.0)
     assert host.ceiling == 850.0
-    host.book(A, 500.0)
-    host.book(B, 300.0)
+    host.book(A, S, 500.0)
+    host.book(B, T, 300.0)
     assert (host.booked, host.fits(50.0), host.fits(51.0)) == (800.0, True, False)
-    host.book(A, 100.0)
+    host.book(A, S, 100.0)
     assert host.booked == 400.0
     host.leave(B)
     assert host.booked == 100.0
@@ -58,8 +59,42 @@ def test_a_host_counts_what_all_its_actors_encode() -> None:
 def test_a_host_that_says_nothing_is_not_counted() -> None:
     host = EncodeLedger(0.85)
     host.join(A, 0.0)
-    host.book(A, 9000.0)
+    host.book(A, S, 9000.0)
     assert host.fits(9000.0)
+
+
+def test_a_session_that_moves_within_its_host_is_encoded_once() -> None:
+    host = EncodeLedger(0.85)
+    host.join(A, 1000.0)
+    host.join(B, 1000.0)
+    host.book(A, S, 500.0)
+    host.book(A, T, 300.0)
+    assert not host.fits(500.0)
+    assert host.fits(500.0, S)
+    host.book(B, S, 520.0)
+    assert (host.booked, host.booked_for(S)) == (820.0, 520.0)
+    host.book(A, S, 0.0)
+    assert host.booked == 820.0
+    host.book(B, S, 0.0)
+    assert (host.booked, host.booked_for(S)) == (300.0, 0.0)
+
+
+def test_a_session_that_needs_more_where_it_goes_must_find_room_for_that() -> None:
+    host = EncodeLedger(0.85)
+    host.join(A, 1000.0)
+    host.book(A, S, 400.0)
+    host.book(A, T, 400.0)
+    assert (host.fits(450.0, S), host.fits(451.0, S)) == (True, False)
+
+
+def test_what_is_booked_at_an_actor_goes_with_it() -> None:
+    host = EncodeLedger(0.85)
+    for actor in (A, B):
+        host.join(actor, 1000.0)
+        host.book(actor, S, 200.0)
+    host.book(B, T, 100.0)
+    host.leave(B)
+    assert (host.booked, host.booked_for(T)) == (200.0, 0.0)
 
 
 def test_a_lone_session_may_encode_more_than_its_host_can() -> None:

@@ -23,7 +23,12 @@ POOL = pool_pb2.DescribePoolResponse(
         pool_pb2.PooledSession(session_id="y", state=pool_pb2.LEASE_STATE_PARKED),
     ],
     signals=pool_pb2.PoolSignals(
-        queue_age_s=2.5, queued=1, predicted_utilisation=1.25, miss_rate=0.01, actors_wanted=5
+        queue_age_s=2.5,
+        queued=1,
+        predicted_utilisation=1.25,
+        miss_rate=0.01,
+        actors_wanted=5,
+        batch_fill=1.5,
     ),
 )
 
@@ -40,6 +45,7 @@ def test_signals_actors_and_sessions_are_told() -> None:
     assert value("predicted_utilisation") == 1.25
     assert value("miss_rate") == 0.01
     assert value("actors_wanted") == 5
+    assert value("batch_fill") == 1.5
     assert value("actors", model="painter", state="serving") == 2
     assert value("actors", model="painter", state="draining") == 1
     assert value("actors", model="simulated", state="silent") == 1

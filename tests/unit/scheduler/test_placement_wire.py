@@ -13,6 +13,7 @@ from scheduler.core import pool_events as ev
 from scheduler.core.errors import BadArgumentError
 from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
 from scheduler.core.lease import LeaseState
+from scheduler.core.pool_view import ActorView, PoolView, SessionView, Signals
 from scheduler.links import Grant, Move, Order
 
 pytestmark = pytest.mark.unit
@@ -149,6 +150,10 @@ def test_an_actor_is_told_how_to_take_a_session() -> None:
             pb.EnrollResponse(park=pb.Park(**WHOSE, store=True)),
         ),
         (
+            ev.Pace(A, S, EPOCH, rate_share=0.5),
+            pb.EnrollResponse(pace=pb.Pace(**WHOSE, rate_share=0.5)),
+        ),
+        (
             ev.AwaitsRoom(A, S, EPOCH, awaits=True),
             pb.EnrollResponse(awaits_room=pb.AwaitsRoom(**WHOSE, awaits=True)),
         ),
@@ -192,8 +197,8 @@ def test_the_progress_of_a_drain() -> None:
     assert wire.drain_out(progress) == pb.DrainResponse(remaining=3, without_room=1, cancelled=True)
 
 
-def session_view(state: LeaseState, *, detached: bool = False) -> ev.SessionView:
-    return ev.SessionView(
+def session_view(state: LeaseState, *, detached: bool = False) -> SessionView:
+    return SessionView(
         session=S,
         tenant="tenant",
         state=state,
@@ -216,15 +221,15 @@ def session_view(state: LeaseState, *, detached: bool = False) -> ev.SessionView
         (session_view(LeaseState.ACTIVE, detached=True), pool_pb2.LEASE_STATE_DETACHED),
     ],
 )
-def test_operators_see_where_a_session_stands(view: ev.SessionView, state: int) -> None:
-    [entry] = wire.pool_out(ev.PoolView(sessions=(view,))).sessions
+def test_operators_see_where_a_session_stands(view: SessionView, state: int) -> None:
+    [entry] = wire.pool_out(PoolView(sessions=(view,))).sessions
     assert entry.state == state
     assert entry.rate_share == 0.75
     assert entry.age.ToMilliseconds() == 1500
 
 
 def test_operators_see_the_ledgers_and_the_signals() -> None:
-    actor = ev.ActorView(
+    actor = ActorView(
         actor=A,
         models=("model", "alias"),
         address="a:1",
@@ -241,7 +246,7 @@ def test_operators_see_the_ledgers_and_the_signals() -> None:
         encode_ceiling_ms_per_s=1700.0,
         draining=True,
     )
-    pool = wire.pool_out(ev.PoolView(actors=(actor,), signals=ev.Signals(2.5, 1, 1.25, 0.01, 5)))
+    pool = wire.pool_out(PoolView(actors=(actor,), signals=Signals(2.5, 1, 1.25, 0.01, 5)))
     assert pool.actors[0] == pool_pb2.Actor(
         actor_id="a",
         model="model",

@@ -10,7 +10,7 @@ from scheduler.core import pool_events as ev
 from scheduler.core.errors import BadArgumentError
 from scheduler.core.ids import ActorId, SessionId
 from scheduler.core.lease import LeaseState
-from tests.unit.scheduler.pool_driver import CHEAP, STAYING, PoolDriver
+from tests.unit.scheduler.pool_driver import CHEAP, MODEL, STAYING, PoolDriver, held
 
 pytestmark = pytest.mark.unit
 
@@ -67,8 +67,9 @@ def test_a_drained_actor_gets_no_sessions() -> None:
 
 def test_an_empty_actor_retires_at_once() -> None:
     driver = busy(0)
-    assert drained(driver) == [ev.DrainProgress(A, 0, 0), ev.Retire(A)]
-    assert drained(driver) == [ev.DrainProgress(A, 0, 0)]
+    told = ev.TellDrain(A, ev.ToldToDrain())
+    assert drained(driver) == [told, ev.DrainProgress(A, 0, 0), ev.Retire(A)]
+    assert drained(driver) == [told, ev.DrainProgress(A, 0, 0)]
 
 
 def test_a_retired_actor_is_not_replaced_by_the_pool() -> None:
@@ -79,11 +80,11 @@ def test_a_retired_actor_is_not_replaced_by_the_pool() -> None:
     assert not driver.view("a").draining
 
 
-def test_a_drained_actor_that_dies_ends_its_drain() -> None:
+def test_a_drained_actor_that_dies_ends_its_drain_as_lost() -> None:
     driver = busy(1)
     drained(driver)
     effects = driver.die("a")
-    assert ev.DrainProgress(A, 0, 0) in effects
+    assert driver.of(ev.DrainProgress) == [ev.DrainProgress(A, 0, 0, lost=True)]
     assert ev.Replace(A) in effects
 
 
@@ -106,6 +107,68 @@ def test_without_room_sessions_stay_and_are_told() -> None:
     assert [(e.session, e.awaits) for e in driver.of(ev.AwaitsRoom)] == [("s0", False)]
     assert driver.admitted().session == "s0"
     assert driver.of(ev.DrainProgress) == [ev.DrainProgress(A, 2, 1)]
+
+
+def neighbours(driver: PoolDriver, *names: str, slots: int = 16) -> None:
+    """Actors of one host, whose encoders two sessions take."""
+    for name in names:
+        driver.actor(
+            name, host="h", slots=slots, chunk_ms=CHEAP, encode_capacity_ms=1000.0, encode_ms=400.0
+        )
+
+
+def test_sessions_move_within_a_host_whose_encoders_are_all_booked() -> None:
+    driver = PoolDriver(RULES)
+    neighbours(driver, "a")
+    for session in ("s0", "s1"):
+        driver.running(session)
+    neighbours(driver, "b")
+    drained(driver)
+    assert driver.of(ev.AwaitsRoom) == []
+    finish_moves(driver)
+    assert driver.of(ev.Retire) == [ev.Retire(A)]
+    assert (driver.view("b").computing, driver.view("b").booked_encode_ms_per_s) == (2, 800.0)
+
+
+def test_a_move_within_a_host_takes_no_encoding_from_others() -> None:
+    driver = PoolDriver(RULES)
+    neighbours(driver, "a")
+    driver.running("s0")
+    neighbours(driver, "b")
+    drained(driver)
+    [moved] = driver.of(ev.Admit)
+    driver.ask("s1")
+    assert driver.admitted().actor == "b"
+    driver.answer(driver.admitted())
+    driver.answer(moved)
+    driver.tell(ev.SessionRestored(moved.actor, moved.session, moved.epoch))
+    driver.ask("s2")
+    assert driver.session("s2").state is LeaseState.QUEUED
+
+
+def test_a_session_from_another_host_waits_for_its_encoders() -> None:
+    driver = PoolDriver(RULES)
+    neighbours(driver, "b")
+    for session in ("s0", "s1"):
+        driver.running(session)
+    driver.actor("a", chunk_ms=CHEAP)
+    driver.running("s2")
+    drained(driver)
+    assert [told.session for told in driver.of(ev.AwaitsRoom)] == ["s2"]
+    driver.release("s0")
+    assert driver.admitted().actor == "b"
+
+
+def test_a_slot_that_becomes_free_beside_it_is_taken() -> None:
+    driver = PoolDriver(RULES)
+    neighbours(driver, "b", slots=1)
+    driver.running("s0")
+    neighbours(driver, "a")
+    driver.running("s1")
+    drained(driver)
+    assert [told.session for told in driver.of(ev.AwaitsRoom)] == ["s1"]
+    driver.release("s0")
+    assert driver.admitted().actor == "b"
 
 
 def test_sessions_that_are_to_leave_go_before_new_ones() -> None:
@@ -165,7 +228,7 @@ def test_sessions_without_a_client_are_parked() -> None:
     drained(driver)
     driver.unbook("s", epoch)
     driver.wait(5.0)
-    assert driver.of(ev.Park) == [ev.Park(A, SessionId("s"), epoch, store=False)]
+    assert driver.of(ev.Park) == [ev.Park(A, SessionId("s"), epoch, store=True)], "its host goes"
     driver.tell(ev.ParkAnswered(A, SessionId("s"), epoch, "host-a"))
     assert driver.of(ev.Retire) == [ev.Retire(A)]
     assert driver.session("s").state is LeaseState.PARKED
@@ -177,6 +240,7 @@ def test_a_cancelled_drain_leaves_all_as_it_was() -> None:
     effects = driver.tell(ev.DrainCancelled(A))
     assert ev.DrainProgress(A, 1, 0, cancelled=True) in effects
     assert [e.awaits for e in effects if isinstance(e, ev.AwaitsRoom)] == [False]
+    assert ev.TellDrain(A, None) in effects
     assert driver.session("s0").state is LeaseState.ACTIVE
     assert driver.wait(60.0) == []
     driver.place("new")
@@ -196,6 +260,70 @@ def test_an_actor_whose_process_is_told_to_end_is_drained() -> None:
 def test_an_actor_may_come_as_one_that_is_to_end() -> None:
     driver = PoolDriver(RULES)
     assert driver.actor("a", draining=True) == [ev.DrainProgress(A, 0, 0), ev.Retire(A)]
+
+
+def restarted(grace: float | None = None, *, draining: bool = True) -> PoolDriver:
+    """A scheduler that has just begun, and an actor that one before it drained."""
+    driver = PoolDriver(RULES)
+    driver.report({"s0": 1})
+    driver.tell(
+        ev.ActorRegistered(
+            A,
+            (MODEL,),
+            "unix:/a",
+            4,
+            CHEAP,
+            1000.0,
+            (dataclasses.replace(held("s0", 1, computing=True), awaits_room=True),),
+            "host-a",
+            told_to_drain=ev.ToldToDrain(grace) if draining else None,
+        )
+    )
+    return driver
+
+
+def test_a_scheduler_that_restarted_goes_on_with_a_drain() -> None:
+    driver = restarted()
+    assert driver.view("a").draining
+    assert driver.session("s0").state is LeaseState.DRAINING
+    assert driver.of(ev.AwaitsRoom) == [], "it knows"
+    driver.actor("b", chunk_ms=CHEAP)
+    assert driver.admitted().actor == "b"
+    assert [told.awaits for told in driver.of(ev.AwaitsRoom)] == [False]
+    finish_moves(driver)
+    assert driver.of(ev.Retire) == [ev.Retire(A)]
+
+
+def test_and_with_what_is_left_of_its_grace() -> None:
+    driver = restarted(grace=30.0)
+    driver.wait(9.9)
+    assert driver.of(ev.Park) == []
+    driver.wait(0.1)
+    assert [park.session for park in driver.of(ev.Park)] == ["s0"]
+
+
+def test_a_session_that_waits_for_room_at_no_drained_actor_is_told_that_it_need_not() -> None:
+    driver = restarted(draining=False)
+    assert [(told.session, told.awaits) for told in driver.of(ev.AwaitsRoom)] == [("s0", False)]
+
+
+def test_an_actor_that_missed_what_became_of_its_drain_is_told_again() -> None:
+    driver = busy(0)
+    registered = ev.ActorRegistered(A, (MODEL,), "unix:/a", 4, CHEAP, 1000.0)
+    stale = dataclasses.replace(registered, told_to_drain=ev.ToldToDrain())
+    assert driver.tell(stale) == [ev.TellDrain(A, None)]
+    assert not driver.view("a").draining
+    epoch = driver.running("s0")
+    drained(driver, grace=60.0)
+    driver.wait(5.0)
+    driver.tell(dataclasses.replace(registered, held=(held("s0", epoch, computing=True),)))
+    assert driver.of(ev.TellDrain) == [ev.TellDrain(A, ev.ToldToDrain(55.0))]
+
+
+def test_an_actor_that_says_itself_that_it_ends_is_not_told_so() -> None:
+    driver = busy(1)
+    driver.tell(ev.ActorBeat(A, ends_in=60.0))
+    assert driver.of(ev.TellDrain) == []
 
 
 def test_a_session_about_to_come_to_a_drained_actor_stays_where_it_is() -> None:

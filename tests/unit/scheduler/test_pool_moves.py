@@ -92,6 +92,47 @@ def test_word_of_the_departure_may_come_first(driver: PoolDriver) -> None:
     assert restored(driver) == []
 
 
+def test_departing_after_the_move_was_undone_gives_back_what_was_held(driver: PoolDriver) -> None:
+    told(driver)
+    driver.die("b")
+    assert driver.view("a").computing == 1
+    departed(driver)
+    assert (driver.view("a").sessions, driver.view("a").booked_ms_per_s) == (0, 0.0)
+    assert driver.of(ev.ParkedTold) == [ev.ParkedTold(S, Epoch(1), "host-a", restoring=True)]
+    assert driver.session("s").state is LeaseState.LOST
+    assert departed(driver) == [], "once"
+    driver.actor("c")
+    assert driver.admitted().computing
+
+
+def test_departing_before_the_next_target_has_answered_leaves_it_to_that(
+    driver: PoolDriver,
+) -> None:
+    told(driver)
+    driver.die("b")
+    driver.actor("c")
+    driver.wait(5.0)
+    admit = driver.admitted()
+    departed(driver)
+    assert (driver.view("a").sessions, driver.view("a").booked_ms_per_s) == (0, 0.0)
+    assert driver.session("s").state is LeaseState.ASSIGNED
+    driver.answer(admit)
+    assert driver.pool.lease(S).actor == "c"
+    assert driver.view("c").computing == 1
+
+
+def test_a_next_target_that_then_refuses_leaves_it_lost(driver: PoolDriver) -> None:
+    told(driver)
+    driver.die("b")
+    driver.actor("c")
+    driver.wait(5.0)
+    admit = driver.admitted()
+    departed(driver)
+    driver.answer(admit, refusal="no memory")
+    assert driver.session("s").state is LeaseState.LOST
+    assert driver.view("c").booked_ms_per_s == 0.0
+
+
 def test_a_target_that_refuses_changes_nothing(driver: PoolDriver) -> None:
     driver.answer(driver.admitted(), refusal="no memory")
     assert driver.of(ev.Evict) == []

@@ -194,10 +194,21 @@ def test_a_silent_actor_is_lost_and_its_sessions_wait(driver: PoolDriver) -> Non
     assert driver.session("s0").state is LeaseState.LOST
 
 
+def test_a_deadline_that_is_set_too_late_excuses_nobody(driver: PoolDriver) -> None:
+    full(driver)
+    driver.actor("b")
+    driver.wait(1.0, beating=False)
+    # The last call of so short a drain would have been a while ago.
+    driver.tell(ev.ActorBeat(ActorId("a"), ends_in=5.0))
+    driver.wait(1.1, beating=False)
+    assert driver.of(ev.Replace) == [ev.Replace(ActorId("b"))]
+
+
 def test_a_scheduler_that_was_away_blames_nobody(driver: PoolDriver) -> None:
     full(driver)
     driver.actor("b")
     driver.now += 60.0
+    driver.tell(ev.Overslept())
     driver.tell(ev.ActorBeat(ActorId("b")))
     assert driver.of(ev.Replace) == []
     driver.wait(3.0, beating=False)

@@ -10,7 +10,8 @@ from scheduler.core import pool_events as ev
 from scheduler.core.ids import ActorId, SessionId
 from scheduler.core.lease import LeaseState
 from scheduler.core.placement import LeastLoaded, Pack
-from tests.unit.scheduler.pool_driver import CHEAP, STAYING, PoolDriver, full
+from scheduler.core.pool_view import Signals
+from tests.unit.scheduler.pool_driver import CHEAP, STAYING, PoolDriver, full, held
 
 pytestmark = pytest.mark.unit
 
@@ -161,6 +162,74 @@ def test_a_lost_session_may_go_on_at_a_lower_rate() -> None:
     assert (admit.computing, admit.rate_share) == (True, 0.5)
 
 
+def crowded() -> PoolDriver:
+    """An actor with one session at the full rate and one, `s1`, at half of it."""
+    driver = make(degrade=True)
+    driver.actor("a", chunk_ms=500.0, rates=(0.5,))
+    driver.running("s0")
+    driver.running("s1")
+    assert driver.session("s1").rate_share == 0.5
+    return driver
+
+
+def test_a_degraded_session_gets_the_full_rate_when_there_has_been_room_for_a_while() -> None:
+    driver = crowded()
+    driver.release("s0")
+    driver.wait(4.0)
+    assert driver.of(ev.Pace) == []
+    driver.wait(4.0)
+    [pace] = driver.of(ev.Pace)
+    assert (pace.session, pace.actor, pace.rate_share) == ("s1", "a", 1.0)
+    assert driver.session("s1").rate_share == 1.0
+    assert driver.view().booked_ms_per_s == 500.0
+
+
+def test_room_that_does_not_last_changes_nothing() -> None:
+    driver = crowded()
+    driver.release("s0")
+    driver.wait(4.0)
+    driver.running("s2")
+    driver.wait(30.0)
+    assert driver.of(ev.Pace) == []
+    assert driver.session("s1").rate_share == 0.5
+
+
+def test_who_waits_for_a_place_goes_before_who_is_degraded() -> None:
+    driver = make(degrade=True)
+    driver.actor("a", chunk_ms=400.0, rates=(0.5,), slots=2)
+    driver.running("s0")
+    driver.running("s1")
+    driver.ask("s2")
+    assert driver.session("s2").state is LeaseState.QUEUED
+    driver.wait(60.0)
+    assert driver.of(ev.Pace) == []
+
+
+def test_a_degraded_session_moves_to_where_there_is_room_for_its_full_rate() -> None:
+    driver = crowded()
+    driver.actor("b", chunk_ms=500.0, rates=(0.5,))
+    driver.wait(13.0)
+    admit = driver.admitted()
+    assert (admit.session, admit.actor, admit.rate_share) == ("s1", "b", 1.0)
+
+
+def test_a_scheduler_that_restarted_learns_who_is_degraded() -> None:
+    driver = make(degrade=True)
+    told = dataclasses.replace(held("s0", 1, computing=True), rate_share=0.5)
+    driver.actor("a", chunk_ms=500.0, rates=(0.5,), held=(told,))
+    assert driver.session("s0").rate_share == 0.5
+    assert driver.view().booked_ms_per_s == 250.0
+
+
+def test_batches_are_counted() -> None:
+    driver = make()
+    driver.actor("a")
+    assert driver.pool.signals(driver.now).batch_fill == 0.0
+    driver.tell(ev.ActorBeat(A, windows=6, batches=4))
+    driver.tell(ev.ActorBeat(A, windows=4, batches=1))
+    assert driver.pool.signals(driver.now).batch_fill == 2.0
+
+
 # Several models
 
 
@@ -169,6 +238,12 @@ def models(**rules: object) -> PoolDriver:
     for name in ("a", "b", "c"):
         driver.actor(name, models=("x",))
     return driver
+
+
+def test_what_is_made_on_demand_is_told_only_where_there_may_be_no_actor() -> None:
+    for on_demand, told in ((True, ("x", "y")), (False, ())):
+        driver = make(models=("x", "y"), on_demand=on_demand)
+        assert driver.pool.describe(driver.now).on_demand == told
 
 
 def test_a_model_without_an_actor_waits_for_one() -> None:
@@ -339,7 +414,7 @@ def test_chunks_that_come_late_count_for_a_minute() -> None:
 
 
 def test_an_empty_pool_has_quiet_signals() -> None:
-    assert make().pool.signals(0.0) == ev.Signals()
+    assert make().pool.signals(0.0) == Signals()
 
 
 def test_what_waits_for_compute_counts_as_demand() -> None:

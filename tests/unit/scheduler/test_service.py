@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 import pytest
 
 from sana_gateway.v1 import session_pb2
+from scheduler import links
 from scheduler.core import pool_events as ev
 from scheduler.core.errors import (
     AskedElsewhereError,
@@ -144,7 +145,7 @@ async def test_leaving_the_queue_gives_the_turn_up_after_the_grace() -> None:
     await anext(leaving)
     await anext(staying)
     await leaving.aclose()  # type: ignore[attr-defined]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await anext(staying) == ev.Waiting(SessionId("y"), 1, 0.0)
     with pytest.raises(UnknownSessionError):
         service.find(SessionId("x"), GATEWAY)
@@ -267,12 +268,39 @@ async def test_a_found_session_gets_a_token_of_the_finder(service: SchedulerServ
     assert TOKENS.verify(found.token).gateway == "other"
 
 
-async def test_all_gateways_hear_of_an_end(service: SchedulerService) -> None:
+async def test_all_gateways_that_know_a_session_hear_of_its_end(
+    service: SchedulerService,
+) -> None:
     await place(service, Actor(service), "s")
-    links = [service.link_gateway(GatewayId(name)) for name in ("g1", "g2")]
+    named, granted, stranger = (
+        service.link_gateway(GatewayId(name)) for name in ("g1", "g2", "g3")
+    )
+    service.report(named, {SessionId("s"): 0}, complete=True)
+    service.find(SessionId("s"), GatewayId("g2"))
     service.release(SessionId("s"), "done")
-    for link in links:
+    for link in (named, granted):
         assert await anext(aiter(link.news)) == ev.Ended(SessionId("s"), "done")
+    stranger.news.close()
+    assert [news async for news in stranger.news] == []
+
+
+async def test_a_gateway_that_loses_all_its_sessions_at_once_keeps_its_link(
+    service: SchedulerService,
+) -> None:
+    sessions = [SessionId(f"s{number:04}") for number in range(2000)]
+    held = tuple(
+        ev.Held(session, Epoch(1), computing=False, principal=PRINCIPAL, model="model")
+        for session in sessions
+    )
+    actor = Actor(service, slots=2000, held=held)
+    link = service.link_gateway(GATEWAY)
+    service.report(link, dict.fromkeys(sessions, 1), complete=True)
+    service.actor_died(actor.link.actor)
+    news = aiter(link.news)
+    told = [await anext(news) for _ in sessions]
+    assert sorted(each.session for each in told if isinstance(each, ev.ParkedTold)) == sessions
+    service.release(SessionId("s0000"), "done")
+    assert await anext(news) == ev.Ended(SessionId("s0000"), "done")
 
 
 async def test_a_newer_link_of_a_gateway_replaces_the_older(service: SchedulerService) -> None:
@@ -288,12 +316,16 @@ async def test_a_newer_link_of_a_gateway_replaces_the_older(service: SchedulerSe
     assert service.describe().sessions[0].detached
 
 
-async def test_a_gateway_that_does_not_read_loses_its_link(service: SchedulerService) -> None:
+async def test_a_gateway_that_does_not_read_loses_its_link(
+    service: SchedulerService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "OUTBOX_LIMIT", 8)
     link = service.link_gateway(GATEWAY)
-    for number in range(3000):
+    service.report(link, {SessionId(f"s{number}"): 1 for number in range(20)}, complete=True)
+    for number in range(20):
         service.release(SessionId(f"s{number}"), "closed")
     told = [news.session async for news in link.news if isinstance(news, ev.Ended)]
-    assert told == [f"s{number}" for number in range(1024)]
+    assert told == [f"s{number}" for number in range(8)]
 
 
 async def test_a_newer_link_of_an_actor_replaces_the_older(service: SchedulerService) -> None:
@@ -390,7 +422,8 @@ async def test_deadlines_come_by_themselves() -> None:
     actor = Actor(service)
     link = service.link_gateway(GATEWAY)
     await place(service, actor, "s")
-    async with asyncio.timeout(10):
+    # What it was given the place of concerns it.
+    async with asyncio.timeout(30):
         ended = await anext(aiter(link.news))
     assert ended == ev.Ended(SessionId("s"), "no client for 0.05 s")
     service.close()
@@ -401,7 +434,7 @@ async def test_the_crew_hears_of_actors_that_come_and_go() -> None:
     service.supervise(crew)
     actor = Actor(service)
     assert await crew.told.get() == ("enrolled", "a")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await crew.told.get() == ("replace", "a")
     with pytest.raises(StopAsyncIteration):
         await actor.order()
@@ -409,8 +442,8 @@ async def test_the_crew_hears_of_actors_that_come_and_go() -> None:
 
 
 async def test_a_death_that_is_known_is_not_waited_for(service: SchedulerService) -> None:
-    grant = await place(service, Actor(service), "s")
     link = service.link_gateway(GATEWAY)
+    grant = await place(service, Actor(service), "s")
     service.actor_died(grant.actor)
     told = await anext(aiter(link.news))
     assert isinstance(told, ev.ParkedTold)
@@ -429,3 +462,62 @@ async def test_closing_ends_links_and_leaves_sessions_alone(service: SchedulerSe
     with pytest.raises(StopAsyncIteration):
         await actor.order()
     assert [view.session for view in service.describe().sessions] == ["x", "s"]
+
+
+class SlowLoop:
+    """The event loop's time, as a test sets it, and its one timer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.now = 1000.0
+        self.timers: list[tuple[float, Callable[[], object]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        self.timers.append((when, callback))
+        return asyncio.TimerHandle(when, callback, (), self._loop)
+
+    def create_future(self) -> asyncio.Future[object]:
+        return self._loop.create_future()
+
+
+@pytest.fixture
+async def slow(monkeypatch: pytest.MonkeyPatch) -> tuple[SchedulerService, SlowLoop]:
+    loop = SlowLoop(asyncio.get_running_loop())
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "get_running_loop", lambda: loop)
+        return make(ev.PoolRules()), loop
+
+
+async def test_a_driver_that_did_not_run_for_a_while_blames_no_actor(
+    slow: tuple[SchedulerService, SlowLoop],
+) -> None:
+    service, loop = slow
+    crew = FakeCrew()
+    service.supervise(crew)
+    actors = [Actor(service, name) for name in "ab"]
+    # It was stopped; the words that came meanwhile are read one by one.
+    loop.now += 60.0
+    for actor in actors:
+        service.hear(actor.link, ev.ActorBeat(actor.link.actor))
+    assert [crew.told.get_nowait() for _ in actors] == [("enrolled", "a"), ("enrolled", "b")]
+    assert crew.told.empty()
+
+
+async def test_a_timer_for_what_is_past_already_is_no_oversleeping(
+    slow: tuple[SchedulerService, SlowLoop],
+) -> None:
+    service, loop = slow
+    crew = FakeCrew()
+    service.supervise(crew)
+    a, b = (Actor(service, name) for name in "ab")
+    for _ in range(6):
+        loop.now += 0.5
+        # The last call of so short a drain would have been a while ago.
+        service.hear(a.link, ev.ActorBeat(a.link.actor, ends_in=5.0))
+    del b
+    told = [crew.told.get_nowait() for _ in range(crew.told.qsize())]
+    assert ("replace", "b") in told
+    assert ("replace", "a") not in told

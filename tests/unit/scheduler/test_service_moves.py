@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 
@@ -103,7 +102,7 @@ class Driven:
 @pytest.fixture
 async def driven() -> AsyncIterator[Driven]:
     driven = Driven()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         yield driven
     driven.service.close()
 
@@ -147,15 +146,17 @@ async def test_a_gateway_that_comes_to_a_moving_session_is_told_once(driven: Dri
     assert isinstance(move, Move)
 
 
-async def test_all_gateways_are_told_of_a_parked_session_and_those_that_come_to_it(
+async def test_gateways_that_know_a_parked_session_are_told_and_those_that_come_to_it(
     driven: Driven,
 ) -> None:
     parked = ev.ParkedTold(S, OLD, "host")
-    early = driven.gateway("g1")
+    # One without a connection may still have a link to the actor that gave it up.
+    early, stranger = driven.gateway("g1", s=0), driven.gateway("g3", other=1)
     driven.decide(parked)
     late = driven.gateway("g2", s=1)
     assert await told(early) == [parked]
     assert await told(late) == [parked]
+    assert await told(stranger) == []
 
 
 @pytest.mark.parametrize("after", [ev.Placed(S), ev.Ended(S, "done")])
@@ -181,6 +182,7 @@ async def test_orders_reach_their_actor_in_turn(driven: Driven) -> None:
     words: list[ev.Effect] = [
         ev.Park(A, S, OLD, store=True),
         ev.AwaitsRoom(A, S, OLD, awaits=True),
+        ev.Pace(A, S, OLD, rate_share=0.5),
         ev.Evict(A, S, OLD, "over"),
     ]
     driven.decide(*words)
@@ -243,12 +245,13 @@ async def test_a_drain_that_is_cancelled_says_so_to_all(driven: Driven) -> None:
     assert [driven.crew.told.get_nowait() for _ in range(2)] == [("emptying", A), ("kept", A)]
 
 
-async def test_a_drain_ends_when_its_actor_is_lost(driven: Driven) -> None:
+async def test_a_drain_ends_when_its_actor_is_lost_and_says_so(driven: Driven) -> None:
     driven.pool.coming = [ev.DrainProgress(A, 2, 0)]
     drain = aiter(driven.service.drain(A))
     await anext(drain)
-    driven.decide(ev.Replace(A))
-    assert [progress async for progress in drain] == []
+    lost = ev.DrainProgress(A, 0, 0, lost=True)
+    driven.decide(lost, ev.Replace(A))
+    assert [progress async for progress in drain] == [lost]
     # The next one of that name is another matter.
     driven.pool.coming = [ev.DrainProgress(A, 1, 0)]
     assert await anext(aiter(driven.service.drain(A))) == ev.DrainProgress(A, 1, 0)
@@ -276,31 +279,53 @@ async def test_a_repurposed_actor_retires_for_another_model(driven: Driven) -> N
     assert driven.crew.told.get_nowait() == ("repurpose", A, "other")
 
 
-async def test_the_emptiest_actor_that_serves_is_shed(
-    driven: Driven, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def view(actor: str, sessions: int) -> ev.ActorView:
-        return ev.ActorView(
-            actor=ActorId(actor),
-            models=("model",),
-            address="",
-            healthy=True,
-            sessions=sessions,
-            resident_slots=4,
-            computing=sessions,
-            booked_ms_per_s=0.0,
-            ceiling_ms_per_s=1.0,
-        )
+async def test_an_actor_that_is_shed_is_kept_unless_others_want_it_gone(driven: Driven) -> None:
+    driven.service.shed(A)
+    assert driven.pool.heard == [ev.DrainAsked(A, None)]
+    driven.decide(ev.DrainProgress(A, 1, 0))
+    assert driven.crew.told.empty(), "it knows"
+    driven.service.keep(A)
+    assert driven.pool.heard[-1] == ev.DrainCancelled(A)
+    driven.service.shed(A)
+    assert driven.service.leave(A, 30.0)
+    assert driven.crew.told.get_nowait() == ("emptying", A)
+    heard = len(driven.pool.heard)
+    driven.service.keep(A)
+    assert len(driven.pool.heard) == heard
 
-    actors = (
-        view("busy", 3),
-        view("quiet", 1),
-        replace(view("going", 0), draining=True),
-        replace(view("silent", 0), healthy=False),
-    )
-    monkeypatch.setattr(driven.pool, "describe", lambda _: ev.PoolView(actors))
-    driven.service.shed()
-    assert driven.pool.heard == [ev.DrainAsked(ActorId("quiet"), None)]
-    monkeypatch.setattr(driven.pool, "describe", lambda _: ev.PoolView())
-    driven.service.shed()
-    assert len(driven.pool.heard) == 1
+
+async def test_an_operator_takes_a_drain_over_from_the_crew(driven: Driven) -> None:
+    driven.service.shed(A)
+    driven.pool.coming = [ev.DrainProgress(A, 1, 0)]
+    drain = aiter(driven.service.drain(A))
+    await anext(drain)
+    assert driven.crew.told.get_nowait() == ("emptying", A)
+    heard = len(driven.pool.heard)
+    driven.service.keep(A)
+    assert len(driven.pool.heard) == heard
+
+
+async def test_an_actor_that_is_not_there_is_not_left(driven: Driven) -> None:
+    assert not driven.service.leave(ActorId("nobody"))
+    driven.service.shed(ActorId("nobody"))
+    driven.service.keep(ActorId("nobody"))
+    assert driven.pool.heard == []
+
+
+async def test_what_follows_from_an_effect_is_carried_out_after_those_before_it(
+    driven: Driven,
+) -> None:
+    orders = driven.actor(A)
+
+    class Hasty(FakeCrew):
+        """Tells the driver something while it is being told."""
+
+        def kept(self, actor: ActorId) -> None:
+            driven.pool.coming = [ev.Evict(A, S, NEW, "later")]
+            driven.service.unbook(S, NEW)
+
+    driven.service.supervise(Hasty())
+    driven.decide(ev.DrainProgress(A, 1, 0))
+    driven.decide(ev.DrainProgress(A, 1, 0, cancelled=True), ev.Evict(A, S, OLD, "sooner"))
+    words = [(await anext(orders)).word for _ in range(2)]
+    assert [word.reason for word in words if isinstance(word, ev.Evict)] == ["sooner", "later"]

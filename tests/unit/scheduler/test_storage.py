@@ -219,6 +219,24 @@ async def test_deleting_what_is_not_there_is_no_error(storage: FilesystemStorage
     await storage.delete("s1/u1")
 
 
+async def test_names_below_a_prefix_are_listed_in_order_and_piece_by_piece(
+    storage: FilesystemStorage, root: Path
+) -> None:
+    for key in ("kept/b/index", "kept/a", "kept/c/index", "keptish/d"):
+        await storage.put(key, b"x")
+    await storage.create("kept/b/growing", 2)
+    assert await storage.names("kept", "", 10) == ["a", "b", "c"]
+    assert await storage.names("kept", "", 2) == ["a", "b"]
+    assert await storage.names("kept", "b", 2) == ["c"]
+    assert await storage.names("kept/b", "", 10) == ["index"], "what is not complete is no object"
+    assert await storage.names("kept/a", "", 10) == [], "an object has nothing below it"
+    assert await storage.names("nothing", "", 10) == []
+    (root / "link").symlink_to(root / "kept")
+    assert await storage.names("link", "", 10) == [], "a link is not followed"
+    with pytest.raises(StorageError):
+        await storage.names("..", "", 10)
+
+
 async def test_put_replaces_an_object_at_once(storage: FilesystemStorage, root: Path) -> None:
     await storage.put("probe", b"old")
     await storage.put("probe", b"new")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -33,22 +33,33 @@ class Watched:
         self.launcher = launcher
         self.died: asyncio.Queue[ActorId] = asyncio.Queue()
         self.left: asyncio.Queue[tuple[ActorId, float | None]] = asyncio.Queue()
-        self.sheds: asyncio.Queue[None] = asyncio.Queue()
-        self.wanted = 0
+        self.unheard: set[ActorId] = set()
+        """Actors that have not registered, so that they cannot be drained."""
+        self.sheds: asyncio.Queue[ActorId] = asyncio.Queue()
+        self.keeps: asyncio.Queue[ActorId] = asyncio.Queue()
+        self.demand: dict[str, int] = {}
+        self.uses: dict[ActorId, tuple[int, int]] = {}
         self.supervisor = Supervisor(launcher, self, rules)
         self.run = asyncio.create_task(self.supervisor.run())
 
     def actor_died(self, actor: ActorId) -> None:
         self.died.put_nowait(actor)
 
-    def actors_wanted(self) -> int:
-        return self.wanted
+    def wanted(self) -> Mapping[str, int]:
+        return self.demand
 
-    def shed(self) -> None:
-        self.sheds.put_nowait(None)
+    def use(self) -> Mapping[ActorId, tuple[int, int]]:
+        return self.uses
 
-    def leave(self, actor: ActorId, grace: float | None = None) -> None:
+    def shed(self, actor: ActorId) -> None:
+        self.sheds.put_nowait(actor)
+
+    def keep(self, actor: ActorId) -> None:
+        self.keeps.put_nowait(actor)
+
+    def leave(self, actor: ActorId, grace: float | None = None) -> bool:
         self.left.put_nowait((actor, grace))
+        return actor not in self.unheard
 
     async def next(self) -> FakeActor:
         """Returns the next actor that is launched, once it has enrolled."""
@@ -260,14 +271,15 @@ async def test_only_as_many_successors_come_early_as_there_is_room_for() -> None
 
 
 @pytest_limit
-async def test_a_drain_that_is_cancelled_sheds_the_successor_without_another_one() -> None:
-    watched = Watched(FakeLauncher(surge=1))
+async def test_a_drain_that_is_cancelled_sheds_the_successor_and_not_the_same_again() -> None:
+    watched = Watched(FakeLauncher(surge=1), replace(RULES, surplus_after=0.0))
     first = await watched.next()
     watched.supervisor.emptying(first.actor)
     successor = await watched.next()
+    # The successor is busier than the one that was nearly empty.
+    watched.uses = {first.actor: (0, 0), successor.actor: (3, 3)}
     watched.supervisor.kept(first.actor)
-    await watched.sheds.get()
-    watched.supervisor.emptying(successor.actor)
+    assert await watched.sheds.get() == successor.actor
     watched.supervisor.retire(successor.actor)
     assert await watched.launcher.kills.get() is successor
     await watched.launcher.surveyed(3)
@@ -357,12 +369,149 @@ async def test_a_repurposed_actor_ends_in_order_and_another_model_takes_its_plac
 
 
 @pytest_limit
+async def test_a_successor_that_has_not_registered_ends_when_the_drain_is_cancelled() -> None:
+    watched = Watched(FakeLauncher(surge=1), replace(RULES, surplus_after=0.0))
+    first = await watched.next()
+    watched.supervisor.emptying(first.actor)
+    successor = await watched.launcher.launched.get()
+    watched.supervisor.kept(first.actor)
+    assert await watched.launcher.kills.get() is successor
+    await watched.launcher.surveyed(3)
+    assert watched.sheds.empty()
+    assert not first.killed
+    await watched.stop()
+
+
+@pytest_limit
+async def test_a_launch_that_waits_for_a_host_that_died_costs_no_other_actor_its_place() -> None:
+    watched = Watched(FakeLauncher(room=3), replace(RULES, surplus_after=0.0))
+    actors = [await watched.next() for _ in range(3)]
+    actors[0].ended.set()
+    pending = await watched.launcher.launched.get()
+    # The backend notices later that the host is gone, and with it the room.
+    watched.launcher.actors = 2
+    assert await watched.launcher.kills.get() is actors[0]
+    assert await watched.launcher.kills.get() is pending
+    await watched.launcher.surveyed(5)
+    assert watched.sheds.empty()
+    assert watched.launcher.launched.empty()
+    assert not any(actor.killed for actor in actors[1:])
+    await watched.stop()
+
+
+@pytest_limit
+async def test_an_actor_that_is_shed_is_taken_back_when_it_is_not_one_too_many_any_more() -> None:
+    watched = Watched(FakeLauncher(room=3), replace(RULES, surplus_after=0.0))
+    actors = [await watched.next() for _ in range(3)]
+    watched.uses = {actor.actor: (n, n) for n, actor in enumerate(actors)}
+    watched.launcher.actors = 2
+    assert await watched.sheds.get() == actors[0].actor
+    watched.launcher.actors = 3
+    assert await watched.keeps.get() == actors[0].actor
+    await watched.launcher.surveyed(3)
+    assert watched.sheds.empty()
+    assert watched.launcher.launched.empty()
+    await watched.stop()
+
+
+@pytest_limit
+async def test_an_actor_that_was_found_and_has_not_registered_yet_is_not_given_up() -> None:
+    found = [FakeActor(ActorId(name)) for name in ("a", "b")]
+    rules = replace(RULES, adopt_timeout=60.0, surplus_after=0.0)
+    watched = Watched(FakeLauncher(room=1, running=found), rules)
+    await watched.launcher.surveyed(4)
+    assert watched.launcher.kills.empty()
+    for each in found:
+        watched.supervisor.enrolled(each.actor)
+    await watched.sheds.get()
+    await watched.stop()
+
+
+@pytest_limit
+async def test_the_first_of_what_is_free_goes_to_the_model_that_the_demand_lacks() -> None:
+    watched = Watched(FakeLauncher(room=1, models=("a", "b")))
+    assert (await watched.next()).model == "a"
+    watched.demand = {"a": 1, "b": 1, "unknown": 9}
+    watched.launcher.actors = 3
+    assert [(await watched.next()).model for _ in range(2)] == ["a", "b"]
+    await watched.stop()
+
+
+@pytest_limit
+async def test_a_growing_cluster_gets_the_models_that_are_asked_for() -> None:
+    scaling = ScalingRules(least=1, most=4, shrink_after=0.05)
+    launcher = FakeLauncher(room=4, models=("a", "b"))
+    watched = Watched(launcher, replace(RULES, scaling=scaling))
+    first = await watched.next()
+    watched.demand = {"a": 1, "b": 2}
+    assert [(await watched.next()).model for _ in range(2)] == ["b", "b"]
+    watched.demand = {"b": 1}
+    shed = {await watched.sheds.get() for _ in range(2)}
+    assert first.actor in shed
+    assert len(shed) == 2
+    await watched.stop()
+
+
+@pytest_limit
+async def test_a_scheduler_that_restarted_sheds_nobody_before_the_demand_is_known() -> None:
+    found = [FakeActor(ActorId(name)) for name in ("a", "b", "c")]
+    scaling = ScalingRules(least=1, most=9, shrink_after=3600.0)
+    launcher = FakeLauncher(room=3, running=found)
+    watched = Watched(launcher, replace(RULES, scaling=scaling, adopt_timeout=60.0))
+    for each in found:
+        watched.supervisor.enrolled(each.actor)
+    await watched.launcher.surveyed(5)
+    assert watched.sheds.empty()
+    await watched.stop()
+
+
+@pytest_limit
+async def test_word_that_a_host_goes_is_repeated_until_it_is_taken() -> None:
+    watched = Watched(FakeLauncher())
+    actor = await watched.launcher.launched.get()
+    watched.unheard.add(actor.actor)
+    watched.launcher.going[actor.actor] = 60.0
+    for _ in range(3):
+        assert await watched.left.get() == (actor.actor, 60.0)
+    watched.unheard.clear()
+    await watched.launcher.surveyed(2)
+    while not watched.left.empty():
+        watched.left.get_nowait()
+    await watched.launcher.surveyed(3)
+    assert watched.left.empty()
+    # One that presents itself anew may have been forgotten.
+    watched.supervisor.enrolled(actor.actor)
+    assert await watched.left.get() == (actor.actor, 60.0)
+    await watched.stop()
+
+
+@pytest_limit
+async def test_actors_that_come_by_themselves_are_looked_for_a_few_times_only() -> None:
+    class Counting(FakeLauncher):
+        searches = 0
+
+        async def adopt(self) -> Sequence[Found[FakeActor]]:
+            self.searches += 1
+            return await super().adopt()
+
+    launcher = Counting()
+    watched = Watched(launcher)
+    await watched.next()
+    watched.supervisor.enrolled(ActorId("stranger"))
+    await launcher.surveyed(12)
+    searches = launcher.searches
+    assert searches < 8
+    await launcher.surveyed(4)
+    assert launcher.searches == searches
+    await watched.stop()
+
+
+@pytest_limit
 async def test_actors_of_a_host_that_is_to_go_are_told_of_once() -> None:
     watched = Watched(FakeLauncher())
     actor = await watched.next()
-    watched.launcher.going[actor.actor] = 60.0
+    watched.launcher.going[actor.actor], watched.launcher.actors = 60.0, 0
     assert await watched.left.get() == (actor.actor, 60.0)
-    watched.launcher.actors = 0
     await watched.launcher.surveyed(3)
     assert watched.left.empty()
     watched.supervisor.retire(actor.actor)
@@ -376,13 +525,11 @@ async def test_actors_of_a_host_that_is_to_go_are_told_of_once() -> None:
 async def test_room_that_has_gone_leaves_one_actor_too_many_which_is_drained() -> None:
     watched = Watched(FakeLauncher(room=2), replace(RULES, surplus_after=0.05))
     first, second = [await watched.next() for _ in range(2)]
+    watched.uses = {first.actor: (1, 1)}
     watched.launcher.actors = 1
-    await watched.sheds.get()
-    watched.supervisor.emptying(second.actor)
+    assert await watched.sheds.get() == second.actor
     watched.supervisor.retire(second.actor)
     assert await watched.launcher.kills.get() is second
-    while not watched.sheds.empty():
-        watched.sheds.get_nowait()
     await watched.launcher.surveyed(8)
     assert watched.sheds.empty()
     assert watched.launcher.launched.empty()
@@ -405,23 +552,21 @@ async def test_a_cluster_that_can_grow_follows_the_demand() -> None:
     scaling = ScalingRules(least=1, most=3, shrink_after=0.05)
     watched = Watched(FakeLauncher(room=1), replace(RULES, scaling=scaling))
     first = await watched.next()
-    watched.wanted = 9
+    watched.demand = {"model": 9}
     while watched.launcher.wishes[-1] != 3:
         await watched.launcher.surveyed(1)
     # The nodes come.
     watched.launcher.actors = 3
     others = [await watched.next() for _ in range(2)]
-    watched.wanted = 0
-    await watched.sheds.get()
-    victim = others[0]
-    watched.supervisor.emptying(victim.actor)
-    while not watched.sheds.empty():
-        watched.sheds.get_nowait()
+    watched.uses = {first.actor: (1, 1)}
+    watched.demand = {}
+    shed = {await watched.sheds.get() for _ in range(2)}
+    assert shed == {other.actor for other in others}
+    for actor in shed:
+        watched.supervisor.retire(actor)
+    assert {await watched.launcher.kills.get() for _ in range(2)} == set(others)
     await watched.launcher.surveyed(3)
-    assert watched.sheds.empty(), "one at a time"
-    watched.supervisor.retire(victim.actor)
-    assert await watched.launcher.kills.get() is victim
-    await watched.sheds.get()
+    assert watched.sheds.empty()
     assert watched.launcher.wishes == [1, 3, 1]
     assert not first.killed
     assert watched.launcher.launched.empty()

@@ -104,29 +104,35 @@ Global___DrainActorRequest: _TypeAlias = DrainActorRequest  # noqa: Y015
 
 @_typing.final
 class DrainActorResponse(_message.Message):
-    """How far a drain has come. The last one has no session left, or says that it was cancelled."""
+    """How far a drain has come. The last one has no session left, or says that it was cancelled
+    or that the actor was lost.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REMAINING_FIELD_NUMBER: _builtins.int
     WITHOUT_ROOM_FIELD_NUMBER: _builtins.int
     CANCELLED_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
     remaining: _builtins.int
     """Sessions still on the actor."""
     without_room: _builtins.int
     """Of these, those for which there is no room elsewhere."""
     cancelled: _builtins.bool
     """The drain was cancelled."""
+    lost: _builtins.bool
+    """The actor was lost: what was still on it goes on elsewhere, with a gap."""
     def __init__(
         self,
         *,
         remaining: _builtins.int = ...,
         without_room: _builtins.int = ...,
         cancelled: _builtins.bool = ...,
+        lost: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "remaining", b"remaining", "without_room", b"without_room"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "lost", b"lost", "remaining", b"remaining", "without_room", b"without_room"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -219,6 +225,7 @@ class Actor(_message.Message):
     BOOKED_ENCODE_MS_PER_S_FIELD_NUMBER: _builtins.int
     ENCODE_CEILING_MS_PER_S_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    PROCESS_FIELD_NUMBER: _builtins.int
     actor_id: _builtins.str
     """Its id."""
     model: _builtins.str
@@ -253,6 +260,10 @@ class Actor(_message.Message):
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names that it answers to, its own first."""
 
+    @_builtins.property
+    def process(self) -> Global___ProcessFigures:
+        """Its process; absent until it has told."""
+
     def __init__(
         self,
         *,
@@ -272,14 +283,55 @@ class Actor(_message.Message):
         booked_encode_ms_per_s: _builtins.float = ...,
         encode_ceiling_ms_per_s: _builtins.float = ...,
         draining: _builtins.bool = ...,
+        process: Global___ProcessFigures | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["process", b"process"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "booked_bytes", b"booked_bytes", "booked_encode_ms_per_s", b"booked_encode_ms_per_s", "booked_ms_per_s", b"booked_ms_per_s", "ceiling_ms_per_s", b"ceiling_ms_per_s", "computing", b"computing", "draining", b"draining", "encode_ceiling_ms_per_s", b"encode_ceiling_ms_per_s", "healthy", b"healthy", "host", b"host", "model", b"model", "names", b"names", "resident_bytes", b"resident_bytes", "resident_slots", b"resident_slots", "sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "booked_bytes", b"booked_bytes", "booked_encode_ms_per_s", b"booked_encode_ms_per_s", "booked_ms_per_s", b"booked_ms_per_s", "ceiling_ms_per_s", b"ceiling_ms_per_s", "computing", b"computing", "draining", b"draining", "encode_ceiling_ms_per_s", b"encode_ceiling_ms_per_s", "healthy", b"healthy", "host", b"host", "model", b"model", "names", b"names", "process", b"process", "resident_bytes", b"resident_bytes", "resident_slots", b"resident_slots", "sessions", b"sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Actor: _TypeAlias = Actor  # noqa: Y015
+
+@_typing.final
+class ProcessFigures(_message.Message):
+    """What a process of the service takes from its machine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_FIELD_NUMBER: _builtins.int
+    RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    OPEN_DESCRIPTORS_FIELD_NUMBER: _builtins.int
+    CPU_S_FIELD_NUMBER: _builtins.int
+    LOOP_LAG_S_FIELD_NUMBER: _builtins.int
+    process: _builtins.str
+    """A name that no other process has: its host, its id there, and when it began. Parts of the
+    service that share a process tell the same.
+    """
+    resident_bytes: _builtins.int
+    """Resident memory in bytes."""
+    open_descriptors: _builtins.int
+    """Open file descriptors."""
+    cpu_s: _builtins.float
+    """Seconds of CPU since it began."""
+    loop_lag_s: _builtins.float
+    """Seconds by which a timer of its event loop was late, at worst within the last ten seconds."""
+    def __init__(
+        self,
+        *,
+        process: _builtins.str = ...,
+        resident_bytes: _builtins.int = ...,
+        open_descriptors: _builtins.int = ...,
+        cpu_s: _builtins.float = ...,
+        loop_lag_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_s", b"cpu_s", "loop_lag_s", b"loop_lag_s", "open_descriptors", b"open_descriptors", "process", b"process", "resident_bytes", b"resident_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProcessFigures: _TypeAlias = ProcessFigures  # noqa: Y015
 
 @_typing.final
 class PoolSignals(_message.Message):
@@ -292,6 +344,11 @@ class PoolSignals(_message.Message):
     PREDICTED_UTILISATION_FIELD_NUMBER: _builtins.int
     MISS_RATE_FIELD_NUMBER: _builtins.int
     ACTORS_WANTED_FIELD_NUMBER: _builtins.int
+    BATCH_FILL_FIELD_NUMBER: _builtins.int
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    LATE_CHUNKS_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
     queue_age_s: _builtins.float
     """Seconds that the first in the queue has waited."""
     queued: _builtins.int
@@ -302,6 +359,18 @@ class PoolSignals(_message.Message):
     """Share of chunks that came after their deadline, over the last minute."""
     actors_wanted: _builtins.int
     """Actors that the present demand needs."""
+    batch_fill: _builtins.float
+    """Windows that models computed in one call, on average over the last minute: over 1 where
+    they ran as batches; 0: none ran.
+    """
+    chunks: _builtins.int
+    """Chunks that were finished since the scheduler began."""
+    late_chunks: _builtins.int
+    """Of these, those that came after their deadline."""
+    windows: _builtins.int
+    """Windows that were computed since the scheduler began."""
+    batches: _builtins.int
+    """Calls of models in which they were."""
     def __init__(
         self,
         *,
@@ -310,10 +379,15 @@ class PoolSignals(_message.Message):
         predicted_utilisation: _builtins.float = ...,
         miss_rate: _builtins.float = ...,
         actors_wanted: _builtins.int = ...,
+        batch_fill: _builtins.float = ...,
+        chunks: _builtins.int = ...,
+        late_chunks: _builtins.int = ...,
+        windows: _builtins.int = ...,
+        batches: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actors_wanted", b"actors_wanted", "miss_rate", b"miss_rate", "predicted_utilisation", b"predicted_utilisation", "queue_age_s", b"queue_age_s", "queued", b"queued"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actors_wanted", b"actors_wanted", "batch_fill", b"batch_fill", "batches", b"batches", "chunks", b"chunks", "late_chunks", b"late_chunks", "miss_rate", b"miss_rate", "predicted_utilisation", b"predicted_utilisation", "queue_age_s", b"queue_age_s", "queued", b"queued", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -328,6 +402,8 @@ class DescribePoolResponse(_message.Message):
     ACTORS_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
     SIGNALS_FIELD_NUMBER: _builtins.int
+    ON_DEMAND_FIELD_NUMBER: _builtins.int
+    SCHEDULER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def actors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Actor]:
         """Its actors."""
@@ -340,16 +416,26 @@ class DescribePoolResponse(_message.Message):
     def signals(self) -> Global___PoolSignals:
         """What an autoscaler goes by."""
 
+    @_builtins.property
+    def on_demand(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models that may be asked for although no actor has them: one is made when somebody asks."""
+
+    @_builtins.property
+    def scheduler(self) -> Global___ProcessFigures:
+        """The scheduler's process."""
+
     def __init__(
         self,
         *,
         actors: _abc.Iterable[Global___Actor] | None = ...,
         sessions: _abc.Iterable[Global___PooledSession] | None = ...,
         signals: Global___PoolSignals | None = ...,
+        on_demand: _abc.Iterable[_builtins.str] | None = ...,
+        scheduler: Global___ProcessFigures | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["signals", b"signals"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scheduler", b"scheduler", "signals", b"signals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actors", b"actors", "sessions", b"sessions", "signals", b"signals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actors", b"actors", "on_demand", b"on_demand", "scheduler", b"scheduler", "sessions", b"sessions", "signals", b"signals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
