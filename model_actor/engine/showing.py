@@ -28,6 +28,7 @@ from model_actor.engine.store import FinishedWindow, FrameStore
 from model_actor.engine.tracing import Answers, ChunkSpan, WindowTiming
 from model_actor.plugin import Frames
 from sana_gateway_internal.v1 import stream_pb2
+from scheduler.core.chunk_play import TOLERANCE
 from scheduler.core.run import WindowPlan
 
 STOOD_S = 0.5
@@ -220,11 +221,13 @@ class Showing:
         return not self._waiting
 
     def late(self, plan: WindowPlan, now: float) -> bool:
-        """Tells whether a window that is finished now came after its first frame was due."""
+        """Tells whether a window that is finished now came so long after its first frame was
+        due that the play-out clock has to wait for it.
+        """
         clock = self.clock
         if clock is None or clock.run != plan.run or not self._reported:
             return False
-        return now > clock.due(plan.first_frame + plan.skip)
+        return now > clock.due(plan.first_frame + plan.skip) + TOLERANCE / clock.frame_rate
 
     def abandon(self, next_run: int, now: float) -> None:
         """Drops all runs below `next_run`."""
