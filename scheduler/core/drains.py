@@ -88,7 +88,7 @@ class Drains:
         begins = actor.actor not in self._drains
         drain = self._drains.setdefault(actor.actor, _Drain())
         actor.draining = True
-        if begins and self._facts.is_leaving(actor.host):
+        if begins and self._facts.is_leaving(actor):
             self._parking.evacuate(actor.host)
         self._facts.fleet.touch(actor)
         if until < drain.until:

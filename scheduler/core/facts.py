@@ -261,13 +261,12 @@ class Facts:
         Args:
             host: Which host; empty: any, for the storage alone.
         """
-        actors = self.fleet.actors.values()
-        return next((each for each in actors if each.linked and host in ("", each.host)), None)
+        actors = self.fleet.on_host(host) if host else self.fleet.actors.values()
+        return next((each for each in actors if each.linked), None)
 
-    def is_leaving(self, host: str) -> bool:
-        """Tells whether a host is being emptied: all of its actors are."""
-        actors = [actor for actor in self.fleet.actors.values() if actor.host == host]
-        return all(actor.draining for actor in actors)
+    def is_leaving(self, actor: ActorRecord) -> bool:
+        """Tells whether an actor's host is being emptied: all of its actors are."""
+        return all(each.draining for each in self.fleet.on_host(actor.host) or (actor,))
 
     def discard_kept(self, lease: Lease, reason: str) -> None:
         """Has removed what is kept of a session that ends, where no actor of its own does it."""

@@ -329,6 +329,11 @@ class Fleet:
             raise InvariantError("the placement policy chose none of the candidates")
         return self.actors[named]
 
+    def on_host(self, host: str) -> list[ActorRecord]:
+        """Returns the actors of a host."""
+        known = self._hosts.get(host)
+        return [self.actors[key] for key in known.actors] if known is not None else []
+
     def _host(self, event: ActorRegistered) -> EncodeLedger:
         # An actor that names no host shares none.
         key = event.host or f"actor {event.actor}"

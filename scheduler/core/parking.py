@@ -70,7 +70,7 @@ class Parking:
         lease.parking, lease.pressed = True, pressed
         actor = self._facts.actor_of(lease)
         self._facts.deadlines.set((Due.PARK, lease.session), now + self._rules.park_timeout)
-        store = pressed or self._facts.is_leaving(actor.host)
+        store = pressed or self._facts.is_leaving(actor)
         self._facts.emit(ev.Park(actor.actor, lease.session, lease.epoch, store=store))
 
     def keep_on(self, session: SessionId, now: float) -> None:

@@ -48,9 +48,12 @@ class Autoscaler:
         """Compares what there is with what is wanted."""
         now = self._timeline.now
         wanted = self._driver.pool.signals(now).wanted_by_model.get(self._model, 0)
-        standings = [_standing(gpu) for gpu in self._fleet.gpus.values() if not gpu.doomed]
-        running = sum(each.stage is not Stage.SHED for each in standings)
+        gpus = [gpu for gpu in self._fleet.gpus.values() if not gpu.doomed]
+        running = sum(not gpu.draining for gpu in gpus)
         goals = self._scaler.goals({self._model: wanted}, {self._model: running}, now)
+        if goals[self._model] == running:
+            return
+        standings = [_standing(gpu) for gpu in gpus]
         changes = fit(goals[self._model], standings, self._rules.start_at_once)
         for gpu in changes.keep:
             self._fleet.keep(gpu)
