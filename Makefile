@@ -61,7 +61,13 @@ bench: setup ## Measure the media path beside its rivals, 15 minutes; BENCH=serv
 	@mkdir -p .cache/bench
 	@.venv/bin/python -m tests.bench.$(BENCH) $(if $(filter media service,$(BENCH)),--json "$(OUT)") $(ARGS)
 
+SCENARIO = smoke
+.PHONY: load
+load: ## Put a load on a service that is started for it, one minute; SCENARIO=steady for another
+	$(SETUP) load
+	@.venv/bin/sana-gateway load $(SCENARIO) --out load-out $(ARGS)
+
 .PHONY: clean
 clean: ## Remove caches, reports and what the demo wrote; environments stay
-	rm -rf .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist demo-out
+	rm -rf .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist demo-out load-out
 	find . -name __pycache__ -not -path './.v*' -not -path './.tools/*' -prune -exec rm -rf {} +

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import psutil
 import pytest
+from hypothesis import settings
 
 KINDS: Final = frozenset({"unit", "properties", "contract", "media", "integration", "e2e", "slow"})
 """Markers that say what kind of test a module holds; `pyproject.toml` explains them."""
@@ -29,6 +30,11 @@ _LEFT: Final = pytest.StashKey[list[str]]()
 
 # Processes of the interpreter itself, which end with it.
 _OWN_TO_PYTHON: Final = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:

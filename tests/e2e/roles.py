@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scheduler.process.certificates import make
-from tests.ports import free_port
+from sdk_adapters.harness.ports import free_port
 from tests.stack import Stack, role
 
 

@@ -50,6 +50,7 @@ COMMANDS: dict[str, Words] = {
 BARE_COMMANDS: dict[str, Words] = {
     "no ray": lambda _: ("serve", "head"),
     "no opencv": lambda _: ("serve", "head", "--backend", "in-process"),
+    "no harness": lambda _: ("load", "smoke"),
 }
 """Those that are refused in an environment without the extras."""
 
@@ -114,7 +115,11 @@ def test_a_port_in_use_ends_serve_and_what_it_had_started(said: Said, place: Pla
 
 @pytest.mark.parametrize(
     ("command", "extra", "way_out"),
-    [("no ray", "ray", "--backend in-process"), ("no opencv", "painter", "")],
+    [
+        ("no ray", "ray", "--backend in-process"),
+        ("no opencv", "painter", ""),
+        ("no harness", "load", "pip install"),
+    ],
 )
 def test_without_the_extras_the_one_to_install_is_named(
     said: Said, command: str, extra: str, way_out: str

@@ -23,6 +23,7 @@ from aiortc import RTCPeerConnection, RTCSessionDescription
 from gateway.front_door.routing import worker_of
 from sana_gateway import Client, Session
 from sana_gateway.v1 import command_pb2, media_pb2, session_pb2
+from sdk_adapters.harness.ports import free_port
 from tests.e2e.driving import (
     FULL_SIZE,
     H264,
@@ -37,7 +38,6 @@ from tests.e2e.driving import (
 )
 from tests.e2e.reactor.test_reactor_sdk import run as run_reactor_client
 from tests.media.clips import Recipe, make
-from tests.ports import free_port
 from tests.required import require
 from tests.stack import Stack, role, serving
 

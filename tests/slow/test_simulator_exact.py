@@ -6,7 +6,7 @@ import pytest
 
 from scheduler.simulator.report import report
 from scheduler.simulator.world import World
-from tests.unit.simulator.scenarios import small
+from tests.unit.scenario.scenarios import small
 
 pytestmark = pytest.mark.slow
 
@@ -19,13 +19,13 @@ def test_extrapolated_chunks_are_in_time_as_often_as_played_ones(
     chunk_ms: float, connected: int
 ) -> None:
     scenario = small(
-        hours=1,
+        duration="1h",
         pool__gpus=50,
         pool__model__chunk_ms=chunk_ms,
         workload__arrivals__connected=connected,
-        workload__session_minutes={"kind": "lognormal", "mean": 30},
-        workload__play_minutes={"kind": "exponential", "mean": 9},
-        workload__pause_minutes={"kind": "exponential", "mean": 7},
+        workload__session={"kind": "lognormal", "mean": "30m"},
+        workload__play={"kind": "exponential", "mean": "9m"},
+        workload__pause={"kind": "exponential", "mean": "7m"},
     )
     extrapolated, played = (
         report(scenario, World(scenario, exact=exact).run(), (), exact=exact)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.ports import free_port
+from sdk_adapters.harness.ports import free_port
 from tests.stack import Stack, role
 
 

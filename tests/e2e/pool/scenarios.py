@@ -14,9 +14,10 @@ import psutil
 
 from sana_gateway import CallError, Client
 from sana_gateway.v1 import pool_pb2
+from sdk_adapters.harness.deeds import SCHEDULER
 from tests.e2e.pool.fleet import Fleet
 from tests.e2e.pool.outcome import Outcome
-from tests.e2e.pool.victims import SCHEDULER, busiest, gone, healthy, pool_with, process_of, titled
+from tests.e2e.pool.victims import busiest, gone, healthy, pool_with, process_of, titled
 from tests.stack import Stack
 
 

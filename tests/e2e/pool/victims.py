@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 import psutil
 
 from sana_gateway import Client
 from sana_gateway.v1 import pool_pb2
+from sdk_adapters.harness import processes
+from sdk_adapters.harness.deeds import actor_process
 from tests.e2e.driving import polled
 from tests.stack import Stack
-
-SCHEDULER = "ray::SchedulerShell"
-ACTOR = "ray::RayShellHost"
 
 
 def titled(stack: Stack, title: str) -> list[psutil.Process]:
     """Returns the living processes of a service whose title begins so."""
-    found = []
-    for each in stack.members():
-        with contextlib.suppress(psutil.Error):
-            if " ".join(each.cmdline()).startswith(title):
-                found.append(each)
-    return found
+    return [psutil.Process(pid) for pid in processes.titled(_members(stack), title)]
 
 
 def process_of(stack: Stack, actor: pool_pb2.Actor) -> psutil.Process:
     """Returns the process that serves an actor's data plane."""
-    wanted = actor.address.removeprefix("unix:")
-    for each in titled(stack, ACTOR):
-        with contextlib.suppress(psutil.Error):
-            # For a unix socket the address is its path, whatever the stubs say.
-            if wanted in [str(link.laddr) for link in each.net_connections(kind="unix")]:
-                return each
-    raise LookupError("no process of the service listens there")
+    return psutil.Process(actor_process(_members(stack), actor.address))
+
+
+def _members(stack: Stack) -> list[int]:
+    return [each.pid for each in stack.members()]
 
 
 async def pool_with(

@@ -15,7 +15,9 @@ from gateway.ingress import IngressServices, IngressSettings
 from scheduler.core.errors import UnauthenticatedError
 from scheduler.core.ids import Principal
 from sdk_adapters.reactor.ingress import ReactorIngress
-from tests.fakes.hub import FakeHub, FakePeer, FakePeers, FakeUploads
+from tests.fakes.hub import FakeHub
+from tests.fakes.peers import FakePeer, FakePeers
+from tests.fakes.uploads import FakeUploads
 
 JS = {"sdk_type": "js", "sdk_version": "2.12.3"}
 OFFER = {

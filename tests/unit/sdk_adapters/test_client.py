@@ -17,7 +17,10 @@ from sana_gateway.observed import MESSAGES
 from sana_gateway.v1 import command_pb2, message_pb2, pool_pb2, session_pb2
 from scheduler.core import errors
 from tests.fakes.grpc_gateway import grpc_gateway, settled
-from tests.fakes.hub import FakeHub, FakePeers, FakeUploads, fake_services
+from tests.fakes.hub import FakeHub
+from tests.fakes.peers import FakePeers
+from tests.fakes.services import fake_services
+from tests.fakes.uploads import FakeUploads
 
 pytestmark = pytest.mark.unit
 
@@ -56,7 +59,7 @@ async def test_the_life_of_a_file_mode_session(hub: FakeHub, client: sg.Client) 
         await session.set_prompt("a watercolour painting")
         await session.set_seed(42)
         await session.start()
-        state = await session.wait_for(lambda state: state.running, 5)
+        state = await session.wait_for(lambda state: state.running, 30)
         assert (state.has_video, state.current_prompt, state.seed, state.mode) == (
             True,
             "a watercolour painting",
@@ -64,10 +67,10 @@ async def test_the_life_of_a_file_mode_session(hub: FakeHub, client: sg.Client) 
             command_pb2.MODE_FILE,
         )
         await session.pause()
-        await session.wait_for(lambda state: state.paused, 5)
+        await session.wait_for(lambda state: state.paused, 30)
         await session.resume()
         await session.reset()
-        state = await session.wait_for(lambda state: not state.has_prompt, 5)
+        state = await session.wait_for(lambda state: not state.has_prompt, 30)
         assert state.seed == 42
     assert [reason for _, reason in hub.closed] == ["closed by the client"]
     assert session.end_reason == "closed by the client"
@@ -434,7 +437,7 @@ async def test_a_client_hears_that_its_session_moved(hub: FakeHub, client: sg.Cl
         moved = message_pb2.SessionMoved(continuity=message_pb2.CONTINUITY_EXACT, reason="moved")
         hub.session.publish(session_moved=moved)
         hub.session.publish(state=message_pb2.State(seed=77))
-        await session.wait_for(lambda state: state.seed == 77, 5)
+        await session.wait_for(lambda state: state.seed == 77, 30)
         assert heard == [moved]
 
 

@@ -11,7 +11,9 @@ import sana_gateway as sg
 from gateway.ports import CameraFrame, EncodedFrame
 from sana_gateway.v1 import media_pb2
 from tests.fakes.grpc_gateway import grpc_gateway, settled
-from tests.fakes.hub import FakeHub, FakeSubscription, fake_services
+from tests.fakes.hub import FakeHub
+from tests.fakes.services import fake_services
+from tests.fakes.session import FakeSubscription
 
 pytestmark = pytest.mark.unit
 

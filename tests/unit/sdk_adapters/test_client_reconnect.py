@@ -17,7 +17,9 @@ from sana_gateway.retry import calling
 from sana_gateway.v1 import message_pb2
 from scheduler.core.errors import LimitError, UnknownSessionError
 from tests.fakes.grpc_gateway import grpc_gateway, settled
-from tests.fakes.hub import FakeHub, FakeUploads, fake_services
+from tests.fakes.hub import FakeHub
+from tests.fakes.services import fake_services
+from tests.fakes.uploads import FakeUploads
 
 pytestmark = pytest.mark.unit
 
@@ -125,7 +127,7 @@ async def test_a_gap_is_counted_and_the_snapshot_taken(
         hub.session.state.seed = seed
         hub.session.publish(state=hub.session.state)
     wire.broken = False
-    state = await session.wait_for(lambda state: state.seed == 299, 10)
+    state = await session.wait_for(lambda state: state.seed == 299, 30)
     assert state.seed == 299
     assert session.gaps == 1
     assert session.revision == hub.session.revision
@@ -198,7 +200,7 @@ async def test_a_session_that_is_gone_after_the_reconnect_is_an_error(
     hub.session.connect_error = UnknownSessionError("no such session")
     wire.cut()
     with pytest.raises(sg.UnknownSessionError):
-        await session.wait_for(lambda state: state.running, 10)
+        await session.wait_for(lambda state: state.running, 30)
     with pytest.raises(sg.UnknownSessionError):
         await anext(messages)
     with pytest.raises(sg.UnknownSessionError):
@@ -215,7 +217,7 @@ async def test_a_gateway_that_stays_away_fails_commands_after_the_window(
         wire.broken = True
         wire.cut()
         with pytest.raises(sg.UnavailableError):
-            await session.wait_for(lambda state: state.running, 10)
+            await session.wait_for(lambda state: state.running, 30)
         with pytest.raises(sg.UnavailableError):
             await session.start()
         await session.detach()

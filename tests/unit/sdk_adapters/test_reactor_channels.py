@@ -15,7 +15,9 @@ from scheduler.core.ids import Principal
 from sdk_adapters.reactor import channels, replies, wire_json, wire_protobuf
 from sdk_adapters.reactor import reactor_wire_pb2 as pb
 from sdk_adapters.reactor.channels import Conversation, wire_of
-from tests.fakes.hub import Changes, FakeConnection, FakeDataChannel, FakePeer, FakeSession
+from tests.fakes.changes import Changes
+from tests.fakes.peers import FakeDataChannel, FakePeer
+from tests.fakes.session import FakeConnection, FakeSession
 
 pytestmark = pytest.mark.unit
 
@@ -49,7 +51,7 @@ class Talk:
         self.control = FakeDataChannel("control")
 
     async def until_sent(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not self.data.sent:  # noqa: ASYNC110 - the fake has no event
                 await asyncio.sleep(0)
 

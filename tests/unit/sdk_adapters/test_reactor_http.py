@@ -12,7 +12,8 @@ from gateway.webrtc.ice import IceServer
 from sana_gateway.v1 import session_pb2
 from scheduler.core.errors import LimitError, NoCapacityError
 from sdk_adapters.reactor import polls, sessions
-from tests.fakes.hub import FakeDataChannel, FakeHub, FakePeer, FakePeers
+from tests.fakes.hub import FakeHub
+from tests.fakes.peers import FakeDataChannel, FakePeer, FakePeers
 from tests.unit.sdk_adapters.reactor_site import JS, OFFER, KeyAuth, Site, SlowPeers
 
 pytestmark = pytest.mark.unit
@@ -405,7 +406,7 @@ async def test_the_client_is_told_of_the_end_before_its_peer_closes(
     closed_when_told: list[bool] = []
     data.send = lambda _: closed_when_told.append(peer.closed)  # type: ignore[method-assign]
     await site.ask("DELETE", path.partition("/transport")[0])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not peer.closed:  # noqa: ASYNC110 - the fake has no event
             await asyncio.sleep(0)
     assert closed_when_told == [False]

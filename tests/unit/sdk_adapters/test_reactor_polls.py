@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from sdk_adapters.reactor import polls
-from tests.fakes.hub import FakeHub, FakeSession
+from tests.fakes.hub import FakeHub
+from tests.fakes.session import FakeSession
 from tests.unit.sdk_adapters.reactor_site import Site
 
 pytestmark = pytest.mark.unit
@@ -92,7 +93,7 @@ async def test_a_poll_ends_with_its_client(
     polling = asyncio.create_task(site.ask("GET", path))
     await waits.begun.wait()
     polling.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await waits.over.wait()
 
 

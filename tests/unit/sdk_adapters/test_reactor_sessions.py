@@ -10,7 +10,9 @@ from scheduler.core.errors import LimitError, UnknownSessionError
 from scheduler.core.ids import Principal
 from sdk_adapters.reactor import sessions
 from sdk_adapters.reactor.sessions import Call, Link, Room, Sessions
-from tests.fakes.hub import FakeDataChannel, FakeHub, FakePeers, fake_services
+from tests.fakes.hub import FakeHub
+from tests.fakes.peers import FakeDataChannel, FakePeers
+from tests.fakes.services import fake_services
 
 pytestmark = pytest.mark.unit
 

@@ -23,7 +23,9 @@ from sdk_adapters.harness import viewer
 from sdk_adapters.harness.ledger import FrameLedger, Report
 from sdk_adapters.harness.sources import MarkerReader
 from tests.fakes.grpc_gateway import grpc_gateway
-from tests.fakes.hub import FakeHub, FakeSubscription, fake_services
+from tests.fakes.hub import FakeHub
+from tests.fakes.services import fake_services
+from tests.fakes.session import FakeSubscription
 
 pytestmark = pytest.mark.unit
 
