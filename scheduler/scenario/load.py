@@ -106,6 +106,9 @@ class LoadSpec(Record):
     camera: Camera = Camera()
     prompts: tuple[str, ...] = Field(default=PROMPTS, min_length=1)
     networks: tuple[Network, ...] = Field(default=(Network(name="clean", share=1),), min_length=1)
+    video: Literal["canned", "encoded"] = "canned"
+    """What a service that is started for the run shows: prepared pictures, which cost nothing, or
+    pictures encoded for each session, whose markers tell their prompt and camera frame."""
     processes: int = Field(default=0, ge=0)
     """Over how many processes the sessions are spread; 0: the cores but one, at least one."""
     limits: Limits = Limits()

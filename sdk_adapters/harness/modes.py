@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -308,7 +309,8 @@ async def _service(
         yield Setting(target), None
         return
     screen.say(_STARTING)
-    async with own_stack(options(scenario.spec), out) as stack:
+    chosen = replace(options(scenario.spec), video=scenario.load.video)
+    async with own_stack(chosen, out) as stack:
         yield Setting(stack.target, stack.service, notes=stack.notes), stack
 
 

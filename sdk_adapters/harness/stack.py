@@ -38,6 +38,8 @@ begin as the service's own do: those that it does not know it refuses."""
 LOG: Final = "service.log"
 """Name of the file with what the service logs."""
 MODEL: Final = "simulated"
+SIZES: Final = {"canned": (160, 88), "encoded": (320, 176)}
+"""Of the pictures: small ones leave the machine to what is measured, and a marker needs room."""
 MOST_ACTORS: Final = 16
 """Actors of a stack on one machine; a scenario with more has to say how many it needs."""
 START_S: Final = 120.0
@@ -69,8 +71,8 @@ class StackOptions:
     Otherwise they are threads of one process, which starts in a fifth of the time."""
     media_workers: int = 0
     """Of each gateway, behind a front door; 0: each is one process."""
-    size: tuple[int, int] = (160, 88)
-    """Of the pictures: small ones leave the machine to what is measured."""
+    video: Literal["canned", "encoded"] = "canned"
+    """Prepared pictures, or such as are encoded for each session."""
     host: str = "127.0.0.1"
     """Address that the gateways listen on."""
 
@@ -97,14 +99,14 @@ class StackOptions:
     def model(self) -> dict[str, str]:
         """Returns the options of the model that stands for the pool's."""
         costs = self.pool.model
-        width, height = self.size
+        width, height = SIZES[self.video]
         return {
             "chunk_ms": f"{costs.chunk_ms:g}",
             # The simulator draws from a normal distribution, the model from an even one.
             "jitter_ms": f"{costs.chunk_jitter_ms * math.sqrt(3):g}",
             "resident_slots": str(self.pool.resident_slots),
             "size": f"{width}x{height}",
-            "video": "canned",
+            "video": self.video,
         }
 
     def head(self) -> list[str]:
@@ -120,7 +122,7 @@ class StackOptions:
 
     def notes(self) -> tuple[str, ...]:
         """Returns what differs from the scenario's pool, in sentences."""
-        said = [f"Own stack: {MODEL}, canned video, {self.count} actors ({self.backend})."]
+        said = [f"Own stack: {MODEL}, {self.video} video, {self.count} actors ({self.backend})."]
         if other := sorted(self.pool.rules.keys() - set(_SECONDS)):
             said.append(
                 f"The pool's rules {', '.join(other)} are the simulator's alone: "
@@ -326,7 +328,7 @@ def _service(options: StackOptions) -> Service:
     return Service(
         gateways=options.gateways,
         model=MODEL,
-        video="canned",
+        video=options.video,
         config=config,
         hardware=hardware(),
     )

@@ -89,7 +89,7 @@ def test_a_picture_that_was_lost_comes_back(open_viewer: Open, steady_clip: str)
     for viewer in viewers.values():
         viewer("spoil", 1)
     for codec, viewer in viewers.items():
-        viewer("more", 30)
+        viewer("more", 15)
         after = viewer.frames()[known[codec] - 1 :]
         print(f"{codec}: keyframe {asked[codec]:.0f} ms after it was asked for")
         print(f"{codec}: {summary(viewer, after)}")
