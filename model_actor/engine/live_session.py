@@ -271,7 +271,7 @@ class LiveSession(SessionBody):
         """
         if self._closed or plan.run != self._machine.run:
             return
-        late = self._showing.late(plan, _now())
+        late = self._showing.late(plan, _now() - (time.time() - timing.ready_at), _now())
         chunks = self._showing.finished(plan, frames, source_us, timing, answers, _now())
         made, missed = self._chunks
         self._chunks = made + len(chunks), missed + (len(chunks) if late else 0)

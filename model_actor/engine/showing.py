@@ -220,14 +220,21 @@ class Showing:
         """Whether no chunk waits."""
         return not self._waiting
 
-    def late(self, plan: WindowPlan, now: float) -> bool:
+    def late(self, plan: WindowPlan, ready: float, now: float) -> bool:
         """Tells whether a window that is finished now came so long after its first frame was
         due that the play-out clock has to wait for it.
+
+        Args:
+            plan: The window.
+            ready: When it could have begun. A picture that had stood by then, as it does in a
+                pause, is begun anew and waited for by no clock.
+            now: The present.
         """
         clock = self.clock
         if clock is None or clock.run != plan.run or not self._reported:
             return False
-        return now > clock.due(plan.first_frame + plan.skip) + TOLERANCE / clock.frame_rate
+        due = clock.due(plan.first_frame + plan.skip)
+        return ready - STOOD_S <= due < now - TOLERANCE / clock.frame_rate
 
     def abandon(self, next_run: int, now: float) -> None:
         """Drops all runs below `next_run`."""

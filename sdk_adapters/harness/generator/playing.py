@@ -66,7 +66,7 @@ class Player:
     def halt(self, planned: float) -> None:
         """The user wants it to stand."""
         self._wanted, self._planned = False, planned
-        self._watching.stops()
+        self._watching.stops(self._clock())
         self._look()
 
     def told(self, phase: int) -> None:

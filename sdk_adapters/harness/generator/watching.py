@@ -272,10 +272,17 @@ class Watching:
         else:
             self.playing, self.last_at = self.frames > 0, at
 
-    def stops(self) -> None:
-        """No frame is due from now on: a pause was sent, the clip is over, or the user leaves."""
+    def stops(self, at: float | None = None) -> None:
+        """No frame is due from now on: a pause was sent, the clip is over, or the user leaves.
+
+        Args:
+            at: When; a wait for a first frame that was given up then counts with what it
+                lasted. None: nothing was waited for.
+        """
         self.settle()
         self.playing = False
+        if at is not None:
+            self._give_up_waiting(at)
         self._started_at = self._resumed_at = None
 
     def prompted(self, text: str, tag: int, at: float) -> None:
@@ -395,12 +402,7 @@ class Watching:
         now = min(now, math.nextafter(self._end, _NEVER))
         counts = self._begin <= now
         self.numbers.over(counts=counts)
-        for metric, since in (
-            ("start_to_first_frame", self._started_at),
-            ("pause_to_resume", self._resumed_at),
-        ):
-            if since is not None and now - since > CENSORED_S:
-                self._add(metric, (now - since) * 1e3, now)
+        self._give_up_waiting(now)
         lasting_s = self._lasting_s(now)
         self._moves.settle(now, lasting_s=lasting_s, usual_s=1 / self.frame_rate, ends=True)
         self._prompts.close(now, due=self.playing)
@@ -415,6 +417,14 @@ class Watching:
             self._record.add("frame_rate", self._played / self._playing_s)
             self._record.add("bitrate", self._bytes * 8e-3 / self._playing_s)
         self.playing = False
+
+    def _give_up_waiting(self, now: float) -> None:
+        for metric, since in (
+            ("start_to_first_frame", self._started_at),
+            ("pause_to_resume", self._resumed_at),
+        ):
+            if since is not None and now - since > CENSORED_S:
+                self._add(metric, (now - since) * 1e3, now)
 
     def _counted(self) -> dict[str, float]:
         return {

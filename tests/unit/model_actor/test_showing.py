@@ -246,3 +246,26 @@ def test_what_is_told_of_the_clock_before_the_first_chunk_counts_only_for_who_fo
     assert clock is not None
     assert clock.next_frame == (9 if follows else 0)
     assert (clock.due(clock.next_frame) < START) == follows
+
+
+@pytest.mark.parametrize(
+    ("ready", "finished", "late"),
+    [
+        (-0.5, -0.1, False),
+        (-0.5, 0.4 / RATE, False),
+        (-0.5, 0.6 / RATE, True),
+        (0.4, 0.6, True),
+        (2.0, 2.2, False),
+    ],
+    ids=["in time", "bridged", "too late", "late, having come late", "after a pause"],
+)
+def test_a_window_is_late_where_the_clock_has_to_wait_for_it(
+    ready: float, finished: float, late: bool
+) -> None:
+    finisher = Finisher()
+    finisher.finish()
+    finisher.report(9, 1_000_000, 24)
+    # The second window begins with frame 33, 24 after frame 9.
+    due = START + 1.0 + 24 / RATE
+    plan = finisher.next_plan()
+    assert finisher.showing.late(plan, due + ready, due + finished) is late

@@ -203,6 +203,15 @@ def test_neither_a_pause_nor_the_end_of_a_clip_is_a_freeze() -> None:
     assert counts["playing_s"] == LATE(46 * PERIOD)
 
 
+def test_a_first_frame_that_was_given_up_counts_with_what_was_waited() -> None:
+    user = begun()
+    user.plays(range(24))
+    user.watching.stops(11.0)
+    user.watching.resumes(12.0, paused=True)
+    user.watching.stops(20.0)
+    assert user.values["pause_to_resume"] == [LATE(8000)]
+
+
 def test_a_resume_before_the_session_paused_is_no_pause() -> None:
     user = begun()
     user.plays(range(24))
