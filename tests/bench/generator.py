@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import multiprocessing
 import statistics
 import tempfile
@@ -21,6 +22,8 @@ from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
+
+import structlog
 
 from gateway.ports import EncodedFrame
 from sana_gateway.v1 import media_pb2
@@ -123,6 +126,8 @@ async def stand_in() -> AsyncIterator[Target]:
 
 
 def _serve(pipe: Connection[Any, Any]) -> None:
+    errors = structlog.make_filtering_bound_logger(logging.ERROR)
+    structlog.configure(wrapper_class=errors)
     asyncio.run(_play(pipe))
 
 
