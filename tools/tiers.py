@@ -57,6 +57,12 @@ Tests marked `alone` run after them, one after the other.
 """
 MOST_WORKERS = 4
 ALONE = "alone"
+MOST_AGAIN = 5
+"""Failed tests of a spread tier that are run once more, alone.
+
+Beside others a test may fail because it did not get the processor in time; what fails alone too
+is a failure, and so is more than this. The report names them and counts them (`again`).
+"""
 
 SLOW = "slow"
 LIMIT_S = {SLOW: 5 * 3600}
@@ -73,6 +79,8 @@ class Count:
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    again: int = 0
+    """Of those that passed: failed beside others and passed alone."""
     seconds: float = 0.0
 
     def __add__(self, other: Count) -> Count:
@@ -81,6 +89,7 @@ class Count:
             self.passed + other.passed,
             self.failed + other.failed,
             self.skipped + other.skipped,
+            self.again + other.again,
             self.seconds + other.seconds,
         )
 
@@ -136,8 +145,22 @@ def run_tests(tier: str) -> Count:
     if tier not in SPREAD or (workers := min(len(os.sched_getaffinity(0)), MOST_WORKERS)) < 2:
         return run_pytest(tier, paths, chosen)
     spread = ("--numprocesses", str(workers), "--dist", SPREAD[tier])
-    together = run_pytest(tier, paths, f"{chosen} and not {ALONE}", *spread)
+    beside = f"{chosen} and not {ALONE}"
+    together = run_pytest(tier, paths, beside, *spread)
+    if 0 < together.failed <= MOST_AGAIN:
+        together = after(together, run_pytest(f"{tier}-again", paths, beside, "--last-failed"))
     return together + run_pytest(f"{tier}-{ALONE}", paths, f"{chosen} and {ALONE}")
+
+
+def after(together: Count, again: Count) -> Count:
+    """The outcome of a spread tier whose failed tests were run once more, alone."""
+    passed = together.failed - again.failed if again.passed else 0
+    return Count(
+        passed=together.passed + passed,
+        failed=together.failed - passed,
+        skipped=together.skipped,
+        again=passed,
+    )
 
 
 def run_pytest(name: str, paths: Sequence[Path], chosen: str, *options: str) -> Count:
@@ -200,11 +223,11 @@ def main(names: list[str]) -> int:
     REPORTS.mkdir(parents=True, exist_ok=True)
     counts = {tier: run_tier(tier) for tier in tiers}
     total = sum(counts.values(), Count())
-    print(f"\n{'tier':<12} {'passed':>7} {'failed':>7} {'skipped':>7} {'seconds':>8}")
+    heads = ("passed", "failed", "skipped", "again")
+    print(f"\n{'tier':<12}" + "".join(f" {head:>7}" for head in heads) + f" {'seconds':>8}")
     for name, each in {**counts, "all": total}.items():
-        print(
-            f"{name:<12} {each.passed:>7} {each.failed:>7} {each.skipped:>7} {each.seconds:>8.1f}"
-        )
+        numbers = "".join(f" {getattr(each, head):>7}" for head in heads)
+        print(f"{name:<12}{numbers} {each.seconds:>8.1f}")
     (REPORTS / "summary.txt").write_text(f"{total.line}\n")
     print(f"\n{total.line}", flush=True)
     return int(total.failed > 0)
