@@ -55,6 +55,8 @@ class Worker:
     got: list[bytes] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     written: int = 0
+    lingers: bool = False
+    """Whether a stream whose requests have ended waits for `go` before it ends."""
     go: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def get_session(self, requests: AsyncIterator[bytes], context: Any) -> None:
@@ -93,6 +95,8 @@ class Worker:
                 self.got.append(request)
                 await context.write(request)
             self.ended.append("half-closed")
+            if self.lingers:
+                await self.go.wait()
             await context.write(session_pb2.AttachResponse().SerializeToString())
         except asyncio.CancelledError:
             self.ended.append("cancelled")
@@ -215,11 +219,11 @@ async def test_a_client_that_gives_up_ends_the_call_at_the_worker(
         call = stub.Execute(session_pb2.ExecuteRequest(session_id="s0"), metadata=TOKEN)
         await worker.changes.until(lambda: worker.got)
     else:
+        worker.lingers = True  # gRPC tells a server of the end of the requests first
         call = stub.Attach(metadata=TOKEN)
         await call.write(start())
         await call.read()
     call.cancel()
-    # gRPC tells a server of the end of the requests first.
     await worker.changes.until(lambda: worker.ended[-1:] == ["cancelled"])
 
 
