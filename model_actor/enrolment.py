@@ -18,6 +18,7 @@ from grpc.aio import Call
 from model_actor.engine.services import Placement
 from sana_gateway_internal.v1 import placement_pb2, placement_pb2_grpc
 from scheduler import wire
+from scheduler.core.quality import NO_COMPUTE, Quality
 from scheduler.process.keepalive import KEEPALIVE
 from scheduler.process.telemetry import context_from, inject
 from scheduler.process.tls import Wires
@@ -69,8 +70,8 @@ class Enrolled(Protocol):
     async def awaits_room(self, session_id: str, epoch: int, *, awaits: bool) -> None:
         """There is no room elsewhere for a session that is to leave, or there is again."""
 
-    async def pace(self, session_id: str, epoch: int, rate_share: float) -> None:
-        """A session is to run at another share of the model's frame rate from now on."""
+    async def pace(self, session_id: str, epoch: int, quality: Quality) -> None:
+        """A session is to run in another quality from now on."""
 
     async def told_to_drain(self, drain: placement_pb2.Drain) -> None:
         """It is being emptied, or no longer is; it repeats that when it presents itself."""
@@ -125,7 +126,7 @@ class Enrolment:
         await asyncio.gather(*orders, return_exceptions=True)
         await self._line.close()
 
-    async def book(self, session_id: str, epoch: int) -> tuple[float, float]:
+    async def book(self, session_id: str, epoch: int) -> tuple[Quality, float]:
         """Books compute; waits for the scheduler when it is away."""
         request = placement_pb2.BookRequest(session_id=session_id, epoch=epoch)
         while True:
@@ -133,11 +134,12 @@ class Enrolment:
                 answer = await self._stub.Book(request, metadata=_trace_metadata())
             except grpc.aio.AioRpcError as error:
                 if error.code() not in _AWAY:
-                    return 0.0, RETRY_S
+                    return NO_COMPUTE, RETRY_S
                 await asyncio.sleep(RETRY_S)
             else:
-                share = (answer.rate_share or 1.0) if answer.booked else 0.0
-                return share, answer.retry_after_us / 1e6
+                booked = Quality(answer.rate_share or 1.0, answer.steps)
+                quality = booked if answer.booked else NO_COMPUTE
+                return quality, answer.retry_after_us / 1e6
 
     async def unbook(self, session_id: str, epoch: int) -> None:
         """Gives compute back. With the scheduler away nothing is lost: the next
@@ -219,7 +221,8 @@ class Enrolment:
 
     def _pace(self, response: placement_pb2.EnrollResponse) -> _Order:
         told = response.pace
-        work = self._actor.pace(told.session_id, told.epoch, told.rate_share or 1.0)
+        quality = Quality(told.rate_share or 1.0, told.steps)
+        work = self._actor.pace(told.session_id, told.epoch, quality)
         return told.session_id, work
 
     def _drain(self, response: placement_pb2.EnrollResponse) -> _Order:
@@ -248,7 +251,7 @@ class Enrolment:
                 context=context_from(admit.traceparent),
                 restore=admit.restore,
                 computing=admit.computing,
-                rate_share=admit.rate_share or 1.0,
+                quality=Quality(admit.rate_share or 1.0, admit.steps),
             )
         )
         admitted = placement_pb2.Admitted(

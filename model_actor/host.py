@@ -31,6 +31,7 @@ from model_actor.warm_up import warm_up
 from sana_gateway.v1 import session_pb2
 from sana_gateway_internal.v1 import placement_pb2, stream_pb2_grpc
 from scheduler import wire
+from scheduler.core.quality import Quality
 from scheduler.process import plugins
 from scheduler.process.footprint import Footprint, LoopLag
 from scheduler.process.keepalive import ACCEPTED_PINGS, KEEPALIVE
@@ -246,7 +247,8 @@ class ModelHost:
                     computing=session.computing,
                     principal=wire.principal_out(session.placement.principal),
                     model=session.placement.model,
-                    rate_share=session.rate_share,
+                    rate_share=session.quality.rate,
+                    steps=session.quality.steps,
                     awaits_room=session.awaiting_room,
                 )
                 for session in self._sessions.values()
@@ -259,6 +261,10 @@ class ModelHost:
             encode_capacity_ms=self._encoders.threads * 1e3 if encodes else 0.0,
             encode_ms=DECLARED_ENCODE_MS * pixels / DECLARED_PIXELS if encodes else 0.0,
             degraded_rates=info.degraded_rates,
+            degraded_steps=[
+                placement_pb2.FewerSteps(steps=each.steps, chunk_ms=each.chunk_ms)
+                for each in info.degraded_steps
+            ],
             draining=self._retiring or self._ends_at is not None,
             drain=self._drain(),
         )
@@ -287,6 +293,10 @@ class ModelHost:
             ends_in_s=ends_in_s,
         )
         beat.process.CopyFrom(self._footprint.figures())
+        for size, gain in compute.cost.sure_gains.items():
+            beat.batch_gains.add(size=size, gain=gain)
+        for steps, measured_s in compute.cost.fewer_s.items():
+            beat.degraded_steps.add(steps=steps, chunk_ms=measured_s * 1e3)
         if not self._model.info.session_bytes:
             beat.session_bytes = self._vitals.kept_size
         return beat
@@ -373,11 +383,11 @@ class ModelHost:
         if isinstance(session, LiveSession) and session.placement.epoch == epoch:
             session.awaits_room(awaits)
 
-    async def pace(self, session_id: str, epoch: int, rate_share: float) -> None:
-        """A session is to run at another share of the frame rate; see `Enrolled`."""
+    async def pace(self, session_id: str, epoch: int, quality: Quality) -> None:
+        """A session is to run in another quality; see `Enrolled`."""
         session = self._sessions.get(session_id)
         if session is not None and session.placement.epoch == epoch:
-            session.pace(rate_share)
+            session.pace(quality)
 
     async def told_to_drain(self, drain: placement_pb2.Drain) -> None:
         """It is being emptied, or no longer is; see `Enrolled`."""

@@ -40,6 +40,17 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class FewerSteps:
+    """A cheaper way to make a window, of the same size and at the same frame rate."""
+
+    steps: int
+    """Steps that it takes; fewer than the model takes otherwise."""
+    chunk_ms: float
+    """Declared time of one steady window, less than that with all steps; refined by
+    measurement."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What a model declares before it is loaded."""
 
@@ -67,6 +78,9 @@ class ModelInfo:
     """Shares of `frame_rate`, above 0 and below 1, at which sessions may run where there is no
     room for more; highest first. Live sources are resampled; a clip keeps every frame and is
     shown more slowly. 2/3 makes 16 frames a second out of 24."""
+    degraded_steps: tuple[FewerSteps, ...] = ()
+    """Fewer steps with which sessions may run where there is no room for more; may be joined
+    with any of `degraded_rates`."""
     max_batch: int = 1
     """Most sessions in one call of `stage`."""
     commands: tuple[str, ...] = tuple(NAMES.values())
@@ -97,6 +111,9 @@ class WindowTask:
     seed: int
     prompt: str
     """Latched when the stage `generate` starts."""
+    steps: int = 0
+    """Steps to take: one of `ModelInfo.degraded_steps`, the same for a whole batch, and from
+    one window of a session to the next it may change; 0: all."""
     result: Frames | None = None
     """Edited frames, as many as `source` has; set by the last stage on the latency path."""
 

@@ -1,8 +1,10 @@
-"""Generates the Python stubs from the `.proto` files, or checks that they are fresh.
+"""Generates what is made from the `.proto` files, or checks that it is fresh.
 
 Two generators are used on purpose. The public stubs ship with the client package
 and are made with an older grpcio-tools, so that they run on a wide range of
-grpcio and protobuf releases; the internal ones follow the server's own floor.
+grpcio and protobuf releases; the internal ones follow the server's own floor. Clients in
+other languages get a descriptor set: the public contract with its comments, and what it
+imports, in one file.
 
 Usage: python proto/generate.py [--check]
 """
@@ -12,12 +14,17 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
+DESCRIPTORS = PROTO / "sana_gateway.binpb"
+"""The public contract as a `google.protobuf.FileDescriptorSet`."""
+DETAILS = ("google/rpc/status.proto", "google/rpc/error_details.proto")
+"""What errors of calls are made of beside `sana_gateway.v1.ErrorDetail`."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,36 @@ def generate(target: Target, out: Path) -> None:
     )
 
 
+def describe(out: Path) -> None:
+    """Writes the descriptor set of the public contract."""
+    target = TARGETS[0]
+    sources = sorted((target.root / target.package).glob("*.proto"))
+    subprocess.run(
+        [
+            str(target.python),
+            "-m",
+            "grpc_tools.protoc",
+            f"-I{target.root}",
+            # Of googleapis-common-protos, which brings the sources along.
+            f"-I{sysconfig.get_path('purelib')}",
+            f"--descriptor_set_out={out}",
+            "--include_imports",
+            "--include_source_info",
+            *(str(path.relative_to(target.root)) for path in sources),
+            *DETAILS,
+        ],
+        check=True,
+    )
+
+
+def is_stale_description() -> bool:
+    """Tells whether the committed descriptor set differs from what the generator makes."""
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder) / DESCRIPTORS.name
+        describe(fresh)
+        return not DESCRIPTORS.exists() or fresh.read_bytes() != DESCRIPTORS.read_bytes()
+
+
 def stubs(folder: Path) -> dict[str, str]:
     """Returns the generated files of a folder by name."""
     return {path.name: path.read_text() for path in folder.glob("*_pb2*.py*") if path.is_file()}
@@ -101,6 +138,11 @@ def main() -> int:
         elif names := stale(target):
             failed = True
             print(f"stale stubs in {target.package}: {', '.join(names)}; run `make proto`")
+    if not arguments.check:
+        describe(DESCRIPTORS)
+    elif is_stale_description():
+        failed = True
+        print(f"stale: {DESCRIPTORS.relative_to(ROOT)}; run `make proto`")
     return int(failed)
 
 

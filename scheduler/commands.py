@@ -82,6 +82,7 @@ class _Running(Protocol):
 def serve_head(
     model: options.Models = options.DEFAULT_MODELS,
     model_option: options.ModelOption = None,
+    weights: options.Weights = None,
     actors: options.Actors = None,
     surge: options.Surge = 0,
     gpus_per_actor: options.GpusPerActor = 0.0,
@@ -149,7 +150,7 @@ def serve_head(
     _give_up_when_told()
     wishes = values.counts(model, "--model")
     models = tuple(wishes)
-    told = values.model_options(model_option, models)
+    told = values.model_options(values.with_weights(model_option, weights), models)
     named, anybody = values.tenants(tenant)
     scaling = _scaling(autoscale)
     rules = PoolRules(

@@ -89,9 +89,9 @@ class PoolCollector(Collector):
             actors.add_metric(labels, count)
         yield actors
         sessions = GaugeMetricFamily(_PREFIX + "sessions", "Sessions.", labels=("state",))
-        leases = Counter(session.state for session in pool.sessions)
+        leases = {each.state: each.count for each in pool.session_counts}
         for value, state in _STATES.items():
-            sessions.add_metric((state,), leases[value])
+            sessions.add_metric((state,), leases.get(value, 0))
         yield sessions
         yield from _processes(pool)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from scheduler.core.errors import ConfigurationError
 from scheduler.core.tenants import ANYBODY, TenantRules
@@ -142,6 +143,14 @@ def span(text: str, name: str) -> tuple[int, int]:
     if not (_is_count(least) and _is_count(most)) or int(least) > int(most) or int(most) < 1:
         raise ConfigurationError(f"{name} has the form LEAST-MOST, as 1-64")
     return int(least), int(most)
+
+
+def with_weights(given: Sequence[str] | None, weights: Path | None) -> list[str]:
+    """Adds a folder of weights to what was given of `--model-option`, as an absolute path: an
+    actor may run elsewhere in the tree.
+    """
+    folder = [] if weights is None else [f"weights={weights.resolve()}"]
+    return [*(given or ()), *folder]
 
 
 def model_options(given: Sequence[str] | None, models: Sequence[str]) -> dict[str, dict[str, str]]:

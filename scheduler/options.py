@@ -35,6 +35,14 @@ ModelOption = Annotated[
         show_default=False,
     ),
 ]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Weights of the first model: short for --model-option weights=FOLDER.",
+        show_default=False,
+    ),
+]
 Actors = Annotated[
     int | None,
     typer.Option(

@@ -202,9 +202,12 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
         self, request: placement_pb2.DescribePoolRequest, context: _Context
     ) -> placement_pb2.DescribePoolResponse:
         """Describes the pool."""
-        del request, context
-        pool = wire.pool_out(self._service.describe())
+        del context
+        pool = wire.pool_out(self._service.describe(sessions=not request.without_sessions))
         self._figures.describe(pool)
+        for actor in pool.actors:
+            if (declared := self._service.capabilities(ActorId(actor.actor_id))) is not None:
+                actor.capabilities.CopyFrom(declared)
         return placement_pb2.DescribePoolResponse(pool=pool)
 
     @_stream

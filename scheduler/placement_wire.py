@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 from sana_gateway.v1 import pool_pb2
 from sana_gateway_internal.v1 import placement_pb2 as pb
 from scheduler.core import pool_events as ev
@@ -9,6 +12,7 @@ from scheduler.core.errors import BadArgumentError
 from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
 from scheduler.core.lease import LeaseState
 from scheduler.core.pool_view import ActorView, PoolView, SessionView
+from scheduler.core.quality import Quality
 from scheduler.links import Grant, Heard, Move, News, Order
 from scheduler.wire import principal_in, principal_out
 
@@ -119,6 +123,9 @@ def register_in(register: pb.Register) -> ev.ActorRegistered:
     rates = tuple(register.degraded_rates)
     if not all(0 < rate < 1 for rate in rates) or sorted(rates, reverse=True) != list(rates):
         raise BadArgumentError("degraded rates are between 0 and 1, the highest first")
+    steps_ms = _steps_in(register.degraded_steps)
+    if not all(steps > 0 and 0 < ms < register.chunk_ms for steps, ms in steps_ms.items()):
+        raise BadArgumentError("fewer steps cost less than all, and more than nothing")
     return ev.ActorRegistered(
         actor=ActorId(given("actor_id", register.actor_id)),
         models=tuple(register.models),
@@ -133,9 +140,14 @@ def register_in(register: pb.Register) -> ev.ActorRegistered:
         encode_capacity_ms=register.encode_capacity_ms,
         encode_ms=register.encode_ms,
         degraded_rates=rates,
+        degraded_steps=steps_ms,
         draining=register.draining,
         told_to_drain=_told_in(register.drain) if register.HasField("drain") else None,
     )
+
+
+def _steps_in(told: Iterable[pb.FewerSteps]) -> dict[int, float]:
+    return {each.steps: each.chunk_ms for each in told}
 
 
 def _told_in(drain: pb.Drain) -> ev.ToldToDrain | None:
@@ -150,7 +162,7 @@ def _held_in(held: pb.HeldSession) -> ev.Held:
         held.computing,
         principal_in(held.principal),
         held.model,
-        rate_share=held.rate_share or 1.0,
+        quality=Quality(held.rate_share or 1.0, held.steps),
         awaits_room=held.awaits_room,
     )
 
@@ -183,6 +195,8 @@ def _beat_in(actor: ActorId, beat: pb.Heartbeat) -> ev.ActorBeat:
         late_chunks=beat.late_chunks,
         windows=beat.windows,
         batches=beat.batches,
+        steps_ms=_steps_in(beat.degraded_steps) or None,
+        gains={each.size: each.gain for each in beat.batch_gains} or None,
         ends_in=beat.ends_in_us / 1e6 if beat.ends_in_us > 0 else None,
     )
 
@@ -204,8 +218,8 @@ def order_out(order: Order) -> pb.EnrollResponse:
         case ev.AwaitsRoom(_, session, epoch, awaits):
             room = pb.AwaitsRoom(session_id=session, epoch=epoch, awaits=awaits)
             return pb.EnrollResponse(awaits_room=room)
-        case ev.Pace(_, session, epoch, rate_share):
-            pace = pb.Pace(session_id=session, epoch=epoch, rate_share=rate_share)
+        case ev.Pace(_, session, epoch, (rate, steps)):
+            pace = pb.Pace(session_id=session, epoch=epoch, rate_share=rate, steps=steps)
             return pb.EnrollResponse(pace=pace)
         case ev.TellDrain(_, told):
             return pb.EnrollResponse(drain=_told_out(told))
@@ -230,7 +244,8 @@ def _admit_out(admit: ev.Admit, traceparent: str) -> pb.Admit:
         traceparent=traceparent,
         restore=admit.restore,
         computing=admit.computing,
-        rate_share=admit.rate_share,
+        rate_share=admit.quality.rate,
+        steps=admit.quality.steps,
     )
 
 
@@ -239,7 +254,8 @@ def book_out(answer: ev.BookAnswered) -> pb.BookResponse:
     return pb.BookResponse(
         booked=answer.booked,
         retry_after_us=us(answer.retry_after),
-        rate_share=answer.rate_share if answer.booked else 0.0,
+        rate_share=answer.quality.rate if answer.booked else 0.0,
+        steps=answer.quality.steps if answer.booked else 0,
     )
 
 
@@ -258,10 +274,17 @@ def drain_out(progress: ev.DrainProgress) -> pb.DrainResponse:
 
 def pool_out(view: PoolView) -> pool_pb2.DescribePoolResponse:
     """Writes the pool as operators see it."""
+    counts = Counter["pool_pb2.LeaseState.ValueType"]()
+    for (state, detached), count in view.counts.items():
+        counts[_state_out(state, detached=detached)] += count
     return pool_pb2.DescribePoolResponse(
         actors=map(_actor_out, view.actors),
         sessions=map(_session_out, view.sessions),
         on_demand=view.on_demand,
+        session_counts=[
+            pool_pb2.SessionCount(state=state, count=count)
+            for state, count in sorted(counts.items())
+        ],
         signals=pool_pb2.PoolSignals(
             queue_age_s=view.signals.queue_age,
             queued=view.signals.queued,
@@ -295,16 +318,20 @@ def _actor_out(actor: ActorView) -> pool_pb2.Actor:
 
 
 def _session_out(session: SessionView) -> pool_pb2.PooledSession:
-    state = _LEASE_STATES.get(session.state, pool_pb2.LEASE_STATE_UNSPECIFIED)
-    if session.detached and session.state is LeaseState.ACTIVE:
-        state = pool_pb2.LEASE_STATE_DETACHED
     entry = pool_pb2.PooledSession(
         session_id=session.session,
         tenant=session.tenant,
-        state=state,
+        state=_state_out(session.state, detached=session.detached),
         actor_id=session.actor or "",
         computing=session.computing,
-        rate_share=session.rate_share,
+        rate_share=session.quality.rate,
+        steps=session.quality.steps,
     )
     entry.age.FromNanoseconds(us(session.age) * 1000)
     return entry
+
+
+def _state_out(state: LeaseState, *, detached: bool) -> pool_pb2.LeaseState.ValueType:
+    if detached and state is LeaseState.ACTIVE:
+        return pool_pb2.LEASE_STATE_DETACHED
+    return _LEASE_STATES.get(state, pool_pb2.LEASE_STATE_UNSPECIFIED)

@@ -347,9 +347,14 @@ class SchedulerService:
         """Names that a session may ask for."""
         return self._pool.served_models
 
-    def describe(self) -> PoolView:
-        """Returns the pool as it is now."""
-        return self._pool.describe(self._loop.time())
+    def capabilities(self, actor: ActorId) -> session_pb2.Capabilities | None:
+        """Returns what an actor's model can do; None for an actor that is not linked."""
+        enrollment = self._enrolled.get(actor)
+        return None if enrollment is None else enrollment.capabilities
+
+    def describe(self, *, sessions: bool = True) -> PoolView:
+        """Returns the pool as it is now; without its sessions, if these are not needed."""
+        return self._pool.describe(self._loop.time(), sessions=sessions)
 
     # Inside
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TypeVar, cast
 
 from sana_gateway.v1 import command_pb2, message_pb2
 from sana_gateway_internal.v1 import placement_pb2, stream_pb2
 from scheduler.core import commands, messages
-from scheduler.core.ids import Principal
+from scheduler.core.ids import Holder, Principal
 
 MODES = {
     commands.Mode.LIVE: command_pb2.MODE_LIVE,
@@ -157,6 +158,7 @@ def state_out(state: messages.State) -> message_pb2.State:
         phase=PHASES[state.phase],
         queue_position=state.queue_position,
         degraded_frame_rate=state.degraded_frame_rate,
+        degraded_steps=state.degraded_steps,
         awaiting_room=state.awaiting_room,
     )
 
@@ -197,10 +199,27 @@ def message_out(message: messages.Message) -> message_pb2.Message:
 
 
 def principal_in(principal: placement_pb2.Principal) -> Principal:
-    """Reads who calls."""
-    return Principal(principal.tenant, frozenset(principal.scopes))
+    """Reads whose session it is."""
+    ends_in_us = principal.ends_in_us
+    return Principal(
+        principal.tenant,
+        frozenset(principal.scopes),
+        tuple(Holder(each.name, each.max_sessions or None) for each in principal.holders),
+        ends_at=time.monotonic() + ends_in_us / 1e6 if ends_in_us else None,
+    )
 
 
 def principal_out(principal: Principal) -> placement_pb2.Principal:
-    """Writes who calls."""
-    return placement_pb2.Principal(tenant=principal.tenant, scopes=sorted(principal.scopes))
+    """Writes whose session it is."""
+    written = placement_pb2.Principal(
+        tenant=principal.tenant,
+        scopes=sorted(principal.scopes),
+        holders=[
+            placement_pb2.Holder(name=each.name, max_sessions=each.max_sessions or 0)
+            for each in principal.holders
+        ],
+    )
+    if principal.ends_at is not None:
+        # One that should have ended already is still one with an end.
+        written.ends_in_us = max(1, round((principal.ends_at - time.monotonic()) * 1e6))
+    return written

@@ -62,6 +62,12 @@ def check_geometry(model: Model) -> None:
         f"chunk <= window <= first window: {geometry}",
     )
     _expect(info.max_batch >= 1 and info.resident_slots >= 1, "at least one session fits")
+    fewer = info.degraded_steps
+    _expect(
+        all(each.steps > 0 and 0 < each.chunk_ms < info.chunk_ms for each in fewer)
+        and len({each.steps for each in fewer}) == len(fewer),
+        f"fewer steps are numbers of their own, and take less than {info.chunk_ms} ms: {fewer}",
+    )
     _expect(info.weights_bytes >= 0 and info.session_bytes >= 0, "memory is not negative")
 
 
@@ -137,6 +143,26 @@ def check_batch_equals_alone(model: Model) -> None:
     _expect(worst >= 45, f"alone and in a batch of {size} are alike to 45 dB, not {worst:.1f}")
     restored = _batched(model, size, 0, restored=True)
     _same(places[0], restored, "a restored session at equal batch size")
+
+
+def check_fewer_steps(model: Model) -> None:
+    """Any window may be made with fewer steps, as declared, and the next one with all again.
+
+    They are taken from the task alone, so a restored session goes on bit by bit.
+    """
+    for fewer in model.info.degraded_steps:
+        steps = (0, fewer.steps, 0, fewer.steps)
+        with closing(Run(model)) as run, closing(Run(model)) as again:
+            expected = [_with_steps(run, each) for each in steps]
+            _same(expected[:2], [_with_steps(again, each) for each in steps[:2]], "fewer steps")
+            with closing(again.restored(model.snapshot(again.session))) as restored:
+                rest = [_with_steps(restored, each) for each in steps[2:]]
+                _same(expected[2:], rest, "a session restored after fewer steps")
+        with closing(Run(model)) as plain:
+            _expect(
+                not np.array_equal(plain.advance(2)[1], expected[1]),
+                f"a picture made with {fewer.steps} steps is another one than with all",
+            )
 
 
 def check_snapshot(model: Model) -> None:
@@ -266,6 +292,7 @@ ALL_CHECKS: tuple[Callable[[Model], None], ...] = (
     check_sessions_are_independent,
     check_begins_anew,
     check_batch_equals_alone,
+    check_fewer_steps,
     check_snapshot,
     check_fork,
     check_foreign_snapshot,
@@ -292,6 +319,11 @@ def _expect(holds: bool, rule: str) -> None:
 def _same(expected: list[Frames], got: list[Frames], who: str) -> None:
     for window, (a, b) in enumerate(zip(expected, got, strict=True)):
         _expect(np.array_equal(a, b), f"{who}: equal frames, but window {window} differs")
+
+
+def _with_steps(run: Run, steps: int) -> Frames:
+    run.steps = steps
+    return run.advance()[0]
 
 
 def _psnr(a: Frames, b: Frames) -> float:

@@ -28,6 +28,8 @@ class Run:
     """Index of the next window."""
     offset: int = 0
     """Frames of the run that the model was not given: it began later, or some were left out."""
+    steps: int = 0
+    """Steps of the next window; 0: all."""
     session: object = field(init=False)
 
     def __post_init__(self) -> None:
@@ -48,6 +50,7 @@ class Run:
             source=source,
             seed=self.seed,
             prompt=self.prompt,
+            steps=self.steps,
         )
 
     def advance(self, windows: int = 1) -> list[Frames]:

@@ -10,18 +10,19 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace import Span
 
+from scheduler.core.quality import Quality
+
 log = structlog.get_logger(__name__)
 
 
 class ComputeLedger(Protocol):
     """The scheduler's ledger of compute."""
 
-    async def book(self, session_id: str, epoch: int) -> tuple[float, float]:
+    async def book(self, session_id: str, epoch: int) -> tuple[Quality, float]:
         """Books compute, waiting while there is none.
 
         Returns:
-            The share of the model's frame rate that is booked, and when that is 0, seconds
-            after which to try again.
+            The quality that is booked, and when that is none, seconds after which to try again.
         """
 
     async def unbook(self, session_id: str, epoch: int) -> None:
@@ -36,9 +37,9 @@ class Bookings:
         ledger: ComputeLedger,
         session_id: str,
         epoch: int,
-        answered: Callable[[int, float, float], None],
+        answered: Callable[[int, Quality, float], None],
     ) -> None:
-        """Prepares; `answered(ticket, share, retry_after_s)` is called for every booking
+        """Prepares; `answered(ticket, quality, retry_after_s)` is called for every booking
         that was not withdrawn.
         """
         self._ledger = ledger
@@ -84,9 +85,9 @@ class Bookings:
     async def _book(self, ticket: int, span: Span, previous: asyncio.Task[None] | None) -> None:
         await _after(previous)
         with trace.use_span(span):
-            share, retry_after_s = await self._ledger.book(self._session_id, self._epoch)
-        self._asked = self.held = share > 0
-        self._answered(ticket, share, retry_after_s)
+            quality, retry_after_s = await self._ledger.book(self._session_id, self._epoch)
+        self._asked = self.held = bool(quality)
+        self._answered(ticket, quality, retry_after_s)
 
     async def _unbook(self, previous: asyncio.Task[None] | None) -> None:
         await _after(previous)

@@ -6,10 +6,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from scheduler.core.chunks import WORTHWHILE, Batching
+
+_NO_FEWER: Mapping[int, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,10 @@ class Recent:
 
 
 class WindowCost:
-    """How long windows take: for the ledger, for deadlines, and alone against in batches."""
+    """How long windows take: for the ledger, for deadlines, and alone against in batches.
+
+    Windows with fewer steps are measured alone: what batches gain is taken to be the same.
+    """
 
     FEW = 4
     """With fewer observations the declared time counts as one of them."""
@@ -80,65 +87,100 @@ class WindowCost:
     """Of a new observation in the means by size of batch."""
     TRY_AGAIN = 256
     """Windows after which a size that was not worth it is tried again."""
+    SURE = 8
+    """Batches of a size after which what it gains is believed."""
 
-    def __init__(self, declared_s: float, *, first_share: float = 1.0, max_batch: int = 1) -> None:
+    def __init__(
+        self,
+        declared_s: float,
+        *,
+        first_share: float = 1.0,
+        max_batch: int = 1,
+        fewer_s: Mapping[int, float] = _NO_FEWER,
+    ) -> None:
         """Begins with what the model declares.
 
         Args:
-            declared_s: Time of a steady window.
+            declared_s: Time of a steady window with all steps.
             first_share: Frames of a first window for each of a steady one.
             max_batch: Most windows in a batch.
+            fewer_s: Time of a steady window with fewer steps, by their number.
         """
-        self._declared_s = {False: declared_s, True: declared_s * first_share}
-        self._alone = {first: Recent(declared) for first, declared in self._declared_s.items()}
+        self._declared_s = {
+            (first, steps): seconds * (first_share if first else 1.0)
+            for steps, seconds in {0: declared_s, **fewer_s}.items()
+            for first in (False, True)
+        }
+        self._alone = {kind: Recent(declared) for kind, declared in self._declared_s.items()}
+        self._fewer = tuple(fewer_s)
         self._max_batch = max_batch
         self._windows = 0
         self._means: dict[int, float] = {}
         """Time of steady windows that ran together, by their number."""
         self._measured_at: dict[int, int] = {}
         """By size of batch, how many windows there had been when it was last measured."""
+        self._seen = Counter[int]()
+        """By size of batch, how many were measured."""
 
-    def observe(self, seconds: float, *, first: bool = False, size: int = 1) -> None:
+    def observe(
+        self, seconds: float, *, first: bool = False, size: int = 1, steps: int = 0
+    ) -> None:
         """Takes in the time of windows that ran together.
 
         Args:
             seconds: Until the last stage of all of them.
             first: Whether they were first windows of their runs.
             size: How many.
+            steps: With how many steps; 0: all.
         """
         self._windows += size
         if size == 1:
-            self._alone[first].add(seconds)
-        if not first:
+            self._alone[first, steps].add(seconds)
+        if not (first or steps):
             mean = self._means.get(size, seconds)
             self._means[size] = mean + self.WEIGHT * (seconds - mean)
             self._measured_at[size] = self._windows
+            self._seen[size] += 1
 
     @property
     def typical_s(self) -> float:
         """The median of a steady window alone, for the ledger."""
-        return self._alone[False].quantile(0.5)
+        return self._alone[False, 0].quantile(0.5)
+
+    @property
+    def fewer_s(self) -> dict[int, float]:
+        """The same with fewer steps, by their number, as far as it was measured."""
+        seen = {steps: self._alone[False, steps] for steps in self._fewer}
+        return {steps: recent.quantile(0.5) for steps, recent in seen.items() if len(recent)}
 
     @property
     def worst_s(self) -> float:
         """What hardly any steady window exceeds, for deadlines."""
         return self.worst(first=False)
 
-    def worst(self, *, first: bool) -> float:
+    def worst(self, *, first: bool, steps: int = 0) -> float:
         """Returns what 99 % of windows do not exceed: of runs' first, or of all later ones."""
-        seen = self._alone[first]
+        seen = self._alone[first, steps]
         slow = seen.quantile(0.99)
-        return slow if len(seen) >= self.FEW else max(slow, self._declared_s[first])
+        return slow if len(seen) >= self.FEW else max(slow, self._declared_s[first, steps])
 
     def batching(self) -> Batching:
         """Returns the measured gains of batches, and a size that is to be measured."""
-        alone = self._means.get(1)
-        if alone is None:
+        if 1 not in self._means:
             return Batching()
-        gains = {
-            size: size * alone / max(mean, 1e-9) for size, mean in self._means.items() if size > 1
-        }
+        gains = {size: self._gain(size) for size in self._means if size > 1}
         return Batching(gains, next(filter(self._to_be_tried, range(2, self._max_batch + 1)), None))
+
+    @property
+    def sure_gains(self) -> dict[int, float]:
+        """What batches gain, by their size, where that was measured often enough to count on."""
+        if self._seen[1] < self.SURE:
+            return {}
+        sure = (size for size, count in self._seen.items() if size > 1 and count >= self.SURE)
+        return {size: self._gain(size) for size in sure}
+
+    def _gain(self, size: int) -> float:
+        return size * self._means[1] / max(self._means[size], 1e-9)
 
     def _to_be_tried(self, size: int) -> bool:
         if size not in self._means:

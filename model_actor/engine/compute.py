@@ -19,6 +19,7 @@ from model_actor.media.frames import FrameBlock
 from model_actor.plugin import Frames, Model, ModelInfo, WindowTask
 from scheduler.core.chunks import Candidate, ChunkOrder
 from scheduler.core.errors import SanaGatewayError
+from scheduler.core.quality import Quality
 from scheduler.core.run import WindowPlan
 
 HANGS_S = 20.0
@@ -39,6 +40,8 @@ class ComputeSession(Protocol):
     """A session, as far as computing goes. All calls come on the event loop."""
 
     state: object
+    quality: Quality
+    """How it runs; its windows are made with these steps."""
 
     @property
     def closed(self) -> bool:
@@ -49,7 +52,7 @@ class ComputeSession(Protocol):
 
         Args:
             now: The present.
-            cost_s: What a steady window takes. Of a first one the loop knows better.
+            cost_s: What a steady window takes with all steps. Of others the loop knows better.
         """
 
     def begin_window(self) -> tuple[WindowPlan, FrameBlock, WindowTiming, Answers]:
@@ -81,6 +84,7 @@ class _Window:
 
     def __init__(self, session: ComputeSession) -> None:
         self.session = session
+        self.steps = session.quality.steps
         self.plan, self.block, self.timing, self.answers = session.begin_window()
         self.over = False
         """Whether the session was told of its end."""
@@ -102,6 +106,7 @@ class _Window:
             source=self.block.frames,
             seed=plan.seed,
             prompt=plan.prompt,
+            steps=self.steps,
         )
 
     def hand_out(self, frames: Frames) -> None:
@@ -137,6 +142,7 @@ class Compute:
             info.chunk_ms / 1e3,
             first_share=info.geometry.first_window / info.geometry.window,
             max_batch=info.max_batch,
+            fewer_s={each.steps: each.chunk_ms / 1e3 for each in info.degraded_steps},
         )
         self.windows = 0
         """Windows computed so far."""
@@ -213,9 +219,10 @@ class Compute:
         await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
 
     def _costed(self, candidate: Candidate) -> Candidate:
-        if not candidate.first:
+        first, steps = candidate.kind
+        if not (first or steps):
             return candidate
-        return replace(candidate, cost_s=self.cost.worst(first=True))
+        return replace(candidate, cost_s=self.cost.worst(first=first, steps=steps))
 
     async def _windows(self, sessions: Sequence[ComputeSession]) -> None:
         """Runs a window of each session, as one batch.
@@ -228,8 +235,9 @@ class Compute:
         try:
             done = await self._attempt(batch)
             if done == len(batch):
-                first = batch[0].plan.index == 0
-                self.cost.observe(time.perf_counter() - begin, first=first, size=done)
+                first, steps = batch[0].plan.index == 0, batch[0].steps
+                took_s = time.perf_counter() - begin
+                self.cost.observe(took_s, first=first, size=done, steps=steps)
             for window in batch:
                 if window.goes_on and (len(batch) == 1 or not await self._attempt([window])):
                     window.fail()

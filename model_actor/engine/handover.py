@@ -92,7 +92,7 @@ class Departure:
         """Keeps the session so that it can end here; returns why it could not."""
         try:
             async with self._keeper.between_windows():
-                state = await self._keeper.take()
+                state = await self._keeper.take(shown=True)
                 kept = await (
                     self._kept.store(self._session_id, self._epoch, state)
                     if store
@@ -170,7 +170,7 @@ class Departure:
         copied = stream_pb2.Copied(session_id=self._session_id)
         try:
             async with self._keeper.between_windows():
-                state = await self._keeper.take()
+                state = await self._keeper.take(shown=True)
                 snapshot = self._controls.snapshot()
                 kept = state.model is None or await self._keeper.write(state)
             kept = await self._kept.copy(self._session_id, self._epoch, copies) and kept

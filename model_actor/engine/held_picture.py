@@ -1,8 +1,8 @@
 """The picture that holds, for a session whose last frame was made elsewhere.
 
-Nothing of a session's pictures is kept; but a gateway has what it sent its viewers last. From
-that an actor that takes the session up can show the picture again: to who joins in another
-codec, or has lost it.
+A gateway has what it sent its viewers last. From that an actor that takes the session up can
+show the picture again: to who joins in another codec, or has lost it. Where nobody watched, or
+that gateway is gone, there is the picture that is kept with a session that was parked or copied.
 """
 
 from __future__ import annotations
@@ -13,16 +13,56 @@ from collections.abc import Iterable
 from typing import Any
 
 import av
+import numpy as np
 import structlog
+from google.protobuf.message import DecodeError
 
 from model_actor.engine.store import FinishedFrame
+from model_actor.media.encoder import Codec, EncoderSettings, VideoEncoder
 from model_actor.plugin import ModelInfo
+from model_actor.snapshots.kept import PICTURE_BYTES
 from sana_gateway.v1 import media_pb2
 from sana_gateway_internal.v1 import stream_pb2
 
 log = structlog.get_logger(__name__)
 
+MENDING = 3
+"""Frames of the same picture that follow the keyframe: alone it is coarse."""
 _DECODERS = {media_pb2.CODEC_H264: "h264", media_pb2.CODEC_VP8: "vp8"}
+
+
+async def to_be_kept(info: ModelInfo, picture: FinishedFrame, bitrate: int) -> bytes:
+    """Returns a picture as it is kept: a keyframe, and what mends it."""
+    held = await asyncio.to_thread(_encoded, info, picture, bitrate)
+    while held.ByteSize() > PICTURE_BYTES and held.packets:
+        del held.packets[-1]
+    return held.SerializeToString() if held.packets else b""
+
+
+async def kept_picture(info: ModelInfo, kept: bytes) -> FinishedFrame | None:
+    """Returns a picture that was kept; None: it is none."""
+    try:
+        held = stream_pb2.HeldPicture.FromString(kept)
+    except DecodeError:
+        return None
+    return await held_picture(info, [stream_pb2.Restore(held=held)])
+
+
+def _encoded(info: ModelInfo, picture: FinishedFrame, bitrate: int) -> stream_pb2.HeldPicture:
+    settings = EncoderSettings(Codec.H264, info.width, info.height, info.frame_rate, bitrate)
+    encoder = VideoEncoder(settings)
+    image = np.ascontiguousarray(picture.image)
+    try:
+        packets = [encoder.encode(image, keyframe=n == 0).data for n in range(1 + MENDING)]
+    finally:
+        encoder.close()
+    return stream_pb2.HeldPicture(
+        codec=media_pb2.CODEC_H264,
+        run=picture.run,
+        chunk=picture.chunk,
+        frame=picture.frame,
+        packets=packets,
+    )
 
 
 async def held_picture(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import structlog
 
@@ -55,6 +55,7 @@ class Keeper:
         every: int,
         state: Callable[[], object],
         control: Callable[[], snapshot_pb2.ControlSnapshot],
+        picture: Callable[[], Awaitable[bytes]],
         told: Callable[[int, int], None],
     ) -> None:
         """Prepares; nothing is kept yet.
@@ -69,6 +70,7 @@ class Keeper:
                 by their number.
             state: What the model keeps of it now.
             control: Its control snapshot.
+            picture: Makes what is kept of the picture that holds; empty where none does.
             told: Called with run and windows when the model's state was kept.
         """
         self.host = ""
@@ -83,6 +85,7 @@ class Keeper:
         self._every = every
         self._state = state
         self._control = control
+        self._picture = picture
         self._told = told
         self._holds = 0
         self._settled = asyncio.Event()
@@ -153,12 +156,17 @@ class Keeper:
         finally:
             self._release()
 
-    async def take(self) -> KeptState:
-        """Takes the session as it is, between two windows."""
+    async def take(self, *, shown: bool = False) -> KeptState:
+        """Takes the session as it is, between two windows.
+
+        Args:
+            shown: Whether with the picture that holds, for whoever sees the session next.
+        """
         point = self._point if self._of_this_run() else None
         model = await self._states.snapshot(self._state()) if point is not None else None
         run, windows = point or (self._machine.run, 0)
-        return KeptState(self._control().SerializeToString(), model, run, windows)
+        picture = await self._picture() if shown else b""
+        return KeptState(self._control().SerializeToString(), model, run, windows, picture)
 
     async def write(self, state: KeptState) -> bool:
         """Writes what was taken to the host; False when it could not be."""

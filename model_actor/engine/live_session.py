@@ -31,7 +31,7 @@ from sana_gateway_internal.v1 import stream_pb2
 from scheduler import wire
 from scheduler.core import effects as fx
 from scheduler.core.chunks import Candidate
-from scheduler.core.commands import Command, Mode
+from scheduler.core.commands import NAMES, Command, Invalid, Mode, RejectReason
 from scheduler.core.effects import Effect
 from scheduler.core.run import WindowPlan
 from scheduler.process.telemetry import context_from
@@ -114,7 +114,7 @@ class LiveSession(SessionBody):
             name = "invalid"
         else:
             command_id = request.command.command_id
-            command = wire.command_in(request.command)
+            command = self._understood(wire.command_in(request.command))
             name = request.command.WhichOneof("command") or "invalid"
         arrived_at = _now()
         with tracer.start_as_current_span(
@@ -129,6 +129,13 @@ class LiveSession(SessionBody):
             if name in ANSWERED and _took_effect(effects):
                 self._unanswered.add(arrived_at, span)
             self._apply(effects)
+
+    def _understood(self, command: Command) -> Command:
+        """Returns a command that the model has; another one is none."""
+        name = NAMES.get(type(command))
+        if name is None or name in self._info.commands:
+            return command
+        return Invalid(name, "this model has no such command", RejectReason.UNKNOWN_COMMAND)
 
     def playout(self, gateway_id: str, report: stream_pb2.Playout) -> None:
         """Takes in where the play-out clock stands; the owning gateway's counts."""
@@ -239,6 +246,7 @@ class LiveSession(SessionBody):
             cost_s=cost_s,
             ahead=ahead,
             first=plan.index == 0,
+            steps=self.quality.steps,
             period_s=self._info.geometry.window / self._info.frame_rate,
         )
 

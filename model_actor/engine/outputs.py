@@ -100,6 +100,9 @@ class Output:
         """Frames left out because the output had fallen behind the clock."""
         self.failed = 0
         """Frames left out because they could not be encoded."""
+        self.recorded = False
+        """Whether some gateway records it: what follows a picture that held then begins anew, for
+        a recording leaves out what mends that picture, and cannot go on from it."""
         self._failing = False
         self._picture = picture
         self._emit = emit
@@ -229,11 +232,14 @@ class Output:
         return None, NEVER
 
     def _on_screen(self, held: FinishedFrame, now: float) -> bool:
-        """Tells whether no frame after the held one is due yet."""
+        """Tells whether no frame after the held one is due yet, or was encoded: the clock may be
+        that of before the gateway heard of it.
+        """
         clock = self._picture.clock
         if self._picture.store.all_shown or clock is None or clock.run != held.run:
             return True
-        return clock.played(now) <= held.frame + 1
+        after = held.frame + 1
+        return clock.played(now) <= after and self._position <= (held.run, after)
 
     def _begin(self, frame: FinishedFrame, now: float, due_at: float, *, held: bool) -> None:
         which = (frame.run, frame.frame)
@@ -243,7 +249,7 @@ class Output:
             self._outpaced = False
             self._encoding.close()
             self._encoding = encoding_of(self.settings, self._picture.state, self._pool)
-        if frame.run != self._run:
+        if frame.run != self._run or (self.recorded and not held and self._settled is not None):
             # A run owes nothing to the one before: it can be decoded from its start although
             # what was encoded last may not have been sent, and a replay is equal bit by bit.
             self._encoding.renew()

@@ -10,7 +10,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from model_actor.engine.controls import number_connections
-from model_actor.engine.held_picture import held_picture
+from model_actor.engine.held_picture import held_picture, kept_picture
 from model_actor.engine.participants import Participants
 from model_actor.engine.services import EngineServices, Placement
 from model_actor.engine.store import FinishedFrame
@@ -20,6 +20,7 @@ from model_actor.snapshots.states import COPY_EPOCH, Found
 from sana_gateway_internal.v1 import snapshot_pb2, stream_pb2
 from scheduler.core.effects import Effect
 from scheduler.core.errors import BadArgumentError
+from scheduler.core.quality import Quality
 from scheduler.core.run import Run, usable_states
 from scheduler.core.session import Session
 from scheduler.core.session_table import STARTED
@@ -112,6 +113,8 @@ async def restore(
     )
     epoch = COPY_EPOCH if fork else message.epoch
     picture = await held_picture(services.info, offers.values())
+    if picture is None and handed_over is None:
+        picture = await _kept_picture(placement, services)
     found = await _found(placement, services, snapshot, resumption, epoch)
     state, found = await _state(placement, services, found)
     resumption = _with_state(services, snapshot, resumption, found)
@@ -146,9 +149,19 @@ async def restore(
     )
 
 
-def session_info(info: ModelInfo, rate_share: float) -> ModelInfo:
+async def _kept_picture(placement: Placement, services: EngineServices) -> FinishedFrame | None:
+    """Returns the picture that was kept when the session was parked or copied, if nothing else
+    was kept since.
+    """
+    state = await services.kept.newest(placement.session_id, placement.epoch)
+    if state is None or not state.picture:
+        return None
+    return await kept_picture(services.info, state.picture)
+
+
+def session_info(info: ModelInfo, quality: Quality) -> ModelInfo:
     """Returns what the model declares, at the rate that a session is to run at."""
-    return replace(info, frame_rate=info.frame_rate * rate_share)
+    return replace(info, frame_rate=info.frame_rate * quality.rate)
 
 
 async def _known(

@@ -14,6 +14,7 @@ from model_actor.media.workers import DecodeWorkers
 from model_actor.plugin import Model, ModelInfo, SessionOptions
 from model_actor.snapshots.states import KeptStates
 from scheduler.core.ids import Principal
+from scheduler.core.quality import FULL, Quality
 from scheduler.process.storage import Storage
 
 _ResultT = TypeVar("_ResultT")
@@ -93,5 +94,5 @@ class Placement:
     """It existed before: it waits for a snapshot, from a gateway or from what is kept."""
     computing: bool = False
     """Compute is booked for it already."""
-    rate_share: float = 1.0
-    """Share of the model's frame rate to run it at."""
+    quality: Quality = FULL
+    """How it is to run."""

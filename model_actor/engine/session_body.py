@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
+import av
+import structlog
 from opentelemetry import trace
 from opentelemetry.trace import Link
 
@@ -16,6 +18,7 @@ from model_actor.engine.bookings import Bookings
 from model_actor.engine.clock import PlayoutClock
 from model_actor.engine.controls import Controls
 from model_actor.engine.handover import Departure
+from model_actor.engine.held_picture import to_be_kept
 from model_actor.engine.keeping import Keeper
 from model_actor.engine.participants import Participants
 from model_actor.engine.restoring import Restored, session_info
@@ -28,10 +31,13 @@ from model_actor.engine.store import FrameStore
 from model_actor.engine.tracing import Unanswered
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core import effects as fx
-from scheduler.core.compute import FULL
 from scheduler.core.effects import Effect
+from scheduler.core.errors import SanaGatewayError
 from scheduler.core.messages import Phase
+from scheduler.core.quality import FULL, Quality
 from scheduler.core.session import Session
+
+log = structlog.get_logger(__name__)
 
 
 class SessionBody:
@@ -59,10 +65,10 @@ class SessionBody:
         """
         self.placement = placement
         self.state = state
-        self.rate_share = placement.rate_share
-        """Share of the model's frame rate that it runs at."""
+        self.quality = placement.quality
+        """How it runs."""
         self._services = services
-        self._info = info = session_info(services.info, placement.rate_share)
+        self._info = info = session_info(services.info, placement.quality)
         session_id = placement.session_id
         if restored is None:
             self._machine = Session(
@@ -129,6 +135,7 @@ class SessionBody:
             every=services.snapshot_every,
             state=lambda: self.state,
             control=self._controls.snapshot,
+            picture=self._held_picture,
             told=self._model_kept,
         )
         self._departure = Departure(
@@ -172,21 +179,22 @@ class SessionBody:
         for link in links:
             self._gateways.join(link, self.placement.epoch, self._machine.journal)
         self._apply(effects)
-        if self.rate_share != FULL:
-            self._tell_rate()
+        if self.quality != FULL:
+            self._tell_quality()
         self._sources.begin()
         self._controls.changed()
 
-    def pace(self, rate_share: float) -> None:
-        """From the next window on it runs at another share of the model's frame rate."""
-        if rate_share == self.rate_share:
+    def pace(self, quality: Quality) -> None:
+        """From the next window on it runs in another quality."""
+        if quality == self.quality:
             return
-        self.rate_share = rate_share
-        self._info = info = session_info(self._services.info, rate_share)
-        self._showing.frame_rate = info.frame_rate
-        self._sources.pace(info)
-        self._outputs.pace(info)
-        self._tell_rate()
+        paced, self.quality = quality.rate != self.quality.rate, quality
+        if paced:
+            self._info = info = session_info(self._services.info, quality)
+            self._showing.frame_rate = info.frame_rate
+            self._sources.pace(info)
+            self._outputs.pace(info)
+        self._tell_quality()
 
     # -- what its outputs show --------------------------------------------------------------
 
@@ -263,6 +271,18 @@ class SessionBody:
             self._keeper.prune(run, kept.kept.windows)
         self._controls.changed()
 
+    async def _held_picture(self) -> bytes:
+        """Returns the picture that holds, to be kept; what cannot be kept of it is done without."""
+        held, services = self.store.held, self._services
+        if held is None:
+            return b""
+        try:
+            return await to_be_kept(services.info, held, services.bitrate)
+        except (av.FFmpegError, SanaGatewayError) as error:
+            kind = type(error).__name__
+            log.warning("picture.not_kept", session_id=self.placement.session_id, error=kind)
+            return b""
+
     def _end_deciding(self) -> None:
         """Others decide from now on; what was made is shown, and no picture holds here."""
         if self._timer is not None:
@@ -280,17 +300,17 @@ class SessionBody:
         run = self._machine.run
         self.store.release(run, self._outputs.reached(run))
 
-    def _booking_answered(self, ticket: int, share: float, retry_after_s: float) -> None:
+    def _booking_answered(self, ticket: int, quality: Quality, retry_after_s: float) -> None:
         machine = self._machine
-        if share:
-            self.pace(share)
+        if quality:
+            self.pace(quality)
             self._apply(machine.compute_booked(ticket, _now()))
         else:
             self._apply(machine.compute_refused(ticket, retry_after_s, _now()))
 
-    def _tell_rate(self) -> None:
-        rate = 0.0 if self.rate_share == FULL else self._info.frame_rate
-        self._apply(self._machine.degraded(rate, _now()))
+    def _tell_quality(self) -> None:
+        rate = 0.0 if self.quality.rate == FULL.rate else self._info.frame_rate
+        self._apply(self._machine.degraded(rate, self.quality.steps, _now()))
 
     def _abandon(self, effect: fx.Abandon) -> None:
         self._showing.abandon(effect.next_run, _now())

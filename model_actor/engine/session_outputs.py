@@ -61,6 +61,15 @@ class GatewayLink(Protocol):
 class _Slot:
     output: Output
     gateways: set[str] = field(default_factory=set)
+    recorders: set[str] = field(default_factory=set)
+    """Gateways that record it."""
+
+    def note_recorder(self, gateway_id: str, *, recorded: bool) -> None:
+        """A gateway records it, or does no more."""
+        self.recorders.discard(gateway_id)
+        if recorded:
+            self.recorders.add(gateway_id)
+        self.output.recorded = bool(self.recorders)
 
 
 class SessionOutputs:
@@ -122,6 +131,7 @@ class SessionOutputs:
         if slot is None:
             slot = self._slots[key] = self._open(key, codec)
         slot.gateways.add(gateway_id)
+        slot.note_recorder(gateway_id, recorded=demand.recorded)
         slot.output.demand(keyframe=demand.keyframe, bitrate=demand.bitrate)
 
     def pace(self, info: ModelInfo) -> None:
@@ -169,6 +179,7 @@ class SessionOutputs:
         slot = self._slots.get(key)
         if slot is not None:
             slot.gateways.discard(gateway_id)
+            slot.note_recorder(gateway_id, recorded=False)
             if not slot.gateways:
                 self._end(key)
 

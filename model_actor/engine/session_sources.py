@@ -13,6 +13,7 @@ import structlog
 from model_actor.engine.probing import ClipProbe
 from model_actor.engine.session_camera import SessionCamera
 from model_actor.engine.sources import ClipSource, StagedClip, open_clip
+from model_actor.media.errors import ClipFailedError, ClipRefusedError
 from model_actor.media.frames import FrameBlock
 from model_actor.media.workers import DecodeWorkers
 from model_actor.plugin import ModelInfo
@@ -27,9 +28,14 @@ from scheduler.process.storage import Storage
 log = structlog.get_logger(__name__)
 
 _CAMERA_PHASES = frozenset({Phase.AWAITING_COMPUTE, Phase.RUNNING, Phase.PAUSING})
-RESTAGE_TRIES = 5
-"""Times that a clip is asked for which was accepted by another actor."""
-RESTAGE_PAUSE_S = 0.5
+RESTAGE_S = 30.0
+"""How long a clip is asked for that was accepted by another actor; until then its run waits. A
+storage may be away for a while, and the clip of a copy may still be on its way."""
+FIRST_PAUSE_S = 0.1
+"""Pause before it is asked for again; it doubles up to the next."""
+MOST_PAUSE_S = 2.0
+REFUSALS = 3
+"""Times that decode workers may refuse it, which had taken it before."""
 
 
 class SessionSources:
@@ -187,14 +193,17 @@ class SessionSources:
     async def _restage(self, upload_id: str) -> None:
         """Opens a clip whose facts are known; says nothing when it is there."""
         key = f"{self._session_id}/{upload_id}"
-        clip = None
-        for _ in range(RESTAGE_TRIES):
+        clip, pause_s, refusals = None, FIRST_PAUSE_S, 0
+        until = _now() + RESTAGE_S
+        while refusals < REFUSALS and _now() < until:
             try:
                 clip = await open_clip(self._storage, self._workers, key, self._info)
             except Exception as error:  # whatever it was, without the clip no run can go on
                 kind = type(error).__name__
                 log.warning("clip.not_restaged", session_id=self._session_id, error=kind)
-                await asyncio.sleep(RESTAGE_PAUSE_S)
+                refusals += isinstance(error, (ClipRefusedError, ClipFailedError))
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, MOST_PAUSE_S)
             else:
                 break
         self._restaging = None

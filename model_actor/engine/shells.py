@@ -27,6 +27,7 @@ from model_actor.engine.services import EngineServices, Placement
 from model_actor.engine.session_camera import SessionCamera
 from model_actor.engine.session_outputs import GatewayLink
 from sana_gateway_internal.v1 import stream_pb2
+from scheduler.core.quality import Quality
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +54,7 @@ class Shell:
         self._services = services
         self._became = became
         self._gateways = Participants(placement.session_id)
-        info = session_info(services.info, placement.rate_share)
+        info = session_info(services.info, placement.quality)
         self._camera = SessionCamera(info, self._gateways, services.workers)
         self._links: dict[str, GatewayLink] = {}
         """Who waits, in the order they came."""
@@ -75,19 +76,19 @@ class Shell:
         return self.placement.computing
 
     @property
-    def rate_share(self) -> float:
-        """Share of the model's frame rate that it is to run at."""
-        return self.placement.rate_share
+    def quality(self) -> Quality:
+        """How it is to run."""
+        return self.placement.quality
 
     @property
     def awaiting_room(self) -> bool:
         """Whether it was told that there is no room elsewhere: not before it has gone on."""
         return False
 
-    def pace(self, rate_share: float) -> None:
-        """It is to run at another share of the model's frame rate."""
-        self.placement = replace(self.placement, rate_share=rate_share)
-        self._camera.pace(session_info(self._services.info, rate_share))
+    def pace(self, quality: Quality) -> None:
+        """It is to run in another quality."""
+        self.placement = replace(self.placement, quality=quality)
+        self._camera.pace(session_info(self._services.info, quality))
 
     def open(self, link: GatewayLink, request: stream_pb2.Open) -> None:
         """A gateway waits, or brings what the session is to go on from."""

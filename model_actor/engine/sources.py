@@ -243,8 +243,8 @@ class CameraSource:
                     on_frames=self._came,
                     window=self._info.geometry.first_window,
                 )
-            except SanaGatewayError as error:
-                # All decoders are in use, or none starts: the run waits like for a camera.
+            except (SanaGatewayError, OSError) as error:
+                # All decoders or descriptors are in use: the run waits like for a camera.
                 log.warning("camera.no_decoder", error=type(error).__name__)
                 await asyncio.sleep(REOPEN_S)
         if not self._wanted and self._decoder is not None:

@@ -18,6 +18,7 @@ import secrets
 import stat
 import sys
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,13 +204,16 @@ class HostTier:
         """Removes the oldest states of sessions that are not ours, as far as need be."""
         files = sorted(self._files(), key=lambda file: file.written_at)
         used = sum({file.inode: file.size for file in files}.values())
+        ours = {file.inode for file in files if file.point.key in own}
+        names = Counter(file.inode for file in files)
         for file in files:
             if used + size <= self._limit:
                 break
-            if file.point.key not in own:
+            # What we have under another name too stays where it is, whoever else needs it.
+            if file.inode not in ours:
                 self._unlink(_name(file.point))
-                if not any(other.inode == file.inode and other.point.key in own for other in files):
-                    used -= file.size
+                names[file.inode] -= 1
+                used -= 0 if names[file.inode] else file.size
         return used + size <= self._limit
 
     def _files(self) -> Iterator[_File]:

@@ -4,6 +4,8 @@ Little-endian: magic (8 bytes), run (4), windows (4), length of the control snap
 length of the model's state plus 1, or 0 without one (8), CRC-32 of the model's state (4),
 CRC-32 of all before and of the control snapshot (4); then the control snapshot and the model's
 state. A file that is cut short, torn, or somebody else's does not add up, and counts as absent.
+A state with the picture that holds has another magic: there the length of the control snapshot
+counts the picture, which comes after it and ends with its own length (4).
 
 Prompts are part of a control snapshot: whoever writes these bytes keeps them private.
 """
@@ -21,10 +23,14 @@ from google.protobuf.message import DecodeError
 from sana_gateway_internal.v1 import snapshot_pb2
 
 _MAGIC = b"SANAKPT1"
+_MAGIC_SHOWN = b"SANAKPT2"
 _HEADER = struct.Struct("<8sIIQQI")
 _CHECK = struct.Struct("<I")
+_LENGTH = struct.Struct("<I")
 BEGINNING = 1 << 20
-"""Bytes that hold every control snapshot."""
+"""Bytes that hold every control snapshot, and the picture."""
+PICTURE_BYTES: Final = 1 << 18
+"""Most that a picture takes."""
 DAY_S: Final = 24 * 3600.0
 """What nobody has written or said to be needed for so long is of a session that is gone."""
 
@@ -41,11 +47,14 @@ class KeptState:
     """The run that it is of."""
     windows: int
     """Windows of the run that the model had finished, as it counts them."""
+    picture: bytes = b""
+    """The serialised `HeldPicture` that viewers were shown last, at most `PICTURE_BYTES`; empty
+    where none is kept."""
 
     @property
     def size(self) -> int:
         """Bytes that it takes."""
-        return _HEADER.size + _CHECK.size + len(self.control) + len(self.model or b"")
+        return _HEADER.size + _CHECK.size + len(_told(self)) + len(self.model or b"")
 
 
 class Point(NamedTuple):
@@ -84,13 +93,12 @@ def key_of(session_id: str) -> str:
 
 def pieces(state: KeptState) -> tuple[bytes, ...]:
     """Returns the bytes of a state, in pieces: its model's part may be large."""
-    model = state.model or b""
+    model, control = state.model or b"", _told(state)
     told = 0 if state.model is None else len(model) + 1
-    header = _HEADER.pack(
-        _MAGIC, state.run, state.windows, len(state.control), told, zlib.crc32(model)
-    )
-    check = zlib.crc32(state.control, zlib.crc32(header))
-    return header, _CHECK.pack(check), state.control, model
+    magic = _MAGIC_SHOWN if state.picture else _MAGIC
+    header = _HEADER.pack(magic, state.run, state.windows, len(control), told, zlib.crc32(model))
+    check = zlib.crc32(control, zlib.crc32(header))
+    return header, _CHECK.pack(check), control, model
 
 
 def parse(data: bytes, *, model: bool = True) -> KeptState | None:
@@ -104,16 +112,27 @@ def parse(data: bytes, *, model: bool = True) -> KeptState | None:
     if len(data) < begin:
         return None
     magic, run, windows, control_size, told, model_check = _HEADER.unpack_from(data)
-    if magic != _MAGIC or len(data) < begin + control_size:
+    if magic not in (_MAGIC, _MAGIC_SHOWN) or len(data) < begin + control_size:
         return None
     view = memoryview(data)
     end = begin + control_size
     (check,) = _CHECK.unpack_from(data, _HEADER.size)
     if zlib.crc32(view[begin:end], zlib.crc32(view[: _HEADER.size])) != check:
         return None
-    control = bytes(view[begin:end])
+    control, picture = bytes(view[begin:end]), b""
+    if magic == _MAGIC_SHOWN:
+        (length,) = _LENGTH.unpack_from(control, len(control) - _LENGTH.size)
+        at = len(control) - _LENGTH.size - length
+        control, picture = control[:at], control[at : at + length]
     if not model:
-        return KeptState(control, None, run, windows)
+        return KeptState(control, None, run, windows, picture)
     if len(data) != end + max(0, told - 1) or zlib.crc32(view[end:]) != model_check:
         return None
-    return KeptState(control, bytes(view[end:]) if told else None, run, windows)
+    return KeptState(control, bytes(view[end:]) if told else None, run, windows, picture)
+
+
+def _told(state: KeptState) -> bytes:
+    """Returns what comes before the model's part."""
+    if not state.picture:
+        return state.control
+    return b"".join((state.control, state.picture, _LENGTH.pack(len(state.picture))))

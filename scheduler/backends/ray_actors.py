@@ -40,6 +40,7 @@ from scheduler.core.errors import SanaGatewayError
 from scheduler.core.ids import ActorId
 from scheduler.process import tls
 from scheduler.process.logging import configure_logging
+from scheduler.process.priority import go_before
 from scheduler.process.telemetry import configure_tracing
 from scheduler.runtime import SchedulerRuntime
 
@@ -71,6 +72,7 @@ class RayShellHost(ShellHost):
 
     def __init__(self, shell: str, spec: dict[str, Any]) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        go_before()
         _configure_process(
             "sana-gateway-actor", spec["actor_id"], spec["log"], spec["otlp_endpoint"]
         )

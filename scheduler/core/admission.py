@@ -6,12 +6,12 @@ import math
 from collections.abc import Collection
 
 from scheduler.core import pool_events as ev
-from scheduler.core.compute import FULL
 from scheduler.core.errors import LimitError, NoCapacityError, UnknownModelError
 from scheduler.core.facts import GIVEN_UP, NOT_ADMITTED, UNREACHABLE, Due, Facts
 from scheduler.core.fleet import Shelf
 from scheduler.core.ids import ActorId, SessionId
 from scheduler.core.lease import Lease, LeaseState, Step
+from scheduler.core.quality import FULL, NO_COMPUTE, Quality
 from scheduler.core.queue import Ticket
 from scheduler.core.recovery import Recovery
 from scheduler.core.roster import ActorRecord
@@ -59,6 +59,12 @@ class Admission:
         before = existed or event.waited > 0
         if event.model not in facts.fleet.names and not before:
             raise UnknownModelError(tuple(facts.fleet.names))
+        holder = None if existed else facts.holdings.exhausted(event.principal)
+        if holder is not None:
+            raise LimitError(
+                f"no more than {holder.max_sessions} sessions at once with this key or token",
+                retry_after_s=self._rules.retry_after,
+            )
         lease = Lease(
             session=event.session,
             model=event.model,
@@ -67,7 +73,7 @@ class Admission:
             submitted_at=now - event.waited,
             state=LeaseState.LOST if existed else LeaseState.QUEUED,
         )
-        facts.leases[event.session] = lease
+        facts.add(lease)
         if existed:
             facts.restore_ticket(lease, event.near_host)
         else:
@@ -120,7 +126,7 @@ class Admission:
         if actor is None:
             return False
         facts.tickets[ticket.lease.session] = ticket
-        self._assign(ticket, actor, actor.compute.room(actor.rates), now)
+        self._assign(ticket, actor, actor.compute.room(actor.qualities), now)
         return True
 
     def _open_actor(
@@ -244,9 +250,9 @@ class Admission:
         if compute.extend(lease.session, until):
             self._facts.deadlines.bring_forward((Due.LEDGER, actor.actor), until)
             return
-        share = compute.room(actor.rates)
-        if share:
-            compute.lend(lease.session, until, share)
+        quality = compute.room(actor.qualities)
+        if quality:
+            compute.lend(lease.session, until, quality)
             self._facts.compute_changed(actor, until)
 
     def _grace(self, *, restored: bool) -> float:
@@ -291,9 +297,9 @@ class Admission:
                 hopeless.add((lease.model, lease.wants_compute))
         self._serve(placed)
 
-    def _restore_to(self, ticket: Ticket) -> tuple[ActorRecord, float] | None:
-        """Returns where a session can go on, and at which share of its frame rate; at 0 it
-        has a place and no compute.
+    def _restore_to(self, ticket: Ticket) -> tuple[ActorRecord, Quality] | None:
+        """Returns where a session can go on, and in which quality; with `NO_COMPUTE` it has a
+        place and no compute.
         """
         fleet, avoid, near = self._facts.fleet, ticket.avoid, ticket.near_host
         model = ticket.lease.model
@@ -303,14 +309,14 @@ class Admission:
             return actor, FULL
         actor = fleet.choose(shelf, shelf.partial, avoid, near)
         if actor is not None:
-            return actor, actor.compute.room(actor.rates)
+            return actor, actor.compute.room(actor.qualities)
         if not ticket.lease.wants_compute:
             actor = fleet.choose(shelf, shelf.roomy, avoid, near)
-            return None if actor is None else (actor, 0.0)
+            return None if actor is None else (actor, NO_COMPUTE)
         # It goes ahead of those who wait for compute where they are.
         crowded = (actor for actor in fleet.crowded(model) if actor.actor not in avoid)
         actor = next(crowded, None)
-        return None if actor is None else (actor, actor.compute.fitting(actor.rates))
+        return None if actor is None else (actor, actor.compute.fitting(actor.qualities))
 
     def place_new(self, now: float) -> None:
         """Places new sessions in their turn. None passes another that waits for the same
@@ -337,7 +343,7 @@ class Admission:
             avoid = awaited.union(ticket.avoid) if awaited else ticket.avoid
             actor = self._open_actor(shelf, avoid, ticket.near_host)
             if actor is not None:
-                self._assign(ticket, actor, actor.compute.room(actor.rates), now)
+                self._assign(ticket, actor, actor.compute.room(actor.qualities), now)
                 placed.append(ticket)
         self._serve(placed)
 
@@ -359,15 +365,15 @@ class Admission:
         open_places = (actor for places in (shelf.full, shelf.partial) for _, actor in places)
         return all(actor in awaited for actor in open_places)
 
-    def _assign(self, ticket: Ticket, actor: ActorRecord, share: float, now: float) -> None:
+    def _assign(self, ticket: Ticket, actor: ActorRecord, quality: Quality, now: float) -> None:
         facts, lease = self._facts, ticket.lease
         lease.step(Step.ASSIGN)
         facts.occupy(lease, actor, facts.next_epoch())
-        lease.rate_share = share or FULL
+        lease.quality = quality or FULL
         admit_until = now + self._rules.admit_timeout
-        computing = lease.wants_compute and share > 0
+        computing = lease.wants_compute and bool(quality)
         until = None if computing else admit_until + self._grace(restored=ticket.restore)
-        facts.book_ahead(actor, lease.session, share, until)
+        facts.book_ahead(actor, lease.session, quality, until)
         facts.deadlines.set((Due.ADMIT, lease.session), admit_until)
         ticket.told = None
         facts.emit(
@@ -379,7 +385,7 @@ class Admission:
                 lease.model,
                 ticket.restore or ticket.fork,
                 computing,
-                lease.rate_share,
+                lease.quality,
             )
         )
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from scheduler.core import pool_events as ev
-from scheduler.core.compute import FULL
 from scheduler.core.errors import SessionClosedError
 from scheduler.core.facts import Facts
 from scheduler.core.ids import ActorId, Epoch, SessionId
 from scheduler.core.lease import Lease
 from scheduler.core.moves import Moves
+from scheduler.core.quality import FULL, NO_COMPUTE, Quality
 from scheduler.core.roster import ActorRecord
 
 
@@ -38,18 +38,18 @@ class Bookings:
         actor = self._at(event.session, event.epoch)
         if actor is None:
             raise SessionClosedError("this lease of the session is void")
-        share = actor.compute.book(lease.session)
+        quality = actor.compute.book(lease.session)
         refuse_at = None
-        if not share:
+        if not quality:
             refuse_at = now + facts.rules.start_wait
             actor.compute.wait(lease.session, refuse_at)
             if event.epoch == lease.epoch and self._move(lease, now):
-                share = 0.0
-            elif actor.rates and actor.compute.waiting[0] == lease.session:
-                share = self._book_degraded(actor, lease.session)
+                quality = NO_COMPUTE
+            elif actor.qualities and actor.compute.waiting[0] == lease.session:
+                quality = self._book_degraded(actor, lease.session)
         facts.compute_changed(actor, refuse_at)
         facts.note(lease)
-        if share:
+        if quality:
             self._grant(actor, lease.session, event.epoch)
 
     def withdraw(self, event: ev.BookWithdrawn, _: float) -> None:
@@ -93,7 +93,7 @@ class Bookings:
         for actor in touched:
             if not actor.compute.anybody_waits():
                 continue
-            granted = actor.compute.grant(actor.rates)
+            granted = actor.compute.grant(actor.qualities)
             for session in granted:
                 self._grant(actor, session, self._epoch_at(session, actor))
                 self._facts.note(self._facts.leases[session])
@@ -110,17 +110,17 @@ class Bookings:
     def _move(self, lease: Lease, now: float) -> bool:
         return self._moves.can_begin(lease) and self._moves.begin_anywhere(lease, now)
 
-    def _book_degraded(self, actor: ActorRecord, session: SessionId) -> float:
-        """Books at a lower rate for the first, and only, one that waits."""
-        granted = actor.compute.grant(actor.rates)
-        return actor.compute.share(session) if granted else 0.0
+    def _book_degraded(self, actor: ActorRecord, session: SessionId) -> Quality:
+        """Books in a lower quality for the first, and only, one that waits."""
+        granted = actor.compute.grant(actor.qualities)
+        return actor.compute.quality(session) if granted else NO_COMPUTE
 
     def _grant(self, actor: ActorRecord, session: SessionId, epoch: Epoch) -> None:
         lease = self._facts.leases[session]
-        share = actor.compute.share(session)
+        quality = actor.compute.quality(session)
         if lease.actor == actor.actor:
-            lease.rate_share = share
-        self._facts.emit(ev.BookAnswered(session, epoch, booked=True, rate_share=share or FULL))
+            lease.quality = quality
+        self._facts.emit(ev.BookAnswered(session, epoch, booked=True, quality=quality or FULL))
 
     def _at(self, session: SessionId, epoch: Epoch) -> ActorRecord | None:
         """Returns the actor that a session has under an epoch: its own, or its target."""

@@ -65,8 +65,10 @@ class Candidate:
     ahead: int
     """Outward frames of the session that were made and are not yet due."""
     first: bool = False
-    """Whether it is the first window of a model's run, which is longer. Only windows that
-    agree in this are batched."""
+    """Whether it is the first window of a model's run, which is longer."""
+    steps: int = 0
+    """Steps that the model takes for it; 0: all. Only windows that agree in this and in
+    `first` are batched."""
     period_s: float = 1.0
     """Seconds from one steady window of the session to the next."""
 
@@ -74,6 +76,11 @@ class Candidate:
     def starts(self) -> bool:
         """Whether it is a start-up window."""
         return self.deadline == -math.inf
+
+    @property
+    def kind(self) -> tuple[bool, int]:
+        """What windows of one batch have in common."""
+        return self.first, self.steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +288,7 @@ def _batch(
     alone = (lead,)
     if not batching.gains:
         return alone
-    fits = [lead, *(c for c in released if c is not lead and c.first is lead.first)]
+    fits = [lead, *(c for c in released if c is not lead and c.kind == lead.kind)]
     others = [c for c in order if c is not lead]
     before = None
     for size in range(len(fits), 1, -1):
@@ -317,7 +324,7 @@ def _trial(
         batching: Says how many.
     """
     able = [c for c in running if c.ready_at <= now and (c.live or _could_begin(c, now))]
-    batch = [c for c in able if c.first is able[0].first][: batching.trial]
+    batch = [c for c in able if c.kind == (able[0].first, 0)][: batching.trial]
     full = len(batch) == batching.trial
     return batch if full and _makes_nobody_late(batch, order, now) else ()
 

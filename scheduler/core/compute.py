@@ -2,25 +2,30 @@
 
 A booking costs `chunk_ms` of compute for every `period_ms` of play-out, and the time to
 encode what is made, which the actors of a host share. A session that runs at a share of its
-frame rate costs that share. The sum over all bookings stays under a ceiling, except that a
-lone session may take all there is: it runs at the highest permitted rate that keeps up. What
-was declared decides whether there is one. A measurement alone locks nobody out, as it is only
-corrected by computing.
+frame rate costs that share of both; one that runs with fewer steps costs the compute of
+these. The sum over all bookings stays under a ceiling, except that a lone session may take all
+there is: it runs at the highest permitted quality that keeps up. What was declared decides
+whether there is one. A measurement alone locks nobody out, as it is only corrected by
+computing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
+from scheduler.core.chunks import WORTHWHILE
 from scheduler.core.ids import ActorId, SessionId
 from scheduler.core.ledgers import ROUNDING, EncodeLedger
+from scheduler.core.quality import FULL, NO_COMPUTE, Quality
 
 NOBODY = ActorId("")
-
-FULL = 1.0
-"""The whole frame rate."""
 WHOLE = 1000.0
 """Chunk-milliseconds per second that there are: a session that needs more falls behind."""
+SHORT = 0.3
+"""Batches count up to this share of a period (docs/simulator.md)."""
+_NOTHING: Mapping[int, float] = MappingProxyType({})
 
 
 class ComputeLedger:
@@ -29,11 +34,12 @@ class ComputeLedger:
     Args:
         chunk_ms: Declared compute of one steady chunk.
         period_ms: Play-out time of one steady chunk.
-        ceiling: Chunk-milliseconds per second that may be booked.
+        ceiling: Chunk-milliseconds per second that may be booked where windows run one by one.
         smoothing: Weight of a new measurement in the moving averages, 0 to 1.
         actor: Whose it is.
         encode_ms: Declared encode-milliseconds of one second of one session.
         encode: Ledger of its host; without one encoding is not counted.
+        steps_ms: Declared compute of a steady chunk with fewer steps, by their number.
     """
 
     def __init__(
@@ -46,20 +52,28 @@ class ComputeLedger:
         actor: ActorId = NOBODY,
         encode_ms: float = 0.0,
         encode: EncodeLedger | None = None,
+        steps_ms: Mapping[int, float] = _NOTHING,
     ) -> None:
         self.chunk_ms = chunk_ms
         self.period_ms = period_ms
         self.ceiling = ceiling
+        """Chunk-milliseconds per second that may be booked, with what batches gain."""
+        self._ceiling = ceiling
         self.encode_ms = encode_ms
         self.encode = encode
-        self._declared = chunk_ms
+        self._steps_ms = dict(steps_ms)
+        self._declared = {0: chunk_ms, **steps_ms}
         self._smoothing = smoothing
         self._actor = actor
         self._until: dict[SessionId, float | None] = {}
         """Until when a booking lasts; None when until it is given back."""
-        self._share: dict[SessionId, float] = {}
-        self._shares = 0.0
-        """Sum of the booked shares."""
+        self._quality: dict[SessionId, Quality] = {}
+        self._rates = 0.0
+        """Sum of the booked shares of the frame rate."""
+        self._fewer = Counter[int]()
+        """Of these, how many run with fewer steps, by their number."""
+        self._fewer_rates: dict[int, float] = {}
+        """The sums of their shares."""
         self._computing = 0
         self._waiting: dict[SessionId, float] = {}
         """When a request is refused, in the order of the requests."""
@@ -72,17 +86,30 @@ class ComputeLedger:
     @property
     def booked(self) -> float:
         """Chunk-milliseconds per second that are booked."""
-        return self.cost * self._shares
+        return self.cost * self.sessions
 
     @property
     def booked_encode(self) -> float:
         """Encode-milliseconds per second that its sessions need."""
-        return self.encode_ms * self._shares
+        return self.encode_ms * self._rates
 
     @property
-    def shares(self) -> float:
-        """Sum of the shares of the frame rate that are booked: sessions at the full rate."""
-        return self._shares
+    def sessions(self) -> float:
+        """What is booked, as sessions of full quality."""
+        if not self._fewer:
+            return self._rates
+        saved = sum(
+            rate * (1.0 - self.worth(Quality(1.0, steps)))
+            for steps, rate in self._fewer_rates.items()
+        )
+        return self._rates - saved
+
+    def worth(self, quality: Quality) -> float:
+        """Returns the compute of a session, as a share of that of one of full quality."""
+        if not (quality.steps and self.chunk_ms):
+            return quality.rate
+        steps_ms = self._steps_ms.get(quality.steps, self.chunk_ms)
+        return quality.rate * steps_ms / self.chunk_ms
 
     @property
     def waiting_count(self) -> int:
@@ -115,60 +142,86 @@ class ComputeLedger:
         """Tells whether any request waits."""
         return bool(self._waiting)
 
-    def share(self, session: SessionId) -> float:
-        """Returns the share of its frame rate that a session has booked; 0 if none."""
-        return self._share.get(session, 0.0)
+    def quality(self, session: SessionId) -> Quality:
+        """Returns the quality that a session has booked; `NO_COMPUTE` if it has not."""
+        return self._quality.get(session, NO_COMPUTE)
 
-    def room(self, rates: Sequence[float] = (), session: SessionId | None = None) -> float:
-        """Returns the largest share that a new booking may have: the whole rate or one of
-        `rates`, highest first; 0 when none fits or somebody waits already.
+    def room(self, lower: Sequence[Quality] = (), session: SessionId | None = None) -> Quality:
+        """Returns the best quality that a new booking may have: the full one or one of
+        `lower`, best first; `NO_COMPUTE` when none fits or somebody waits already.
 
         Args:
-            rates: Lower shares that will do.
+            lower: Lower qualities that will do.
             session: Whose booking. One that comes from another actor of the host has its
                 encoding booked there. None: a session of which nothing is booked.
         """
         if self._waiting:
-            return 0.0
-        return self.fitting(rates, session)
+            return NO_COMPUTE
+        return self.fitting(lower, session)
 
-    def fitting(self, rates: Sequence[float] = (), session: SessionId | None = None) -> float:
-        """Returns the largest share that fits, whoever waits; 0 when none does."""
+    def fitting(self, lower: Sequence[Quality] = (), session: SessionId | None = None) -> Quality:
+        """Returns the best quality that fits, whoever waits; `NO_COMPUTE` when none does."""
         if self._fits(FULL, session):
             return FULL
-        share = next((rate for rate in rates if self._fits(rate, session)), 0.0)
-        if share or not self._is_alone(session) or not self.keeps_up(rates):
-            return share
-        lowest = min(rates, default=FULL)
-        return lowest if self._encodes(lowest, session) else 0.0
+        quality = next((each for each in lower if self._fits(each, session)), NO_COMPUTE)
+        if quality or not self._is_alone(session) or not self.keeps_up(lower):
+            return quality
+        lowest = lower[-1] if lower else FULL
+        return lowest if self._encodes(lowest.rate, session) else NO_COMPUTE
 
-    def keeps_up(self, rates: Sequence[float] = ()) -> bool:
-        """Tells whether a lone session keeps up at the full rate or at one of `rates`, by what
+    def keeps_up(self, lower: Sequence[Quality] = ()) -> bool:
+        """Tells whether a lone session keeps up in full quality or in one of `lower`, by what
         was declared.
         """
-        return self._declared / self.period_ms * min(rates, default=FULL) <= 1.0
+        return any(
+            each.rate * self._declared.get(each.steps, self._declared[0]) <= self.period_ms
+            for each in (FULL, *lower)
+        )
 
-    def measure(self, chunk_ms: float, encode_ms: float = 0.0) -> None:
-        """Refines the costs by measurements in milliseconds; 0 means unknown."""
+    def measure(
+        self,
+        chunk_ms: float,
+        encode_ms: float = 0.0,
+        steps_ms: Mapping[int, float] | None = None,
+        gains: Mapping[int, float] | None = None,
+    ) -> None:
+        """Refines the costs by measurements in milliseconds; 0 means unknown.
+
+        Args:
+            chunk_ms: Of a steady chunk with all steps.
+            encode_ms: Encode-milliseconds of one second of one session.
+            steps_ms: Of a steady chunk with fewer steps, by their number.
+            gains: What windows gain by running together, by their number; all that is known.
+        """
         if chunk_ms > 0:
             self.chunk_ms += self._smoothing * (chunk_ms - self.chunk_ms)
+        for steps, measured_ms in (steps_ms or _NOTHING).items():
+            known_ms = self._steps_ms.get(steps)
+            if known_ms is not None and measured_ms > 0:
+                self._steps_ms[steps] = known_ms + self._smoothing * (measured_ms - known_ms)
+        self.ceiling = self._with_batches(gains) if gains else self._ceiling
         if encode_ms > 0:
             self.encode_ms += self._smoothing * (encode_ms - self.encode_ms)
-            for session in self._share:
+            for session in self._quality:
                 self._tell_host(session)
 
     @property
+    def costs(self) -> tuple[float, ...]:
+        """All that `measure` refines, in milliseconds."""
+        return (self.chunk_ms, self.encode_ms, self.ceiling, *self._steps_ms.values())
+
+    @property
     def degraded(self) -> list[SessionId]:
-        """Sessions that are booked at less than the full rate."""
-        return [session for session, share in self._share.items() if share < FULL]
+        """Sessions that are booked below the full quality."""
+        return [session for session, quality in self._quality.items() if quality != FULL]
 
     def hasten(self, session: SessionId) -> None:
-        """Books what a session has booked at the full rate from now on."""
+        """Books what a session has booked in full quality from now on."""
         self._put(session, self._until[session], FULL)
 
-    def lend(self, session: SessionId, until: float, share: float = FULL) -> None:
+    def lend(self, session: SessionId, until: float, quality: Quality = FULL) -> None:
         """Books for a session until a deadline, or until it books for itself."""
-        self._put(session, until, share)
+        self._put(session, until, quality)
 
     def extend(self, session: SessionId, until: float) -> bool:
         """Lends what is lent to a session until another time; tells whether anything is."""
@@ -177,30 +230,30 @@ class ComputeLedger:
         self._until[session] = until
         return True
 
-    def restore(self, session: SessionId, share: float = FULL) -> None:
+    def restore(self, session: SessionId, quality: Quality = FULL) -> None:
         """Records that a session computes, whatever the ceiling says."""
         self._waiting.pop(session, None)
-        self._put(session, None, share)
+        self._put(session, None, quality)
 
-    def book(self, session: SessionId, rates: Sequence[float] = ()) -> float:
-        """Books for a session without an end, at the full rate where it fits.
+    def book(self, session: SessionId, lower: Sequence[Quality] = ()) -> Quality:
+        """Books for a session without an end, in full quality where that fits.
 
         Args:
-            session: Who asks. What it has booked already it keeps, and at the full rate
-                from now on where there is room.
-            rates: Lower shares that will do, highest first.
+            session: Who asks. What it has booked already it keeps, and in full quality from
+                now on where there is room.
+            lower: Lower qualities that will do, best first.
 
         Returns:
-            The share that is booked; 0 when there is no room. Then it may `wait`.
+            The quality that is booked; `NO_COMPUTE` when there is no room. Then it may `wait`.
         """
-        share = self._share.get(session)
-        if share is None:
-            share = self.room(rates, session)
-        elif share < FULL and not self._waiting and self._fits(FULL, session):
-            share = FULL
-        if share:
-            self._put(session, None, share)
-        return share
+        quality = self._quality.get(session)
+        if quality is None:
+            quality = self.room(lower, session)
+        elif quality != FULL and not self._waiting and self._fits(FULL, session):
+            quality = FULL
+        if quality:
+            self._put(session, None, quality)
+        return quality
 
     def wait(self, session: SessionId, refuse_at: float) -> None:
         """Lets a request wait. One that waits already keeps its turn."""
@@ -225,11 +278,11 @@ class ComputeLedger:
             del self._waiting[session]
         return refused
 
-    def grant(self, rates: Sequence[float] = ()) -> list[SessionId]:
+    def grant(self, lower: Sequence[Quality] = ()) -> list[SessionId]:
         """Books for those who wait, in order, as far as there is room.
 
         Args:
-            rates: Lower shares that will do, highest first.
+            lower: Lower qualities that will do, best first.
 
         Returns:
             The sessions that are booked now.
@@ -237,11 +290,11 @@ class ComputeLedger:
         granted = []
         while self._waiting:
             session = next(iter(self._waiting))
-            share = self.fitting(rates, session)
-            if not share:
+            quality = self.fitting(lower, session)
+            if not quality:
                 break
             del self._waiting[session]
-            self._put(session, None, share)
+            self._put(session, None, quality)
             granted.append(session)
         return granted
 
@@ -264,26 +317,47 @@ class ComputeLedger:
             default=None,
         )
 
-    def _fits(self, share: float, session: SessionId | None) -> bool:
-        more = share if session is None else share - self.share(session)
-        ceiling = max(self.ceiling, WHOLE) if self._is_alone(session) else self.ceiling
-        if self.cost * (self._shares + more) > ceiling + ROUNDING:
+    def _with_batches(self, gains: Mapping[int, float]) -> float:
+        """Returns what may be booked as windows run together.
+
+        Never more than could be computed one by one: then nobody depends on finding company,
+        and what batches gain is the reserve. Only such count that are short, as whoever comes
+        while one is under way waits for its end.
+        """
+        counted = (
+            gain
+            for size, gain in gains.items()
+            if gain >= WORTHWHILE and size * self.chunk_ms / gain <= SHORT * self.period_ms
+        )
+        return max(self._ceiling, min(WHOLE, self._ceiling * max(counted, default=1.0)))
+
+    def _fits(self, quality: Quality, session: SessionId | None) -> bool:
+        sessions = self.sessions if self._fewer else self._rates
+        sessions += 1.0 if quality is FULL else self.worth(quality)
+        if session is not None and session in self._quality:
+            sessions -= self.worth(self._quality[session])
+        wanted = self.chunk_ms * 1000.0 / self.period_ms * sessions
+        if wanted > self.ceiling + ROUNDING and not (
+            wanted <= WHOLE + ROUNDING and self._is_alone(session)
+        ):
             return False
-        return self._encodes(share, session)
+        return self._encodes(quality.rate, session)
 
     def _is_alone(self, session: SessionId | None) -> bool:
         """Tells whether nobody else has anything booked."""
         own = session in self._until
         return len(self._until) == int(own)
 
-    def _encodes(self, share: float, session: SessionId | None) -> bool:
-        return self.encode is None or self.encode.fits(self.encode_ms * share, session)
+    def _encodes(self, rate: float, session: SessionId | None) -> bool:
+        return self.encode is None or self.encode.fits(self.encode_ms * rate, session)
 
-    def _put(self, session: SessionId, until: float | None, share: float) -> None:
+    def _put(self, session: SessionId, until: float | None, quality: Quality) -> None:
         self._drop(session)
         self._until[session] = until
-        self._share[session] = share
-        self._shares += share
+        self._quality[session] = quality
+        self._rates += quality.rate
+        if quality.steps:
+            self._count_fewer(quality, 1)
         self._computing += until is None
         self._tell_host(session)
 
@@ -291,15 +365,25 @@ class ComputeLedger:
         if session not in self._until:
             return False
         self._computing -= self._until.pop(session) is None
-        self._shares -= self._share.pop(session)
-        if not self._until:
-            self._shares = 0.0
+        quality = self._quality.pop(session)
+        self._rates = self._rates - quality.rate if self._until else 0.0
+        if quality.steps:
+            self._count_fewer(quality, -1)
         self._tell_host(session)
         return True
 
+    def _count_fewer(self, quality: Quality, sign: int) -> None:
+        steps = quality.steps
+        self._fewer[steps] += sign
+        self._fewer_rates[steps] = self._fewer_rates.get(steps, 0.0) + sign * quality.rate
+        if not self._fewer[steps]:
+            # Nothing is left: nor are rounding errors.
+            del self._fewer[steps], self._fewer_rates[steps]
+
     def _tell_host(self, session: SessionId) -> None:
         if self.encode is not None and self.encode_ms > 0:
-            self.encode.book(self._actor, session, self.encode_ms * self.share(session))
+            rate = self.quality(session).rate
+            self.encode.book(self._actor, session, self.encode_ms * rate)
 
 
 def _is_over(until: float | None, now: float) -> bool:

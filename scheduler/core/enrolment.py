@@ -183,7 +183,7 @@ class Enrolment:
         if asked is not None:
             facts.evict(asked, SUPERSEDED)
             facts.vacate(asked)
-        lease = facts.leases[held.session] = Lease(
+        lease = Lease(
             session=held.session,
             model=held.model,
             principal=held.principal,
@@ -191,9 +191,10 @@ class Enrolment:
             submitted_at=asked.submitted_at if asked else now,
             state=LeaseState.ACTIVE,
             placed_at=now,
-            rate_share=held.rate_share,
+            quality=held.quality,
             awaits_room=held.awaits_room and actor.draining,
         )
+        facts.add(lease)
         facts.occupy(lease, actor, held.epoch)
         facts.presence.watch(held.session, now)
         if waited:
@@ -203,8 +204,8 @@ class Enrolment:
     def _settle_compute(self, lease: Lease, actor: ActorRecord, held: ev.Held, now: float) -> None:
         """Records whether a session computes, by the word of its actor."""
         if held.computing:
-            share = actor.compute.share(held.session) or held.rate_share
-            actor.compute.restore(held.session, share)
+            quality = actor.compute.quality(held.session) or held.quality
+            actor.compute.restore(held.session, quality)
         elif actor.compute.is_computing(held.session):
             actor.compute.release(held.session)
         else:

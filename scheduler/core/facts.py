@@ -18,9 +18,10 @@ from scheduler.core.fleet import Fleet
 from scheduler.core.ids import ActorId, Epoch, SessionId
 from scheduler.core.lease import UNPLACED, Lease, LeaseState, Step
 from scheduler.core.presence import Presence
+from scheduler.core.quality import Quality
 from scheduler.core.queue import PlaceQueue, Ticket
 from scheduler.core.roster import ActorRecord, Endings
-from scheduler.core.tenants import TenantUsage
+from scheduler.core.tenants import Holdings, TenantUsage
 
 if TYPE_CHECKING:
     from scheduler.core.placement import PlacementPolicy
@@ -92,6 +93,7 @@ class Facts:
         self.positions_changed = False
         self.presence = Presence(rules.reconnect_window)
         self.usage = TenantUsage(rules.tenant)
+        self.holdings = Holdings()
         self.ended = Endings(rules.ended_kept)
         self.deadlines = Deadlines[DueKey]()
         self.effects: list[ev.Effect] = []
@@ -196,21 +198,21 @@ class Facts:
             self.compute_changed(actor)
 
     def book_ahead(
-        self, actor: ActorRecord, session: SessionId, share: float, until: float | None
+        self, actor: ActorRecord, session: SessionId, quality: Quality, until: float | None
     ) -> None:
         """Books compute for a session that is about to come to an actor.
 
         Args:
             actor: Where it comes to.
             session: Which.
-            share: Share of the frame rate; 0: it comes without compute.
+            quality: In which; `NO_COMPUTE`: it comes without compute.
             until: Until when it is lent; None: it computes.
         """
         if until is None:
-            actor.compute.restore(session, share)
-        elif share > 0:
-            actor.compute.lend(session, until, share)
-        self.compute_changed(actor, until if share > 0 else None)
+            actor.compute.restore(session, quality)
+        elif quality:
+            actor.compute.lend(session, until, quality)
+        self.compute_changed(actor, until if quality else None)
 
     def compute_changed(self, actor: ActorRecord, until: float | None = None) -> None:
         """Has the ledger of an actor looked at, now and when something in it ends.
@@ -327,12 +329,21 @@ class Facts:
         self.forget(lease)
         self.end(lease.session, reason, lease.principal.tenant)
 
+    def add(self, lease: Lease) -> None:
+        """Takes in a lease, in the place of an older one of its session."""
+        before = self.leases.get(lease.session)
+        if before is not None:
+            self.holdings.give_back(before.principal)
+        self.holdings.take(lease.principal)
+        self.leases[lease.session] = lease
+
     def forget(self, lease: Lease) -> None:
         """Drops a lease. Who is connected stays known: the session may be asked for again."""
         self.vacate(lease)
         self.dequeue(lease.session)
         self.deadlines.clear((Due.KEPT, lease.session))
         self.noted.pop(lease.session, None)
+        self.holdings.give_back(lease.principal)
         del self.leases[lease.session]
 
     def end(self, session: SessionId, reason: str, tenant: str | None = None) -> None:

@@ -12,12 +12,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from scheduler.core.compute import FULL
 from scheduler.core.errors import InvariantError
 from scheduler.core.ids import ActorId, SessionId
 from scheduler.core.ledgers import EncodeLedger
 from scheduler.core.placement import PlacementPolicy, Rank, RankedPolicy
 from scheduler.core.pool_events import ActorRegistered, PoolRules
+from scheduler.core.quality import NO_COMPUTE, Quality
 from scheduler.core.roster import ActorRecord
 
 _Place = tuple[Rank, ActorId]
@@ -33,7 +33,8 @@ class _Standing(NamedTuple):
     free: int
     """Places that may be taken; 0 when it takes no sessions."""
     share: float
-    """Largest share of the frame rate at which one more session may compute; 0: none."""
+    """Compute of one more session in the best quality that it may have, as a share of that
+    of the full one; 0: none may compute."""
     place: _Place
 
 
@@ -46,7 +47,7 @@ class Tally(NamedTuple):
     ceiling: float = 0.0
     """What may be booked."""
     computing: float = 0.0
-    """Bookings, as sessions at the full rate."""
+    """Bookings, as sessions of full quality."""
     waiting: int = 0
     """Sessions that wait for compute."""
     wanted: float = 0.0
@@ -78,9 +79,9 @@ class Shelf:
     capacity: int = 0
     free: int = 0
     full: list[_Place] = field(default_factory=list)
-    """Those with room for a session at the full rate."""
+    """Those with room for a session in full quality."""
     partial: list[_Place] = field(default_factory=list)
-    """Those with room for one at a lower rate."""
+    """Those with room for one in a lower quality."""
     roomy: list[_Place] = field(default_factory=list)
     """Those with a free place in memory, whatever their compute."""
 
@@ -106,7 +107,7 @@ class Shelf:
     def _lists(self, standing: _Standing) -> list[list[_Place]]:
         if standing.free <= 0:
             return []
-        if standing.share >= FULL:
+        if standing.share >= 1.0:
             return [self.roomy, self.full]
         return [self.roomy, self.partial] if standing.share > 0 else [self.roomy]
 
@@ -246,7 +247,7 @@ class Fleet:
         """
         serving = self.serving(model)
         records = (self.actors[actor] for actor in serving)
-        return bool(serving) and not any(each.compute.keeps_up(each.rates) for each in records)
+        return bool(serving) and not any(each.compute.keeps_up(each.qualities) for each in records)
 
     def tally(self, model: str) -> Tally:
         """Returns what the actors of an own model have booked together."""
@@ -295,9 +296,9 @@ class Fleet:
 
     def choose_beside(
         self, shelf: Shelf, actor: ActorRecord, session: SessionId
-    ) -> tuple[ActorRecord, float] | None:
+    ) -> tuple[ActorRecord, Quality] | None:
         """Returns another actor on the host of the one that a session computes at, and the
-        share of its frame rate at which it can do so there; None when there is none.
+        quality in which it can do so there; None when there is none.
 
         The order of the actors is that for sessions which are new to a host. This one encodes
         there already, so that all encoders being booked is nothing to it.
@@ -305,16 +306,18 @@ class Fleet:
         host = actor.compute.encode
         if host is None or not host.booked_for(session):
             return None
-        beside: dict[float, list[_Place]] = {}
+        beside: dict[Quality, list[_Place]] = {}
+        worth: dict[Quality, float] = {NO_COMPUTE: 0.0}
         for key in host.actors:
             standing = shelf.standings.get(key)
             if key != actor.actor and standing is not None and standing.free:
                 other = self.actors[key]
-                share = other.compute.room(other.rates, session)
-                beside.setdefault(share, []).append(standing.place)
-        share = max(beside, default=0.0)
-        found = self._choose(sorted(beside[share]), ()) if share else None
-        return None if found is None else (found, share)
+                quality = other.compute.room(other.qualities, session)
+                worth[quality] = other.compute.worth(quality)
+                beside.setdefault(quality, []).append(standing.place)
+        best = max(worth, key=worth.__getitem__)
+        found = self._choose(sorted(beside[best]), ()) if best else None
+        return None if found is None else (found, best)
 
     def _choose(self, places: list[_Place], avoid: Collection[ActorId]) -> ActorRecord | None:
         if self._ranked is not None:
@@ -341,8 +344,8 @@ class Fleet:
 
     def _mend(self, actor: ActorRecord) -> None:
         self._uncounted.add(actor.actor)
-        standing = self._standing(actor)
-        if standing.free and actor.compute.anybody_waits() and actor.compute.fitting(actor.rates):
+        standing, compute = self._standing(actor), actor.compute
+        if standing.free and compute.anybody_waits() and compute.fitting(actor.qualities):
             self.improved = self.improved or actor.actor not in self._crowded
             self._crowded[actor.actor] = actor
         else:
@@ -369,7 +372,7 @@ class Fleet:
             1,
             booked,
             compute.ceiling,
-            compute.shares,
+            compute.sessions,
             waiting,
             waiting * compute.cost,
             len(actor.resident.sessions),
@@ -400,7 +403,7 @@ class Fleet:
     def _standing(self, actor: ActorRecord) -> _Standing:
         load = actor.load()
         free = max(0, load.resident_slots - load.sessions) if actor.takes else 0
-        share = actor.compute.room(actor.rates) if free else 0.0
+        share = actor.compute.worth(actor.compute.room(actor.qualities)) if free else 0.0
         rank = self._ranked.rank(load) if self._ranked is not None else ()
         return _Standing(load.resident_slots, free, share, (rank, actor.actor))
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from scheduler.core.errors import InvariantError
 from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
+from scheduler.core.quality import FULL, Quality
 
 
 class LeaseState(enum.Enum):
@@ -119,8 +120,8 @@ class Lease:
     epoch: Epoch = UNPLACED
     placed_at: float | None = None
     """When an actor first confirmed it."""
-    rate_share: float = 1.0
-    """Share of the model's frame rate that it runs at."""
+    quality: Quality = FULL
+    """How it runs."""
     target: ActorId | None = None
     """While it moves: where to."""
     target_epoch: Epoch = UNPLACED

@@ -117,6 +117,8 @@ class State:
     queue_position: int = 0
     degraded_frame_rate: float = 0.0
     """Frames per second it runs at while that is less than the model's own; else 0."""
+    degraded_steps: int = 0
+    """Steps that the model takes while these are fewer than its own; else 0."""
     awaiting_room: bool = False
     """Whether its worker is being emptied while there is no room elsewhere."""
 

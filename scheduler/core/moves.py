@@ -9,10 +9,10 @@ slot until it has shown all that it made.
 from __future__ import annotations
 
 from scheduler.core import pool_events as ev
-from scheduler.core.compute import FULL
 from scheduler.core.facts import MOVE_UNDONE, MOVED, Due, Facts
 from scheduler.core.ids import ActorId, Epoch, SessionId
 from scheduler.core.lease import Lease, LeaseState, Step
+from scheduler.core.quality import FULL, NO_COMPUTE, Quality
 from scheduler.core.recovery import Recovery
 from scheduler.core.roster import ActorRecord
 
@@ -44,9 +44,9 @@ class Moves:
             and self._facts.presence.is_connected(lease.session)
         )
 
-    def find_target(self, lease: Lease) -> tuple[ActorRecord, float] | None:
-        """Returns where a session could move, and at which share of its frame rate; at 0 it
-        would have a place there and no compute.
+    def find_target(self, lease: Lease) -> tuple[ActorRecord, Quality] | None:
+        """Returns where a session could move, and in which quality; with `NO_COMPUTE` it would
+        have a place there and no compute.
         """
         fleet = self._facts.fleet
         shelf = fleet.shelf(lease.model)
@@ -55,17 +55,17 @@ class Moves:
         if actor is not None:
             return actor, FULL
         beside = fleet.choose_beside(shelf, self._facts.actor_of(lease), lease.session)
-        if beside is not None and beside[1] >= FULL:
+        if beside is not None and beside[1] == FULL:
             return beside
         actor = fleet.choose(shelf, shelf.partial, avoid)
         if actor is not None:
-            return actor, actor.compute.room(actor.rates)
+            return actor, actor.compute.room(actor.qualities)
         if beside is not None:
             return beside
         if self._facts.wants_compute(lease):
             return None
         actor = fleet.choose(shelf, shelf.roomy, avoid)
-        return None if actor is None else (actor, 0.0)
+        return None if actor is None else (actor, NO_COMPUTE)
 
     def begin_anywhere(self, lease: Lease, now: float) -> bool:
         """Has a session move to wherever there is room; tells whether there is."""
@@ -74,7 +74,7 @@ class Moves:
             self.begin(lease, *found, now)
         return found is not None
 
-    def begin(self, lease: Lease, target: ActorRecord, share: float, now: float) -> None:
+    def begin(self, lease: Lease, target: ActorRecord, quality: Quality, now: float) -> None:
         """Reserves a place for a session at another actor."""
         facts = self._facts
         computing = facts.wants_compute(lease)
@@ -87,7 +87,7 @@ class Moves:
         facts.fill(lease.session, target)
         admit_until = now + self._rules.admit_timeout
         until = None if computing else admit_until + self._rules.start_grace
-        facts.book_ahead(target, lease.session, share, until)
+        facts.book_ahead(target, lease.session, quality, until)
         facts.deadlines.set((Due.MOVE, lease.session), admit_until)
         facts.deadlines.clear((Due.PARK, lease.session))
         facts.emit(
@@ -99,7 +99,7 @@ class Moves:
                 lease.model,
                 restore=True,
                 computing=computing,
-                rate_share=share or FULL,
+                quality=quality or FULL,
             )
         )
 
@@ -178,7 +178,7 @@ class Moves:
         facts.deadlines.set((Due.DEPART, session), now + self._rules.depart_timeout)
         facts.deadlines.clear((Due.MOVE_AGAIN, session))
         lease.actor, lease.epoch = target, epoch
-        lease.rate_share = facts.fleet.actors[target].compute.share(session) or FULL
+        lease.quality = facts.fleet.actors[target].compute.quality(session) or FULL
         lease.awaits_room = lease.unsure = lease.pressed = False
         lease.idle_since = None
         lease.step(Step.CONFIRM)

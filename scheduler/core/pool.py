@@ -18,6 +18,7 @@ Epochs go on above the highest one heard of.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -218,14 +219,21 @@ class Pool:
             raise InvariantError(f"there is no actor {actor}")
         return known.address
 
-    def describe(self, now: float) -> PoolView:
-        """Returns the pool as operators see it."""
+    def describe(self, now: float, *, sessions: bool = True) -> PoolView:
+        """Returns the pool as operators see it; without its sessions, if these are not needed."""
         facts = self._facts
-        queued = [ticket.lease for ticket in facts.queue]
-        others = [x for x in facts.leases.values() if x.session not in facts.queue]
+        deserted_since = facts.presence.deserted_since
+        leases: list[Lease] = []
+        if sessions:
+            leases += [ticket.lease for ticket in facts.queue]
+            leases += [x for x in facts.leases.values() if x.session not in facts.queue]
         return PoolView(
             actors=tuple(actor.view() for _, actor in sorted(facts.fleet.actors.items())),
-            sessions=tuple(self._view(lease, now) for lease in (*queued, *others)),
+            sessions=tuple(self._view(lease, now) for lease in leases),
+            counts=Counter(
+                (lease.state, deserted_since(lease.session) is not None)
+                for lease in facts.leases.values()
+            ),
             signals=self.signals(now),
             on_demand=self.rules.models if self.rules.on_demand else (),
         )
@@ -353,5 +361,5 @@ class Pool:
             computing=actor is not None and actor.compute.is_computing(lease.session),
             age=now - lease.submitted_at,
             model=lease.model,
-            rate_share=lease.rate_share,
+            quality=lease.quality,
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
+from scheduler.core.quality import FULL, Quality
 from scheduler.core.tenants import ANYBODY, TenantRules
 
 
@@ -75,9 +76,10 @@ class PoolRules:
     ageing: float = 30.0
     """Waiting time that outweighs one step of priority."""
     degrade: bool = False
-    """Whether sessions may run at a lower rate, where the model allows it, rather than wait."""
-    full_rate_after: float = 5.0
-    """How long there must have been room for the full rate before such a session gets it."""
+    """Whether sessions may run at a lower rate or with fewer steps, where the model allows it,
+    rather than wait."""
+    full_quality_after: float = 5.0
+    """How long there must have been room for the full quality before such a session gets it."""
     models: tuple[str, ...] = ()
     """Names that may be asked for although no actor answers to them yet."""
     on_demand: bool = False
@@ -110,8 +112,8 @@ class Held:
     computing: bool
     principal: Principal
     model: str
-    rate_share: float = 1.0
-    """Share of the model's frame rate that it runs at."""
+    quality: Quality = FULL
+    """How it runs."""
     awaits_room: bool = False
     """It was told that it is to leave and that there is no room elsewhere."""
 
@@ -149,6 +151,8 @@ class ActorRegistered:
     """Declared encode-milliseconds of one second of one session."""
     degraded_rates: tuple[float, ...] = ()
     """Shares of its own frame rate at which it may run sessions, highest first; below 1."""
+    degraded_steps: Mapping[int, float] = field(default_factory=dict)
+    """Declared compute of one steady chunk with fewer steps, by their number."""
     draining: bool = False
     """Its process was told to end."""
     told_to_drain: ToldToDrain | None = None
@@ -176,6 +180,10 @@ class ActorBeat:
     """Windows computed since the last beat."""
     batches: int = 0
     """Calls of the model that they took."""
+    steps_ms: Mapping[int, float] | None = None
+    """Measured compute of one steady chunk with fewer steps, by their number."""
+    gains: Mapping[int, float] | None = None
+    """What windows gain by running together, by their number: times the throughput one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,8 +375,8 @@ class Admit:
     """It existed before: it waits there for a snapshot."""
     computing: bool = False
     """Compute is booked for it already."""
-    rate_share: float = 1.0
-    """Share of the model's frame rate to run it at."""
+    quality: Quality = FULL
+    """How it is to run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -502,18 +510,18 @@ class BookAnswered:
     booked: bool
     retry_after: float = 0.0
     """When not booked: seconds after which to try again."""
-    rate_share: float = 1.0
-    """When booked: share of the model's frame rate to run at from now on."""
+    quality: Quality = FULL
+    """When booked: how it is to run from now on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Tell an actor at which share of its frame rate a session runs from now on."""
+    """Tell an actor how a session runs from now on."""
 
     actor: ActorId
     session: SessionId
     epoch: Epoch
-    rate_share: float
+    quality: Quality
 
 
 @dataclass(frozen=True, slots=True)

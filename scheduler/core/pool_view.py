@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from scheduler.core.ids import ActorId, SessionId
 from scheduler.core.lease import LeaseState
+from scheduler.core.quality import FULL, Quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ class SessionView:
     """Seconds since it first asked for a place."""
     model: str = ""
     """As it was asked for."""
-    rate_share: float = 1.0
-    """Share of the model's frame rate that it runs at."""
+    quality: Quality = FULL
+    """How it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,9 @@ class PoolView:
 
     actors: tuple[ActorView, ...] = ()
     sessions: tuple[SessionView, ...] = field(default=())
-    """Queued ones first, in their order."""
+    """Queued ones first, in their order; empty where only the counts were asked for."""
+    counts: Mapping[tuple[LeaseState, bool], int] = field(default_factory=dict)
+    """How many sessions have a state and are, or are not, detached."""
     signals: Signals = Signals()
     on_demand: tuple[str, ...] = ()
     """Models that may be asked for although no actor has them."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from scheduler.core import pool_events as ev
-from scheduler.core.compute import FULL
 from scheduler.core.facts import Due, Facts
 from scheduler.core.lease import Lease, LeaseState, Step
+from scheduler.core.quality import FULL
 from scheduler.core.queue import Ticket
 
 
@@ -56,7 +56,7 @@ class Recovery:
         lease.step(Step.LOSE)
         lease.step(Step.ASSIGN)
         compute = facts.fleet.actors[target].compute
-        lease.rate_share = compute.share(lease.session) or FULL
+        lease.quality = compute.quality(lease.session) or FULL
         lease.wants_compute = compute.is_computing(lease.session)
         facts.note(lease)
         if admitted:

@@ -11,6 +11,7 @@ from scheduler.core.ledgers import EncodeLedger, ResidentLedger
 from scheduler.core.placement import ActorLoad
 from scheduler.core.pool_events import ActorBeat, ActorRegistered, PoolRules
 from scheduler.core.pool_view import ActorView
+from scheduler.core.quality import Quality, degraded
 
 _NOTABLE = 0.001
 """Share by which a cost must have changed for it to matter at once."""
@@ -26,9 +27,9 @@ class ActorRecord:
     host: str
     resident: ResidentLedger
     compute: ComputeLedger
-    rates: tuple[float, ...] = ()
-    """Shares of the frame rate, below 1, at which it may run sessions; empty when the rules
-    forbid that."""
+    qualities: tuple[Quality, ...] = ()
+    """In which it may run sessions rather than have them wait, best first; empty when the
+    rules forbid that."""
     linked: bool = True
     """Whether its stream stands."""
     doubted: bool = False
@@ -50,9 +51,14 @@ class ActorRecord:
             actor=event.actor,
             encode_ms=event.encode_ms,
             encode=encode,
+            steps_ms=event.degraded_steps,
         )
-        rates = event.degraded_rates if rules.degrade else ()
-        return cls(event.actor, event.models, event.address, event.host, resident, compute, rates)
+        qualities: tuple[Quality, ...] = ()
+        if rules.degrade:
+            qualities = degraded(event.degraded_rates, event.degraded_steps, event.chunk_ms)
+        return cls(
+            event.actor, event.models, event.address, event.host, resident, compute, qualities
+        )
 
     def renew(self, event: ActorRegistered) -> None:
         """Takes in what it declares now; measured costs stay."""
@@ -63,12 +69,14 @@ class ActorRecord:
     def measure(self, beat: ActorBeat) -> bool:
         """Takes in what it measured; tells whether that changes what it can take."""
         compute, resident = self.compute, self.resident
-        before = (compute.chunk_ms, compute.encode_ms, resident.session_bytes)
-        compute.measure(beat.chunk_ms, beat.encode_ms)
+        before = (*compute.costs, float(resident.session_bytes))
+        compute.measure(beat.chunk_ms, beat.encode_ms, beat.steps_ms, beat.gains)
         if beat.session_bytes > 0:
             resident.session_bytes = beat.session_bytes
-        after = (compute.chunk_ms, compute.encode_ms, resident.session_bytes)
-        return any(abs(new - old) > _NOTABLE * old for old, new in zip(before, after, strict=True))
+        after = (*compute.costs, float(resident.session_bytes))
+        return after != before and any(
+            abs(new - old) > _NOTABLE * old for old, new in zip(before, after, strict=True)
+        )
 
     @property
     def own_model(self) -> str:

@@ -12,13 +12,13 @@ from collections import Counter, deque
 from collections.abc import Iterator
 
 from scheduler.core import pool_events as ev
-from scheduler.core.compute import FULL
 from scheduler.core.facts import Due, Facts
 from scheduler.core.fleet import Tally
 from scheduler.core.ids import SessionId
 from scheduler.core.lease import Lease, LeaseState
 from scheduler.core.moves import Moves
 from scheduler.core.pool_view import Signals
+from scheduler.core.quality import FULL
 from scheduler.core.roster import ActorRecord
 
 LOOK_EVERY = 1.0
@@ -72,7 +72,7 @@ class Scaling:
         self._unmet_since: dict[str, float] = {}
         self._uneven_since: dict[str, float] = {}
         self._roomy_since: dict[SessionId, float] = {}
-        """Degraded sessions for whose full rate there is room."""
+        """Degraded sessions for whose full quality there is room."""
         self._coming: dict[str, tuple[float, int]] = {}
         """Models that an actor was given to: until when it is awaited, and how many there
         were without it."""
@@ -219,7 +219,7 @@ class Scaling:
     # Degraded sessions
 
     def _hasten(self, now: float) -> None:
-        """Gives the full rate to a degraded session for which there has been room for a while,
+        """Gives the full quality to a degraded session for which there has been room for a while,
         where it is or elsewhere. Those who wait for a place go first.
         """
         waiting = self._waiting()
@@ -233,27 +233,27 @@ class Scaling:
         self._roomy_since = {
             session: since
             for session in roomy
-            if now - (since := self._roomy_since.get(session, now)) < self._rules.full_rate_after
+            if now - (since := self._roomy_since.get(session, now)) < self._rules.full_quality_after
         }
         due = next((s for s in roomy if s not in self._roomy_since), None)
         if due is not None:
-            self._run_at_full(*roomy[due], now)
+            self._run_in_full(*roomy[due], now)
 
     def _has_room(self, lease: Lease, actor: ActorRecord) -> bool:
-        if actor.compute.room(session=lease.session) >= FULL:
+        if actor.compute.room(session=lease.session):
             return True
         found = self._moves.find_target(lease) if self._moves.can_begin(lease) else None
-        return found is not None and found[1] >= FULL
+        return found is not None and found[1] == FULL
 
-    def _run_at_full(self, lease: Lease, actor: ActorRecord, now: float) -> None:
+    def _run_in_full(self, lease: Lease, actor: ActorRecord, now: float) -> None:
         facts = self._facts
-        if actor.compute.room(session=lease.session) < FULL:
+        if not actor.compute.room(session=lease.session):
             found = self._moves.find_target(lease)
             assert found is not None  # noqa: S101 - there has just been one
             self._moves.begin(lease, *found, now)
             return
         actor.compute.hasten(lease.session)
-        lease.rate_share = FULL
+        lease.quality = FULL
         facts.emit(ev.Pace(actor.actor, lease.session, lease.epoch, FULL))
         facts.compute_changed(actor)
 
@@ -296,12 +296,12 @@ class Scaling:
         if high - low <= self._rules.rebalance_gap or low + cost >= high:
             return False
         beside = spare.compute.encode is loaded.compute.encode
-        return spare.resident.free > 0 and (beside or spare.compute.room() > 0)
+        return spare.resident.free > 0 and (beside or bool(spare.compute.room()))
 
     def _relieve(self, loaded: ActorRecord, spare: ActorRecord, now: float) -> bool:
         for session in loaded.resident.sessions:
             lease = self._facts.leases[session]
-            if self._may_leave(lease, loaded) and spare.compute.room(session=session) > 0:
+            if self._may_leave(lease, loaded) and spare.compute.room(session=session):
                 self._moves.begin(lease, spare, FULL, now)
                 return True
         return False

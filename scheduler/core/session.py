@@ -211,10 +211,10 @@ class Session(MovableSession):
         self._awaits_room = awaits
         return self._settled([])
 
-    def degraded(self, frame_rate: float, now: float) -> list[Effect]:
-        """The frame rate that the model runs at for this session; 0: its own."""
+    def degraded(self, frame_rate: float, steps: int, now: float) -> list[Effect]:
+        """The frame rate and the steps that the model runs with for this session; 0: its own."""
         self._advance(now)
-        self._degraded_frame_rate = frame_rate
+        self._degraded_frame_rate, self._degraded_steps = frame_rate, steps
         return self._settled([])
 
     # Chunks

@@ -79,6 +79,7 @@ class SessionBody:
 
         self._awaits_room = False
         self._degraded_frame_rate = 0.0
+        self._degraded_steps = 0
 
         self._ticket = 0
         self._booking: Book | None = None
@@ -154,6 +155,7 @@ class SessionBody:
             phase=phase,
             queue_position=self._queue_position,
             degraded_frame_rate=self._degraded_frame_rate,
+            degraded_steps=self._degraded_steps,
             awaiting_room=self._awaits_room,
         )
 

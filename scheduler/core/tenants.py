@@ -1,4 +1,4 @@
-"""Tenants: what each is entitled to, and how many sessions it has."""
+"""Tenants and holders: what each is entitled to, and how many sessions it has."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from scheduler.core.ids import Holder, Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +61,29 @@ class TenantUsage:
         self.total -= 1
         if self._placed[tenant] <= 0:
             del self._placed[tenant]
+
+
+class Holdings:
+    """How many sessions each holder has, wherever they are."""
+
+    def __init__(self) -> None:
+        self._held: Counter[str] = Counter()
+
+    def exhausted(self, principal: Principal) -> Holder | None:
+        """Returns a holder of a session to be that may have no more of them; None: all may."""
+        return next((each for each in principal.holders if self._is_full(each)), None)
+
+    def take(self, principal: Principal) -> None:
+        """Counts a session that began."""
+        self._held.update(each.name for each in principal.holders)
+
+    def give_back(self, principal: Principal) -> None:
+        """Counts a session that is over."""
+        for each in principal.holders:
+            self._held[each.name] -= 1
+            if self._held[each.name] <= 0:
+                del self._held[each.name]
+
+    def _is_full(self, holder: Holder) -> bool:
+        most = holder.max_sessions
+        return most is not None and self._held[holder.name] >= most

@@ -17,11 +17,6 @@ from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
@@ -62,6 +57,13 @@ def configure_tracing(
         return
     if not 0.0 <= sample_ratio <= 1.0:
         raise ConfigurationError("the trace sample ratio must lie between 0 and 1")
+    # A fifth of what a process takes to start, and others stream while it does.
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
     if isinstance(trace.get_tracer_provider(), TracerProvider):
         raise InvariantError("tracing is configured already in this process")
     provider = TracerProvider(
@@ -84,11 +86,11 @@ def shutdown(timeout_s: float = 3.0) -> bool:
     Returns:
         Whether it finished in time; False means that spans may be lost.
     """
-    provider = trace.get_tracer_provider()
-    if not isinstance(provider, TracerProvider):
+    stop = getattr(trace.get_tracer_provider(), "shutdown", None)
+    if stop is None:
         return True
     # The exporter's own limits do not bound the whole, so a thread that may be left does it.
-    thread = threading.Thread(target=provider.shutdown, name="tracing-shutdown", daemon=True)
+    thread = threading.Thread(target=stop, name="tracing-shutdown", daemon=True)
     thread.start()
     thread.join(timeout_s)
     return not thread.is_alive()

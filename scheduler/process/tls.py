@@ -22,8 +22,6 @@ from typing import Any, Final
 
 import grpc
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
 from scheduler.core.errors import ConfigurationError
 
@@ -81,6 +79,10 @@ class Identity:
 
     def fits(self) -> bool:
         """Tells whether the key is the certificate's."""
+        # Loaded where TLS is used: a process that starts takes time from those that stream.
+        from cryptography import x509
+        from cryptography.hazmat.primitives import serialization
+
         try:
             certified = x509.load_pem_x509_certificate(self.certificate).public_key()
             key = serialization.load_pem_private_key(self.key, password=None)

@@ -48,7 +48,12 @@ def text(name_or_path: str) -> str:
     if not path.is_file():
         known = ", ".join(names())
         raise ConfigurationError(f"{name_or_path} is neither a preset ({known}) nor a file")
-    return path.read_text("utf-8")
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{name_or_path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{name_or_path} is no text") from None
 
 
 def _parse(content: str, origin: str, folder: Path | None) -> Scenario:

@@ -34,14 +34,19 @@ def _some(weights: dict[str, float]) -> dict[str, float]:
     return weights
 
 
+_Side = Annotated[int, Field(ge=16, le=4096, multiple_of=2)]
+_Rate = Annotated[float, Field(gt=0, le=240)]
+_Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
+
+
 class Clip(Record):
     """What file sessions edit: a clip that is drawn, or a file."""
 
     path: NamedFile | None = None
-    seconds: float = Field(default=10.0, gt=0)
-    width: int = Field(default=320, ge=16, multiple_of=2)
-    height: int = Field(default=176, ge=16, multiple_of=2)
-    frame_rate: float = Field(default=24.0, gt=0)
+    seconds: float = Field(default=10.0, gt=0, le=3600)
+    width: _Side = 320
+    height: _Side = 176
+    frame_rate: _Rate = 24.0
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Clip:
@@ -53,9 +58,9 @@ class Clip(Record):
 class Camera(Record):
     """What live sessions send."""
 
-    width: int = Field(default=320, ge=16, multiple_of=2)
-    height: int = Field(default=176, ge=16, multiple_of=2)
-    frame_rate: float = Field(default=24.0, gt=0)
+    width: _Side = 320
+    height: _Side = 176
+    frame_rate: _Rate = 24.0
 
 
 class Network(Record):
@@ -66,9 +71,9 @@ class Network(Record):
     """Weight among the networks."""
     loss: Share = 0.0
     """Share of the packets that are dropped, each way."""
-    delay_ms: float = Field(default=0.0, ge=0)
+    delay_ms: _Milliseconds = 0.0
     """Added each way."""
-    jitter_ms: float = Field(default=0.0, ge=0)
+    jitter_ms: _Milliseconds = 0.0
     """Standard deviation of that."""
     rate_kbit: float | None = Field(default=None, gt=0)
     """Most kilobits per second, each way; None: no limit."""
@@ -109,9 +114,12 @@ class LoadSpec(Record):
     video: Literal["canned", "encoded"] = "canned"
     """What a service that is started for the run shows: prepared pictures, which cost nothing, or
     pictures encoded for each session, whose markers tell their prompt and camera frame."""
-    processes: int = Field(default=0, ge=0)
+    processes: int = Field(default=0, ge=0, le=256)
     """Over how many processes the sessions are spread; 0: the cores but one, at least one."""
     limits: Limits = Limits()
+    strict: bool = False
+    """Whether a run is refused that would leave out a part of this: a network that cannot be made,
+    or a wire that is not installed. Else it is made without, and says so."""
 
     @model_validator(mode="after")
     def _different(self) -> LoadSpec:

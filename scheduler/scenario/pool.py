@@ -52,6 +52,9 @@ class Wear(Record):
 Disturbance = Annotated[Storm | Reclaim | Wear, Field(discriminator="kind")]
 
 
+_BatchSize = Annotated[int, Field(ge=2)]
+
+
 class ModelCosts(Record):
     """What the model takes of a GPU."""
 
@@ -60,6 +63,9 @@ class ModelCosts(Record):
     """Compute of one steady chunk."""
     chunk_jitter_ms: float = Field(default=3.0, ge=0)
     """Standard deviation of that."""
+    batch_gains: dict[_BatchSize, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """What windows of several sessions gain by running together, by their number: 2 where two
+    take as long as one. Known from the start, as if it had been measured; none given: none do."""
     frame_rate: float = Field(default=24.0, gt=0)
     session_gb: float = Field(default=2.0, gt=0)
     """Memory of one session on the GPU, and of its snapshot elsewhere."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated, Final
 
 from pydantic import Field, ValidationError
 
@@ -18,6 +19,9 @@ from scheduler.scenario.pool import PoolSpec, Targets
 from scheduler.scenario.record import Name, Record
 from scheduler.scenario.workload import Workload
 
+LONGEST_S: Final = 31 * 86_400.0
+"""Of a run: a month."""
+
 
 class Scenario(Record):
     """One run."""
@@ -25,9 +29,9 @@ class Scenario(Record):
     name: Name
     summary: str = ""
     """One sentence for people."""
-    duration: Span = 86_400.0
+    duration: Annotated[Span, Field(le=LONGEST_S)] = 86_400.0
     """What is measured."""
-    warm_up: Duration = 1800.0
+    warm_up: Annotated[Duration, Field(le=LONGEST_S)] = 1800.0
     """Before that, and not measured."""
     seed: int = Field(default=1, ge=0)
     workload: Workload
@@ -70,7 +74,8 @@ def parse(document: object, origin: str, folder: Path | None = None) -> Scenario
         return Scenario.model_validate(document, context={"folder": folder or ""})
     except ValidationError as error:
         places = "; ".join(
-            f"{'.'.join(str(part) for part in each['loc']) or 'file'}: {each['msg']}"
+            f"{'.'.join(str(part) for part in each['loc']) or 'file'}: "
+            + ("there is no such key" if each["type"] == "extra_forbidden" else each["msg"])
             for each in error.errors()
         )
         raise ConfigurationError(f"{origin} is no scenario: {places}") from None

@@ -7,6 +7,7 @@ import math
 from scheduler.core.errors import ConfigurationError
 from scheduler.scenario.scenario import Scenario
 from scheduler.scenario.workload import (
+    MOST,
     Arrivals,
     ArrivalTrace,
     Constant,
@@ -27,9 +28,10 @@ def scaled(scenario: Scenario, by: float) -> Scenario:
         by: Factor, above 0.
 
     Raises:
-        ConfigurationError: Its arrivals are observed ones, or the factor is not above 0.
+        ConfigurationError: Its arrivals are observed ones, the factor is not above 0, or there
+            are too many sessions then.
     """
-    if by <= 0:
+    if not 0 < by < math.inf:
         raise ConfigurationError("a scenario is scaled by a factor above 0")
     workload = scenario.workload
     return _with(
@@ -57,7 +59,17 @@ def at_level(scenario: Scenario, sessions: int) -> Scenario:
 
 def _with(scenario: Scenario, **changes: object) -> Scenario:
     workload: Workload = scenario.workload.model_copy(update=changes)
+    if _largest(workload) > MOST:
+        raise ConfigurationError(f"so large, the scenario has more than {MOST:,} sessions")
     return scenario.model_copy(update={"workload": workload})
+
+
+def _largest(workload: Workload) -> float:
+    """Returns the largest number of sessions, at once or a minute, that a workload names."""
+    arrivals = workload.arrivals
+    numbers = ("connected", "per_minute", "from_per_minute", "to_per_minute")
+    named = [getattr(arrivals, number, 0.0) for number in numbers]
+    return max(*named, *(each.sessions for each in workload.crowds))
 
 
 def _whole(sessions: int, by: float) -> int:

@@ -13,6 +13,8 @@ from scheduler.scenario.durations import Duration, Span
 from scheduler.scenario.record import NamedFile, Record, Share
 
 _DAY_S = 86_400.0
+MOST = 1_000_000
+"""Sessions at once, or a minute: whoever asks for more has mistyped it."""
 
 
 class Steady(Record):
@@ -21,7 +23,7 @@ class Steady(Record):
     """
 
     kind: Literal["steady"]
-    connected: float = Field(gt=0)
+    connected: float = Field(gt=0, le=MOST)
     """Sessions that are connected on average; the rate follows from their mean length."""
 
 
@@ -29,7 +31,7 @@ class Diurnal(Record):
     """The same, following the day as a sine between a trough and a peak (Poisson)."""
 
     kind: Literal["diurnal"]
-    connected: float = Field(gt=0)
+    connected: float = Field(gt=0, le=MOST)
     """Sessions that are connected at the peak."""
     trough: Share = 0.4
     """Share of the peak at the quietest hour."""
@@ -41,7 +43,7 @@ class Level(Record):
     """Exactly so many at any time: whoever leaves is followed by another at once."""
 
     kind: Literal["level"]
-    connected: int = Field(gt=0)
+    connected: int = Field(gt=0, le=MOST)
     over: Duration = 10.0
     """The first come evenly within this time, from the beginning of the warm-up on."""
 
@@ -50,23 +52,23 @@ class Constant(Record):
     """One after the other, always after the same time; nobody is there at the beginning."""
 
     kind: Literal["constant"]
-    per_minute: float = Field(gt=0)
+    per_minute: float = Field(gt=0, le=MOST)
 
 
 class Poisson(Record):
     """One after the other, at random moments; nobody is there at the beginning."""
 
     kind: Literal["poisson"]
-    per_minute: float = Field(gt=0)
+    per_minute: float = Field(gt=0, le=MOST)
 
 
 class Ramp(Record):
     """More and more, or fewer and fewer, at random moments (Poisson)."""
 
     kind: Literal["ramp"]
-    from_per_minute: float = Field(ge=0)
+    from_per_minute: float = Field(ge=0, le=MOST)
     """Until the measured time begins."""
-    to_per_minute: float = Field(ge=0)
+    to_per_minute: float = Field(ge=0, le=MOST)
     """When the ramp is over, until the end."""
     over: Span
 
@@ -97,7 +99,7 @@ class Crowd(Record):
 
     at: Duration
     """Counted from the beginning of the measured time."""
-    sessions: int = Field(gt=0)
+    sessions: int = Field(gt=0, le=MOST)
     over: Span = 60.0
     """They come at random moments within this time."""
 
@@ -117,7 +119,7 @@ class Workload(Record):
     """From there to the next `start` or `resume`."""
     live_share: Share = 0.7
     """Sessions that edit a camera; the others edit a clip."""
-    prompts_per_minute: float = Field(default=1.0, ge=0)
+    prompts_per_minute: float = Field(default=1.0, ge=0, le=600)
     """While playing, at random moments. Placement does not depend on them: only the load
     harness sends them."""
 

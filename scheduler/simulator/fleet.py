@@ -167,6 +167,8 @@ class Fleet:
                 session_bytes=int(model.session_gb * _GB),
             )
         )
+        if model.batch_gains:
+            self._driver.tell(ev.ActorBeat(gpu.actor, gains=model.batch_gains))
 
     def _end(self, gpu: Gpu) -> None:
         self.paid_s()

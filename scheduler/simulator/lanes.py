@@ -44,6 +44,7 @@ def rhythm_of(model: ModelCosts) -> Rhythm:
         first_frames=GEOMETRY.first_window,
         frame_rate=model.frame_rate,
         spread=model.chunk_jitter_ms / model.chunk_ms,
+        gains=tuple(sorted(model.batch_gains.items())),
     )
 
 

@@ -10,6 +10,7 @@ from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
 from scheduler.core.lease import LeaseState
 from scheduler.core.placement import PlacementPolicy
 from scheduler.core.pool import Pool
+from scheduler.core.quality import FULL, Quality
 from scheduler.core.tenants import TenantRules
 
 MODEL = "model"
@@ -17,6 +18,11 @@ GATEWAY = GatewayId("gateway")
 CHUNK_MS = 200.0
 FITTING = 4
 """Sessions of that cost that fit below the ceiling."""
+LOWER_RATE = 0.75
+FEWER_STEPS = {2: 100.0}
+"""Permitted where sessions may be degraded: what a window costs with two steps."""
+FITTING_DEGRADED = 11
+"""The same at the lower rate and with two steps."""
 SESSION_BYTES = 100
 ENCODE_MS = 90.0
 
@@ -64,6 +70,8 @@ class World:
         self.may_end: set[SessionId] = set()
         """Sessions that a client or a timeout may end in this step."""
         self.retired: set[ActorId] = set()
+        self.told: dict[tuple[SessionId, Epoch], Quality] = {}
+        """How sessions were last told to run."""
         self.highest_epoch = 0
 
     # What happens
@@ -93,6 +101,7 @@ class World:
         assert admit.actor in self.alive, "only live actors are asked"
         assert admit.actor not in self.retired
         self.admits[admit.session, admit.epoch] = admit
+        self.told[admit.session, admit.epoch] = admit.quality
         if admit.computing:
             self.computing[admit.session, admit.epoch] = admit.actor
         self.waiting.pop(admit.session, None)
@@ -110,6 +119,11 @@ class World:
             actor = lease.actor if lease.epoch == answer.epoch else lease.target
             assert actor is not None
             self.computing[answer.session, answer.epoch] = actor
+            self.told[answer.session, answer.epoch] = answer.quality
+
+    def on_pace(self, pace: ev.Pace, _: Sequence[ev.Effect]) -> None:
+        assert self.told[pace.session, pace.epoch] != pace.quality == FULL
+        self.told[pace.session, pace.epoch] = pace.quality
 
     def on_evict(self, evict: ev.Evict, effects: Sequence[ev.Effect]) -> None:
         self.admits.pop((evict.session, evict.epoch), None)
@@ -217,6 +231,8 @@ class World:
             session_bytes=SESSION_BYTES,
             encode_capacity_ms=self.encode_capacity,
             encode_ms=ENCODE_MS,
+            degraded_rates=(LOWER_RATE,),
+            degraded_steps=FEWER_STEPS,
         )
         self.alive[event.actor] = event
         self.tell(event)

@@ -62,6 +62,7 @@ class Actor:
         wanted: bool,
         keyframe: bool = False,
         bitrate: int = 0,
+        recorded: bool = False,
     ) -> None:
         (self.wanted.add if wanted else self.wanted.discard)(rung)
         if keyframe:
@@ -99,6 +100,8 @@ class Scene:
         self.actor = Actor()
         self.output = OutputFanout(media_pb2.CODEC_VP8, self.actor)
         self.viewers = [Decoder() for _ in range(4)]
+        self.recorder = Decoder()
+        self.is_recorded = False
         self.opened: set[int] = set()
         """Rungs that have an encoder in this run."""
 
@@ -107,6 +110,14 @@ class Scene:
 
     def leave(self, who: int, bits: int, count: int) -> None:
         self.output.leave(self.viewers[who])
+
+    def record(self, who: int, bits: int, count: int) -> None:
+        (self.output.leave if self.is_recorded else self.output.record)(self.recorder)
+        self.is_recorded = not self.is_recorded
+
+    def refresh(self, who: int, bits: int, count: int) -> None:
+        if self.is_recorded:
+            self.output.refresh()
 
     def lose(self, who: int, bits: int, count: int) -> None:
         self.output.keyframe(self.viewers[who])
@@ -171,6 +182,7 @@ STEPS = st.lists(
             + [Scene.join] * 2
             + [Scene.estimate] * 2
             + [Scene.leave, Scene.lose, Scene.lag, Scene.hold, Scene.start]
+            + [Scene.record, Scene.refresh]
         ),
         st.integers(0, 3),
         st.sampled_from([200_000, 900_000, 1_700_000, 5_000_000]),
@@ -189,6 +201,6 @@ def test_every_viewer_is_given_what_it_can_decode_in_rising_time(
     for step, who, bits, count in steps:
         step(scene, who, bits, count)
     scene.deliver()
-    for viewer in scene.viewers:
+    for viewer in (*scene.viewers, scene.recorder):
         scene.output.leave(viewer)
     assert scene.actor.wanted == set(), "nothing is wanted when everybody has left"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
@@ -22,10 +23,13 @@ from scheduler.core.ids import ActorId, Epoch, SessionId
 from scheduler.core.lease import LeaseState
 from scheduler.core.placement import LeastLoaded, Pack, PlacementPolicy, Spread
 from scheduler.core.pool import NO_CLIENT
+from scheduler.core.quality import FULL, NO_COMPUTE
 from tests.properties.pool_world import (
     CHUNK_MS,
     ENCODE_MS,
+    FEWER_STEPS,
     FITTING,
+    FITTING_DEGRADED,
     GATEWAY,
     RULES,
     TENANTS,
@@ -34,6 +38,7 @@ from tests.properties.pool_world import (
 
 pytestmark = pytest.mark.properties
 
+WINDOW_MS = {0: CHUNK_MS, **FEWER_STEPS}
 ACTORS = st.sampled_from(["a", "b", "c"])
 NUMBERS = range(16)
 SESSIONS = st.sampled_from([f"s{number}" for number in NUMBERS])
@@ -49,10 +54,12 @@ class PoolMachine(RuleBasedStateMachine):
     """Plays everybody around the pool in any order."""
 
     policy: type[PlacementPolicy] = Pack
+    pool_rules: ev.PoolRules = RULES
+    fitting = FITTING
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(self.policy())
+        self.world = World(self.policy(), self.pool_rules)
         self.pool = self.world.pool
 
     @initialize(
@@ -270,7 +277,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert view.sessions <= min(view.resident_slots, 8)
             assert view.booked_bytes <= view.resident_bytes
             assert view.booked_ms_per_s <= max(view.ceiling_ms_per_s, CHUNK_MS) + 1e-6
-            assert view.computing <= FITTING
+            assert view.computing <= self.fitting
         for record in self.pool._facts.fleet.actors.values():
             encode = record.compute.encode
             assert encode is not None
@@ -289,17 +296,25 @@ class PoolMachine(RuleBasedStateMachine):
         assert booked == self.world.computing.keys()
 
     @invariant()
+    def who_computes_runs_as_is_booked(self) -> None:
+        for (session, epoch), actor in self.world.computing.items():
+            compute = self.pool._facts.fleet.actors[actor].compute
+            assert self.world.told[session, epoch] == compute.quality(session)
+
+    @invariant()
     def the_ledgers_are_the_sum_of_the_sessions(self) -> None:
         encoding: dict[str, dict[SessionId, float]] = {}
         for record in self.pool._facts.fleet.actors.values():
-            shares = {s: record.compute.share(s) for s in record.resident.sessions}
-            assert set(record.compute.waiting) <= shares.keys()
-            assert math.isclose(record.compute.booked, CHUNK_MS * sum(shares.values()))
-            computing = sum(record.compute.is_computing(session) for session in shares)
+            booked = {s: record.compute.quality(s) for s in record.resident.sessions}
+            assert set(record.compute.waiting) <= booked.keys()
+            cost_ms = sum(each.rate * WINDOW_MS[each.steps] for each in booked.values())
+            assert math.isclose(record.compute.booked, cost_ms, abs_tol=1e-9)
+            computing = sum(record.compute.is_computing(session) for session in booked)
             assert record.compute.computing == computing
-            for session, share in shares.items():
+            for session, quality in booked.items():
+                assert quality in (FULL, NO_COMPUTE, *record.qualities)
                 here = encoding.setdefault(record.host, {})
-                here[session] = max(here.get(session, 0.0), ENCODE_MS * share)
+                here[session] = max(here.get(session, 0.0), ENCODE_MS * quality.rate)
         for record in self.pool._facts.fleet.actors.values():
             encode = record.compute.encode
             assert encode is not None
@@ -386,12 +401,19 @@ class LeastLoadedMachine(PoolMachine):
     policy = LeastLoaded
 
 
+class DegradingMachine(PoolMachine):
+    pool_rules = replace(RULES, degrade=True)
+    fitting = FITTING_DEGRADED
+
+
 TestPack = PoolMachine.TestCase
 TestPack.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 TestSpread = SpreadMachine.TestCase
 TestSpread.settings = settings(max_examples=50, stateful_step_count=50, deadline=None)
 TestLeastLoaded = LeastLoadedMachine.TestCase
 TestLeastLoaded.settings = settings(max_examples=50, stateful_step_count=50, deadline=None)
+TestDegrading = DegradingMachine.TestCase
+TestDegrading.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 
 
 def test_the_reason_for_people_stays_what_clients_were_promised() -> None:

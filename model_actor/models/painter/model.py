@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from model_actor.models.painter.recipe import read
-from model_actor.plugin import Frames, ModelInfo, SessionOptions, Stage, WindowTask
+from model_actor.plugin import FewerSteps, Frames, ModelInfo, SessionOptions, Stage, WindowTask
 from scheduler.core.errors import InvariantError, PluginError
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 NO_OPENCV = "the model painter needs OpenCV: pip install 'sana-gateway[painter]'"
 
+ON_TWOS = 12
+"""Pictures that are painted for a steady window, each shown twice, where time is short."""
 _HEADER = struct.Struct("<4sqq?")
 _MAGIC = b"PNT1"
 
@@ -49,6 +51,7 @@ class PainterModel:
         stages=(Stage("generate", cost_ms=210.0),),
         weights_bytes=15_000_000,
         session_bytes=50_000_000,
+        degraded_steps=(FewerSteps(ON_TWOS, chunk_ms=115.0),),
     )
 
     def __init__(self) -> None:
@@ -88,6 +91,8 @@ class PainterModel:
         """Paints the windows. Nothing of a session changes before all of them are painted."""
         if self._studio is None or name != "generate":
             raise InvariantError(f"painter is not loaded, or has no stage {name!r}")
+        if any(task.steps not in (0, ON_TWOS) for task in batch):
+            raise InvariantError("painter paints every picture or every second one")
         painted = [self._paint(self._studio, task) for task in batch]
         for task, (result, luma) in zip(batch, painted, strict=True):
             session = _session(task.session)
@@ -102,7 +107,8 @@ class PainterModel:
         follows = session.run == task.run and session.next_frame == task.first_frame
         goes_on = task.index > 0 and follows
         former = session.luma if goes_on else None
-        return studio.paint(task.source, read(task.prompt), task.seed, task.first_frame, former)
+        recipe, every = read(task.prompt), 2 if task.steps == ON_TWOS else 1
+        return studio.paint(task.source, recipe, task.seed, task.first_frame, former, every=every)
 
     def snapshot(self, session: object) -> bytes:
         """Serialises the state of a session: about 225 kB, the steadied luma."""

@@ -61,7 +61,14 @@ class Studio:
         self._moods: OrderedDict[tuple[str, int], moods.Mood] = OrderedDict()
 
     def paint(
-        self, source: Frames, recipe: Recipe, seed: int, first: int, former: Plane | None
+        self,
+        source: Frames,
+        recipe: Recipe,
+        seed: int,
+        first: int,
+        former: Plane | None,
+        *,
+        every: int = 1,
     ) -> tuple[Frames, Plane | None]:
         """Paints consecutive frames.
 
@@ -71,6 +78,8 @@ class Studio:
             seed: Chooses the textures.
             first: Index of the first frame in the run.
             former: The steadied luma after the frame before, as the last call returned it.
+            every: With 2, every second picture of the run is painted and shown twice, as
+                animators draw "on twos"; the first one of a call is always painted.
 
         Returns:
             As many frames, and the steadied luma to go on from.
@@ -78,6 +87,9 @@ class Studio:
         layers = self._layers(recipe, seed)
         result = np.empty_like(source)
         for number, frame in enumerate(source):
+            if number and (first + number) % every:
+                result[number] = result[number - 1]
+                continue
             full = planes(frame)
             former = steady(shrink(full.y), former)
             picture = _painted(View(full, former, shrink(former), first + number), layers)

@@ -83,6 +83,7 @@ class SimulatedModel:
 
     def __init__(self) -> None:
         self._settings = Settings()
+        self._fewer_ms: dict[int, float] = {}
         self._screen = Screen(self.info.width, self.info.height)
         self._reel: Reel | None = None
         self._jitter = random.Random(0)  # noqa: S311 (spread of a simulation)
@@ -109,8 +110,12 @@ class SimulatedModel:
             resident_slots=settings.resident_slots,
             resident_bytes=round(settings.resident_gb * _GB),
             degraded_rates=settings.degraded_rates,
+            degraded_steps=settings.degraded_steps,
             max_batch=settings.max_batch,
         )
+        if any(each.chunk_ms >= self.info.chunk_ms for each in settings.degraded_steps):
+            raise PluginError("simulated: fewer steps take less time than all of them")
+        self._fewer_ms = {each.steps: each.chunk_ms for each in settings.degraded_steps}
         self._screen = Screen(width, height)
 
     def load(self) -> None:
@@ -135,7 +140,8 @@ class SimulatedModel:
 
         Raises:
             InjectedError: As asked for by `fail_every` and `fail_at`.
-            InvariantError: A window does not follow the one before it.
+            InvariantError: A window does not follow the one before it, or the windows of a
+                batch are to be made with different steps.
         """
         began = time.perf_counter()
         stages = {stage.name: stage for stage in self.info.stages}
@@ -143,6 +149,8 @@ class SimulatedModel:
             raise InvariantError(f"simulated has no stage {name!r}")
         for task in batch:
             _check_order(task)
+        if len({task.steps for task in batch}) > 1:
+            raise InvariantError("windows with different steps are no batch")
         cost_ms = self._cost_ms(stages[name], batch)
         if name == "generate":
             cost_ms += self._inject(batch)
@@ -161,7 +169,9 @@ class SimulatedModel:
         if self._reel is not None:
             return self._reel.pictures(task.source.shape)
         tag = _session(task.session).tag
-        return self._screen.draw(task.source, task.first_frame, task.run, tag, task.prompt)
+        return self._screen.draw(
+            task.source, task.first_frame, task.run, tag, task.prompt, faint=task.steps > 0
+        )
 
     def snapshot(self, session: object) -> bytes:
         """Serialises the state of a session: 22 bytes, or as many as `snapshot_bytes`."""
@@ -194,10 +204,13 @@ class SimulatedModel:
     def _cost_ms(self, stage: Stage, batch: Sequence[WindowTask]) -> float:
         settings, chunk_ms = self._settings, self.info.chunk_ms
         share = stage.cost_ms / chunk_ms if chunk_ms else float(stage.name == "generate")
+        steps = batch[0].steps
+        fewer = self._fewer_ms[steps] / chunk_ms if steps else 1.0
         spread = settings.jitter_ms * share * self._jitter.uniform(-1, 1)
         begins = settings.first_ms is not None and any(task.index == 0 for task in batch)
         cost_ms = (settings.first_ms or 0.0) * share if begins else stage.cost_ms
-        return max(0.0, cost_ms + spread) * (1 + settings.batch_share * (len(batch) - 1))
+        alone_ms = max(0.0, cost_ms * fewer + spread)
+        return alone_ms * (1 + settings.batch_share * (len(batch) - 1))
 
     def _inject(self, batch: Sequence[WindowTask]) -> float:
         """Fails, hangs or crashes as asked for; returns further milliseconds to spend."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from model_actor.plugin import Stage
+from model_actor.plugin import FewerSteps, Stage
 from scheduler.core.errors import PluginError
 
 OPTIONS: dict[str, str] = {
@@ -25,6 +25,8 @@ OPTIONS: dict[str, str] = {
     "snapshot_bytes": "size to which the snapshot of a session is padded (default 0)",
     "degraded_rates": "shares of the frame rate at which sessions may run where there is no room "
     "for more, highest first, as 2/3 or 2/3,1/2 (default none)",
+    "degraded_steps": "fewer steps with which sessions may run where there is no room for more, "
+    "each with the time that a window takes then, in ms, as 2:140 or 2:140,1:90 (default none)",
     "max_batch": "most sessions in one call (default 1)",
     "batch_share": "share of the time that each further session of a batch adds (default 1)",
     "stages": "stages in order: names that share chunk_ms, or name:ms for each, out of encode, "
@@ -61,6 +63,7 @@ class Settings:
     resident_slots: int = 8
     snapshot_bytes: int = 0
     degraded_rates: tuple[float, ...] = ()
+    degraded_steps: tuple[FewerSteps, ...] = ()
     max_batch: int = 1
     batch_share: float = 1.0
     stages: tuple[tuple[str, float | None], ...] = (("generate", None),)
@@ -139,6 +142,14 @@ def _rates(text: str) -> tuple[float, ...]:
     return rates
 
 
+def _fewer_steps(text: str) -> tuple[FewerSteps, ...]:
+    pairs = [part.partition(":") for part in text.split(",")]
+    fewer = tuple(FewerSteps(_count(steps), _time(ms)) for steps, _, ms in pairs)
+    if len({each.steps for each in fewer}) < len(fewer) or not all(each.chunk_ms for each in fewer):
+        raise ValueError(text)
+    return fewer
+
+
 def _choice(*choices: str) -> Callable[[str], str]:
     def parse_choice(text: str) -> str:
         if text not in choices:
@@ -182,6 +193,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "resident_slots": _count,
     "snapshot_bytes": _index,
     "degraded_rates": _rates,
+    "degraded_steps": _fewer_steps,
     "max_batch": _count,
     "batch_share": _time,
     "stages": _stages,

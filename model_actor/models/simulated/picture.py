@@ -46,7 +46,16 @@ class Screen:
         self._digits = _tiles(max(1, height // 44))
         self._sources = SourceReader(width, height)
 
-    def draw(self, source: Frames, first: int, run: int, tag: int, prompt: str) -> Frames:
+    def draw(
+        self,
+        source: Frames,
+        first: int,
+        run: int,
+        tag: int,
+        prompt: str,
+        *,
+        faint: bool = False,
+    ) -> Frames:
         """Returns marked frames.
 
         Args:
@@ -56,8 +65,10 @@ class Screen:
             tag: `session_tag` of the session.
             prompt: Chooses the colour of the ground, so that a change of prompt is seen, and
                 is told by the marker, but for canned pictures.
+            faint: Whether the source is shown at an eighth of its contrast instead: fewer
+                steps were taken.
         """
-        frames = np.right_shift(source, 2)
+        frames = np.right_shift(source, 3 if faint else 2)
         luma = frames[:, : self._height]
         luma += _GROUND
         u, v = hashlib.blake2b(prompt.encode(), digest_size=2).digest()

@@ -21,28 +21,64 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class Holder(_message.Message):
+    """Somebody whose sessions are counted: an API key, or one token that was made from it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MAX_SESSIONS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Tells it from all others."""
+    max_sessions: _builtins.int
+    """Sessions that it may have at once; 0: any number."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        max_sessions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_sessions", b"max_sessions", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Holder: _TypeAlias = Holder  # noqa: Y015
+
+@_typing.final
 class Principal(_message.Message):
-    """Who asks."""
+    """Who asks, or whose session it is."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TENANT_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
+    HOLDERS_FIELD_NUMBER: _builtins.int
+    ENDS_IN_US_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Tenant the session is counted for."""
+    ends_in_us: _builtins.int
+    """Microseconds until the session ends come what may; 0: no end is set."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the caller may do."""
+
+    @_builtins.property
+    def holders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Holder]:
+        """Who else the session is counted for."""
 
     def __init__(
         self,
         *,
         tenant: _builtins.str = ...,
         scopes: _abc.Iterable[_builtins.str] | None = ...,
+        holders: _abc.Iterable[Global___Holder] | None = ...,
+        ends_in_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["scopes", b"scopes", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_in_us", b"ends_in_us", "holders", b"holders", "scopes", b"scopes", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -559,12 +595,17 @@ class DescribePoolRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    WITHOUT_SESSIONS_FIELD_NUMBER: _builtins.int
+    without_sessions: _builtins.bool
+    """Leave out the sessions: for who asks often, and only what the pool offers."""
     def __init__(
         self,
+        *,
+        without_sessions: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["without_sessions", b"without_sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -607,6 +648,7 @@ class HeldSession(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     RATE_SHARE_FIELD_NUMBER: _builtins.int
     AWAITS_ROOM_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     epoch: _builtins.int
@@ -619,6 +661,8 @@ class HeldSession(_message.Message):
     """Share of the model's frame rate that it runs at; 0 counts as 1."""
     awaits_room: _builtins.bool
     """It was told that it is to leave and that there is no room elsewhere."""
+    steps: _builtins.int
+    """Steps that the model takes for each of its windows; 0: as many as it has."""
     @_builtins.property
     def principal(self) -> Global___Principal:
         """Whose it is."""
@@ -633,14 +677,41 @@ class HeldSession(_message.Message):
         model: _builtins.str = ...,
         rate_share: _builtins.float = ...,
         awaits_room: _builtins.bool = ...,
+        steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaits_room", b"awaits_room", "computing", b"computing", "epoch", b"epoch", "model", b"model", "principal", b"principal", "rate_share", b"rate_share", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaits_room", b"awaits_room", "computing", b"computing", "epoch", b"epoch", "model", b"model", "principal", b"principal", "rate_share", b"rate_share", "session_id", b"session_id", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HeldSession: _TypeAlias = HeldSession  # noqa: Y015
+
+@_typing.final
+class FewerSteps(_message.Message):
+    """A cheaper way for the model to make a window."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    CHUNK_MS_FIELD_NUMBER: _builtins.int
+    steps: _builtins.int
+    """Steps that it takes."""
+    chunk_ms: _builtins.float
+    """Compute of one steady chunk in milliseconds."""
+    def __init__(
+        self,
+        *,
+        steps: _builtins.int = ...,
+        chunk_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_ms", b"chunk_ms", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FewerSteps: _TypeAlias = FewerSteps  # noqa: Y015
 
 @_typing.final
 class Register(_message.Message):
@@ -664,6 +735,7 @@ class Register(_message.Message):
     DEGRADED_RATES_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    DEGRADED_STEPS_FIELD_NUMBER: _builtins.int
     actor_id: _builtins.str
     """The actor."""
     address: _builtins.str
@@ -706,6 +778,10 @@ class Register(_message.Message):
     def drain(self) -> Global___Drain:
         """The last Drain that it was told, as it is now; absent: none stands."""
 
+    @_builtins.property
+    def degraded_steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___FewerSteps]:
+        """Fewer steps with which it may run sessions, as declared."""
+
     def __init__(
         self,
         *,
@@ -725,14 +801,41 @@ class Register(_message.Message):
         degraded_rates: _abc.Iterable[_builtins.float] | None = ...,
         draining: _builtins.bool = ...,
         drain: Global___Drain | None = ...,
+        degraded_steps: _abc.Iterable[Global___FewerSteps] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "drain", b"drain"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "capabilities", b"capabilities", "chunk_ms", b"chunk_ms", "degraded_rates", b"degraded_rates", "drain", b"drain", "draining", b"draining", "encode_capacity_ms", b"encode_capacity_ms", "encode_ms", b"encode_ms", "host", b"host", "models", b"models", "period_ms", b"period_ms", "resident_bytes", b"resident_bytes", "resident_slots", b"resident_slots", "session_bytes", b"session_bytes", "sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "capabilities", b"capabilities", "chunk_ms", b"chunk_ms", "degraded_rates", b"degraded_rates", "degraded_steps", b"degraded_steps", "drain", b"drain", "draining", b"draining", "encode_capacity_ms", b"encode_capacity_ms", "encode_ms", b"encode_ms", "host", b"host", "models", b"models", "period_ms", b"period_ms", "resident_bytes", b"resident_bytes", "resident_slots", b"resident_slots", "session_bytes", b"session_bytes", "sessions", b"sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Register: _TypeAlias = Register  # noqa: Y015
+
+@_typing.final
+class BatchGain(_message.Message):
+    """What several windows gain by running as one call of the model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    GAIN_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """How many."""
+    gain: _builtins.float
+    """How many times the throughput of windows one by one."""
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        gain: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gain", b"gain", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGain: _TypeAlias = BatchGain  # noqa: Y015
 
 @_typing.final
 class Heartbeat(_message.Message):
@@ -749,6 +852,8 @@ class Heartbeat(_message.Message):
     WINDOWS_FIELD_NUMBER: _builtins.int
     BATCHES_FIELD_NUMBER: _builtins.int
     PROCESS_FIELD_NUMBER: _builtins.int
+    DEGRADED_STEPS_FIELD_NUMBER: _builtins.int
+    BATCH_GAINS_FIELD_NUMBER: _builtins.int
     chunk_ms: _builtins.float
     """Measured compute of one steady chunk in milliseconds; 0 while unknown."""
     encode_ms: _builtins.float
@@ -769,6 +874,14 @@ class Heartbeat(_message.Message):
     def process(self) -> _pool_pb2.ProcessFigures:
         """Its process."""
 
+    @_builtins.property
+    def degraded_steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___FewerSteps]:
+        """Measured compute of chunks with fewer steps, where that is known."""
+
+    @_builtins.property
+    def batch_gains(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchGain]:
+        """Measured gains of batches, where they are sure; all of them, each time."""
+
     def __init__(
         self,
         *,
@@ -781,10 +894,12 @@ class Heartbeat(_message.Message):
         windows: _builtins.int = ...,
         batches: _builtins.int = ...,
         process: _pool_pb2.ProcessFigures | None = ...,
+        degraded_steps: _abc.Iterable[Global___FewerSteps] | None = ...,
+        batch_gains: _abc.Iterable[Global___BatchGain] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["process", b"process"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "chunk_ms", b"chunk_ms", "chunks", b"chunks", "encode_ms", b"encode_ms", "ends_in_us", b"ends_in_us", "late_chunks", b"late_chunks", "process", b"process", "session_bytes", b"session_bytes", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_gains", b"batch_gains", "batches", b"batches", "chunk_ms", b"chunk_ms", "chunks", b"chunks", "degraded_steps", b"degraded_steps", "encode_ms", b"encode_ms", "ends_in_us", b"ends_in_us", "late_chunks", b"late_chunks", "process", b"process", "session_bytes", b"session_bytes", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -976,6 +1091,7 @@ class Admit(_message.Message):
     RESTORE_FIELD_NUMBER: _builtins.int
     COMPUTING_FIELD_NUMBER: _builtins.int
     RATE_SHARE_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     epoch: _builtins.int
@@ -990,6 +1106,8 @@ class Admit(_message.Message):
     """Compute is booked for it already: it goes on without asking."""
     rate_share: _builtins.float
     """Share of the model's frame rate to run it at; 0 counts as 1."""
+    steps: _builtins.int
+    """Steps that the model is to take for each window; 0: as many as it has."""
     @_builtins.property
     def principal(self) -> Global___Principal:
         """Whose it is."""
@@ -1005,10 +1123,11 @@ class Admit(_message.Message):
         restore: _builtins.bool = ...,
         computing: _builtins.bool = ...,
         rate_share: _builtins.float = ...,
+        steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["computing", b"computing", "epoch", b"epoch", "model", b"model", "principal", b"principal", "rate_share", b"rate_share", "restore", b"restore", "session_id", b"session_id", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["computing", b"computing", "epoch", b"epoch", "model", b"model", "principal", b"principal", "rate_share", b"rate_share", "restore", b"restore", "session_id", b"session_id", "steps", b"steps", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1110,29 +1229,33 @@ Global___AwaitsRoom: _TypeAlias = AwaitsRoom  # noqa: Y015
 
 @_typing.final
 class Pace(_message.Message):
-    """There is room again for a session to run at another frame rate."""
+    """There is room again for a session to run at another frame rate, or with other steps."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     RATE_SHARE_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     epoch: _builtins.int
     """Its epoch."""
     rate_share: _builtins.float
     """Share of the model's frame rate to run at from now on; 0 counts as 1."""
+    steps: _builtins.int
+    """Steps that the model is to take for each window from now on; 0: as many as it has."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         epoch: _builtins.int = ...,
         rate_share: _builtins.float = ...,
+        steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "rate_share", b"rate_share", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "rate_share", b"rate_share", "session_id", b"session_id", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1218,7 +1341,7 @@ class EnrollResponse(_message.Message):
 
     @_builtins.property
     def pace(self) -> Global___Pace:
-        """A session is to run at another frame rate."""
+        """A session is to run at another frame rate, or with other steps."""
 
     @_builtins.property
     def drain(self) -> Global___Drain:
@@ -1280,22 +1403,26 @@ class BookResponse(_message.Message):
     BOOKED_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_US_FIELD_NUMBER: _builtins.int
     RATE_SHARE_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     booked: _builtins.bool
     """Whether it is booked."""
     retry_after_us: _builtins.int
     """When not: microseconds after which to try again."""
     rate_share: _builtins.float
     """When booked: share of the model's frame rate to run at from now on; 0 counts as 1."""
+    steps: _builtins.int
+    """When booked: steps for each window from now on; 0: as many as the model has."""
     def __init__(
         self,
         *,
         booked: _builtins.bool = ...,
         retry_after_us: _builtins.int = ...,
         rate_share: _builtins.float = ...,
+        steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["booked", b"booked", "rate_share", b"rate_share", "retry_after_us", b"retry_after_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booked", b"booked", "rate_share", b"rate_share", "retry_after_us", b"retry_after_us", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

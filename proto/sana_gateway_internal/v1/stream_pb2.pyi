@@ -451,6 +451,7 @@ class OutputDemand(_message.Message):
     WANTED_FIELD_NUMBER: _builtins.int
     BITRATE_FIELD_NUMBER: _builtins.int
     KEYFRAME_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     wanted: _builtins.bool
@@ -459,6 +460,10 @@ class OutputDemand(_message.Message):
     """Target in bits per second; 0 leaves it as it is."""
     keyframe: _builtins.bool
     """Whether a keyframe is needed (a new viewer, a picture lost)."""
+    recorded: _builtins.bool
+    """Whether it is recorded there: what follows a picture that held begins with a keyframe,
+    since a recording leaves out pictures that were shown before.
+    """
     @_builtins.property
     def output(self) -> Global___Output:
         """The output."""
@@ -471,10 +476,11 @@ class OutputDemand(_message.Message):
         wanted: _builtins.bool = ...,
         bitrate: _builtins.int = ...,
         keyframe: _builtins.bool = ...,
+        recorded: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bitrate", b"bitrate", "keyframe", b"keyframe", "output", b"output", "session_id", b"session_id", "wanted", b"wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bitrate", b"bitrate", "keyframe", b"keyframe", "output", b"output", "recorded", b"recorded", "session_id", b"session_id", "wanted", b"wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

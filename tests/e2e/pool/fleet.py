@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -15,13 +16,15 @@ import av
 from sana_gateway import CallError, Client, Session
 from sana_gateway.media import CodecName, Watch
 from sana_gateway.v1 import message_pb2
-from sdk_adapters.harness.ledger import FrameLedger, Report
-from sdk_adapters.harness.marker import read_marker
+from sdk_adapters.harness.generator.numbers import Numbers
+from sdk_adapters.harness.generator.watching import Watching, Window
+from sdk_adapters.harness.marker import CANNED_FRAMES, read_marker
+from sdk_adapters.harness.records import SessionRecord
 from tests.e2e.driving import WAIT_S, Camera, stage
 from tests.media.clips import Picture
 
-CANNED_LOOP: Final = 240
-"""Pictures of the loop that `simulated` shows with `video=canned`."""
+LATE_MS: Final = 100.0
+"""From here on a frame is late."""
 AWAY_S: Final = 0.05
 """Pause before a viewer whose gateway is gone asks again."""
 
@@ -32,7 +35,10 @@ class Member:
 
     session: Session
     client: Client
-    ledger: FrameLedger = field(default_factory=FrameLedger)
+    watching: Watching = field(init=False)
+    """Counts its frames, as the load harness does."""
+    late: int = 0
+    """Frames that came more than `LATE_MS` after they were due."""
     shown: list[tuple[int, int]] = field(default_factory=list)
     """Run and index of every frame, as they came."""
     due_us: list[int] = field(default_factory=list)
@@ -58,9 +64,22 @@ class Member:
     _more: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
+        self.watching = Watching(
+            SessionRecord(0, 0, "grpc", "", "", live=False, decoded=False, planned_s=0.0),
+            Window(-math.inf, math.inf),
+            lambda *_: None,
+            self._came,
+        )
+        # It may be there before the run, or come while others watch it.
+        self.watching.joins()
         self.session.on("ended", self._end)
         self.session.on("session_moved", self._move)
         self.session.on("command_error", self.errors.append)
+
+    @property
+    def numbers(self) -> Numbers:
+        """Which frames never came, and which came again."""
+        return self.watching.numbers
 
     def watch_gaps(self) -> None:
         """Begins to look for the longest gap anew."""
@@ -143,7 +162,6 @@ class Member:
                 self._compare(decoder, frame)
             if frame.held:
                 self.held += 1
-                self.ledger.held += 1
                 self._more.set()
                 continue
             if self.last_at:
@@ -152,7 +170,8 @@ class Member:
             self.shown.append((frame.run, frame.frame))
             self.due_us.append(frame.timestamp_us)
             self.sources_us.append(frame.source_us)
-            self.ledger.seen(frame.run, frame.frame, now, frame.timestamp_us / 1e6)
+            due_s = frame.timestamp_us / 1e6
+            self.watching.frame(now, frame.run, frame.frame, due_s, len(frame.data))
             self._more.set()
 
     def _compare(self, decoder: Any, frame: Any) -> None:
@@ -161,9 +180,12 @@ class Member:
             self.decoded += 1
             if self.pictures is not None:
                 self.pictures[frame.frame] = picture.to_ndarray()
-            wanted = frame.frame % CANNED_LOOP if marker and marker.canned else frame.frame
+            wanted = frame.frame % CANNED_FRAMES if marker and marker.canned else frame.frame
             if marker is None or marker.frame != wanted:
                 self.mismatched += 1
+
+    def _came(self, late_ms: float) -> None:
+        self.late += late_ms > LATE_MS
 
     def _move(self, moved: Any) -> None:
         self.moved.append(moved)
@@ -204,10 +226,6 @@ class Fleet:
         self.watch_gaps()
         await asyncio.sleep(seconds)
         return self.longest_gap_s
-
-    def reports(self) -> list[Report]:
-        """Returns what the viewers saw."""
-        return [each.ledger.report() for each in self.members]
 
 
 @asynccontextmanager

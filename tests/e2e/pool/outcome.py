@@ -49,11 +49,10 @@ class Outcome:
 
     def settle(self, fleet: Fleet) -> None:
         """Adds up what the viewers saw."""
-        reports = fleet.reports()
         self.lost = fleet.lost
-        self.missing = sum(each.missing for each in reports)
-        self.repeated = sum(each.repeated for each in reports)
-        self.late = sum(each.late for each in reports)
+        self.missing = sum(each.numbers.lost for each in fleet.members)
+        self.repeated = sum(each.numbers.repeated for each in fleet.members)
+        self.late = sum(each.late for each in fleet.members)
         self.mismatched = sum(each.mismatched for each in fleet.members)
         self.decoded = sum(each.decoded for each in fleet.members)
         self.continuity = dict(Counter(kind for each in fleet.members for kind in each.moves))

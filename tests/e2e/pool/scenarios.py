@@ -1,4 +1,8 @@
-"""What is done to a pool under a fleet that plays: a table of scenarios, and their driver."""
+"""What is done to a pool under a fleet that plays: a table of scenarios, and their driver.
+
+What `sana-gateway load chaos` does to a service is done here by its own deeds; the others need
+more than one of these parts at a time.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,45 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import psutil
-
 from sana_gateway import CallError, Client
 from sana_gateway.v1 import pool_pb2
-from sdk_adapters.harness.deeds import SCHEDULER
+from sdk_adapters.harness import deeds, processes
+from sdk_adapters.harness.deeds import DEEDS, Deed
 from tests.e2e.pool.fleet import Fleet
 from tests.e2e.pool.outcome import Outcome
-from tests.e2e.pool.victims import busiest, gone, healthy, pool_with, process_of, titled
+from tests.e2e.pool.victims import busiest, healthy, pool_with
 from tests.stack import Stack
 
 
 async def _no_gateway() -> None:
     raise LookupError("this service has no gateway of its own to kill")
+
+
+@dataclass(frozen=True)
+class _Role:
+    """One role of a service as the harness knows it."""
+
+    stack: Stack
+
+    def members(self) -> list[int]:
+        return [each.pid for each in self.stack.members()]
+
+
+@dataclass(frozen=True)
+class _Ours:
+    """A service of the tests as the harness knows it."""
+
+    head: _Role
+    gateways: Sequence[_Role]
+    again: Callable[[], Awaitable[None]]
+
+    async def revive(self, gateway: int) -> None:
+        del gateway  # the scenarios kill the first
+        await self.again()
 
 
 @dataclass(frozen=True)
@@ -35,17 +61,26 @@ class Site:
     revive: Callable[[], Awaitable[None]] = _no_gateway
     """Kills the gateway, and starts another one at its address."""
 
+    async def do(self, deed: Deed) -> None:
+        """Does what the load harness does to its own services."""
+        head = _Role(self.stack)
+        await DEEDS[deed].do(deeds.Site(self.client, _Ours(head, [head], self.revive)))
+
     async def actors(self) -> list[pool_pb2.Actor]:
         """Returns all actors."""
         return list((await self.client.describe_pool()).actors)
 
-    async def victim(self) -> psutil.Process:
-        """Returns the process of the busiest actor."""
-        return process_of(self.stack, await busiest(self.client))
+    def process_of(self, actor: pool_pb2.Actor) -> int:
+        """Returns the process of an actor."""
+        return deeds.actor_process(_Role(self.stack).members(), actor.address)
 
-    def schedulers(self) -> list[psutil.Process]:
+    async def victim(self) -> int:
+        """Returns the process of the busiest actor."""
+        return self.process_of(await busiest(self.client))
+
+    def schedulers(self) -> list[int]:
         """Returns the process of the scheduler."""
-        return titled(self.stack, SCHEDULER)
+        return processes.titled(_Role(self.stack).members(), deeds.SCHEDULER)
 
     async def drain(self, actor_id: str) -> None:
         """Drains an actor to its end."""
@@ -54,11 +89,10 @@ class Site:
                 return
 
 
-async def kill(victims: Iterable[psutil.Process]) -> None:
+async def kill(victims: Iterable[int]) -> None:
     """Ends processes as `kill -9` does."""
     for each in victims:
-        each.kill()
-        await gone(each)
+        await deeds.kill(each)
 
 
 def _is_moving(pool: pool_pb2.DescribePoolResponse) -> bool:
@@ -68,30 +102,14 @@ def _is_moving(pool: pool_pb2.DescribePoolResponse) -> bool:
 # -- deeds --------------------------------------------------------------------------------------
 
 
-async def _kill_actor(site: Site) -> None:
-    await kill([await site.victim()])
-
-
-async def _stop_actor(site: Site) -> None:
-    chosen = await busiest(site.client)
-    victim = process_of(site.stack, chosen)
-    victim.send_signal(signal.SIGSTOP)
-    await pool_with(
-        site.client, lambda pool: chosen.actor_id not in [each.actor_id for each in pool.actors]
-    )
-    # If it is still there it wakes as a ghost; whatever it says must reach nobody.
-    with contextlib.suppress(psutil.NoSuchProcess):
-        victim.send_signal(signal.SIGCONT)
+def _as_in_chaos(deed: Deed) -> Callable[[Site], Awaitable[None]]:
+    return lambda site: site.do(deed)
 
 
 async def _terminate_actor(site: Site) -> None:
     victim = await site.victim()
-    victim.terminate()
-    await gone(victim)
-
-
-async def _drain_actor(site: Site) -> None:
-    await site.drain((await busiest(site.client)).actor_id)
+    processes.send(victim, signal.SIGTERM)
+    await processes.gone(victim, deeds.GONE_S)
 
 
 async def _roll(site: Site) -> None:
@@ -101,14 +119,10 @@ async def _roll(site: Site) -> None:
         await pool_with(site.client, healthy(len(actors)))
 
 
-async def _kill_scheduler(site: Site) -> None:
-    await kill(site.schedulers())
-
-
 async def _kill_target(site: Site) -> None:
     chosen = await busiest(site.client)
     others = [each for each in await site.actors() if each.actor_id != chosen.actor_id]
-    victims = [process_of(site.stack, each) for each in others]
+    victims = [site.process_of(each) for each in others]
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(site.drain(chosen.actor_id))
         await pool_with(site.client, _is_moving)
@@ -131,10 +145,6 @@ async def _kill_scheduler_amid(site: Site) -> None:
     await drain()
 
 
-async def _kill_gateway(site: Site) -> None:
-    await site.revive()
-
-
 # -- the table ----------------------------------------------------------------------------------
 
 
@@ -149,16 +159,18 @@ class Scenario:
 
 
 SCENARIOS: Final = {
-    "kill_actor": Scenario("kill -9 of the busiest actor", _kill_actor),
-    "stop_actor": Scenario("SIGSTOP of the busiest actor: it hangs", _stop_actor),
-    "drain_actor": Scenario("the busiest actor is drained", _drain_actor),
+    "kill_actor": Scenario("kill -9 of the busiest actor", _as_in_chaos(Deed.KILL_ACTOR)),
+    "stop_actor": Scenario("SIGSTOP of the busiest actor: it hangs", _as_in_chaos(Deed.HANG_ACTOR)),
+    "drain_actor": Scenario("the busiest actor is drained", _as_in_chaos(Deed.DRAIN_ACTOR)),
     "terminate_actor": Scenario("SIGTERM of the busiest actor: it drains itself", _terminate_actor),
     "roll": Scenario("every actor is drained, one after the other, as at an update", _roll),
-    "kill_scheduler": Scenario("kill -9 of the scheduler", _kill_scheduler),
+    "kill_scheduler": Scenario("kill -9 of the scheduler", _as_in_chaos(Deed.KILL_SCHEDULER)),
     "kill_target": Scenario("kill -9 of the actors to which a drain moves sessions", _kill_target),
     "kill_scheduler_amid": Scenario("kill -9 of the scheduler amid a drain", _kill_scheduler_amid),
     # What is on its way to a client when its gateway dies is lost, or comes again: a frame.
-    "kill_gateway": Scenario("kill -9 of the gateway; another one comes", _kill_gateway, strays=1),
+    "kill_gateway": Scenario(
+        "kill -9 of the gateway; another one comes", _as_in_chaos(Deed.KILL_GATEWAY), strays=1
+    ),
 }
 """By name. In none of them is a session lost, or a picture not what its packet says."""
 

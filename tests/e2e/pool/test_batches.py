@@ -10,8 +10,9 @@ import aiohttp
 import pytest
 
 from sana_gateway import Client
+from sana_gateway.v1 import session_pb2
 from sdk_adapters.harness.marker import read_marker, session_tag
-from tests.e2e.driving import polled, stage
+from tests.e2e.driving import WAIT_S, polled, stage
 from tests.e2e.pool.__main__ import options_of
 from tests.e2e.pool.fleet import Member, viewed
 from tests.e2e.pool.victims import healthy, pool_with
@@ -91,6 +92,37 @@ def is_right(member: Member) -> bool:
         mark is not None and (mark.frame, mark.session_tag) == (frame, tag)
         for frame, mark in marks.items()
     )
+
+
+async def test_what_batches_gain_makes_room_for_one_session_more(minute: Path) -> None:
+    model = ("chunk_ms=240", "max_batch=2", "batch_share=0.2")
+    words = [word for each in model for word in ("--model-option", each)]
+    async with AsyncExitStack() as opened:
+        stack = opened.enter_context(serving(*options_of(1, 6), *words, "--backend", "in-process"))
+        client = await opened.enter_async_context(Client(stack.grpc_address))
+        await pool_with(client, healthy(1))
+        sessions = [await client.create_session("simulated") for _ in range(3)]
+        members = []
+        for session in sessions:
+            opened.push_async_callback(session.close)
+            await stage(session, minute)
+            members.append(await opened.enter_async_context(viewed(session, client)))
+        waiting = await client.create_session("simulated", wait=False)
+        opened.push_async_callback(waiting.close)
+        [actor] = (await client.describe_pool()).actors
+        assert actor.ceiling_ms_per_s == 850.0
+        assert (await waiting.describe()).status == session_pb2.SESSION_STATUS_WAITING
+        # Together, so that their windows find company.
+        await asyncio.gather(*(session.start() for session in sessions))
+        await waiting.ready(WAIT_S)
+        await stage(waiting, minute)
+        await waiting.start()
+        [actor] = (await client.describe_pool()).actors
+        assert actor.computing == 4, "960 of 1,000 ms where windows run one by one"
+        assert actor.ceiling_ms_per_s > 850.0
+        for member in members:
+            await member.frames(1)
+            assert member.seamless
 
 
 async def test_batches_are_made_where_they_gain_enough(minute: Path) -> None:

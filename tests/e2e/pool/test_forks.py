@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 from sana_gateway import Client, Session
+from scheduler.scenario.load import Clip
+from sdk_adapters.harness.generator import source
+from sdk_adapters.harness.marker import Marker, Origin, prompt_tag, read_origin
 from tests.e2e.driving import WAIT_S, Told
+from tests.e2e.pool.__main__ import SIZE
 from tests.e2e.pool.fleet import Member, viewed
 from tests.media.clips import Picture
 from tests.stack import Stack, serving
@@ -62,11 +66,32 @@ def likeness(one: Picture, other: Picture) -> float:
     return float(10 * np.log10(255**2 / max(np.square(difference).mean(), 1e-9)))
 
 
+def drawn(picture: Picture) -> tuple[Marker, Origin]:
+    """Returns what the model wrote into a picture, bit by bit: of which frame, session, run,
+    prompt and source frame it is.
+    """
+    marker, origin = read_origin(picture[:HEIGHT])
+    assert marker is not None
+    assert origin is not None
+    assert origin.source is not None
+    return marker, origin
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip whose frames are numbered so that the model can tell them."""
+    width, height = SIZE
+    path = tmp_path_factory.mktemp("forks") / "marked.mp4"
+    spec = Clip(seconds=90.0, width=width, height=height)
+    path.write_bytes(source.clip(spec))
+    return path
+
+
 async def test_copies_go_on_as_the_original_until_their_prompts_differ(
-    client: Client, opened: AsyncExitStack, minute: Path
+    client: Client, opened: AsyncExitStack, marked: Path
 ) -> None:
     original = await watched(client, opened, await client.create_session("simulated"))
-    clip = await original.session.upload(minute)
+    clip = await original.session.upload(marked)
     await original.session.set_mode("file")
     await original.session.set_video(clip)
     await original.session.set_prompt("a harbour")
@@ -93,7 +118,13 @@ async def test_copies_go_on_as_the_original_until_their_prompts_differ(
         first = each.shown[0][1]
         assert first > 0, "it goes on where the original was"
         for frame in range(first, first + 20):
-            assert likeness(original.picture(frame), each.picture(frame)) > ALIKE_DB
+            ours, theirs = original.picture(frame), each.picture(frame)
+            assert drawn(ours) == drawn(theirs), frame
+            assert drawn(ours)[1].source == frame
+            assert likeness(ours, theirs) > ALIKE_DB
+    prompts = {drawn(each.picture(last))[1].prompt_tag for each in (original, *copies)}
+    assert prompts == {prompt_tag(text) for text in ("a harbour", *PROMPTS)}
+    assert len({drawn(each.picture(last))[1].source for each in (original, *copies)}) == 1
     tints = {tint(each.picture(last)) for each in (original, *copies)}
     assert len(tints) == len(copies) + 1
 

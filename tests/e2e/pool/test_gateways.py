@@ -46,7 +46,7 @@ async def test_an_actor_and_a_gateway_may_die_together(site: Site, fleet: Fleet)
     for each in fleet.members:
         await each.frames(30)
         # Where the picture stood died with the gateway: some of it comes again.
-        assert each.ledger.report().missing == 0
+        assert each.numbers.lost == 0
     assert fleet.lost == []
     assert [each.mismatched for each in fleet.members] == [0, 0]
 

@@ -151,6 +151,22 @@ async def test_a_viewer_who_joins_a_parked_session_sees_the_held_picture(
     assert joined.mismatched == 0
 
 
+async def test_who_joins_a_parked_session_that_nobody_watched_sees_the_held_picture(
+    client: Client, opened: AsyncExitStack, minute: Path
+) -> None:
+    session = await opened.enter_async_context(await client.create_session("simulated"))
+    told = Told(session)
+    await stage(session, minute)
+    await session.start()
+    await told.until_told("chunk_complete")
+    await session.pause()
+    await reaches(client, session, "PARKED")
+    joined = await opened.enter_async_context(viewed(session, client, decode=True))
+    await joined.until(lambda: joined.held > 0 and joined.decoded > 0)
+    assert joined.shown == []
+    assert joined.mismatched == 0
+
+
 async def test_who_joins_a_parked_session_in_another_codec_sees_the_held_picture(
     client: Client, opened: AsyncExitStack, minute: Path
 ) -> None:

@@ -1,59 +1,41 @@
-"""Finds the processes of a running service that a scenario stops or kills."""
+"""What the tests ask of a pool: to be as wanted, and which actor has the most to do."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-
-import psutil
 
 from sana_gateway import Client
 from sana_gateway.v1 import pool_pb2
-from sdk_adapters.harness import processes
-from sdk_adapters.harness.deeds import actor_process
-from tests.e2e.driving import polled
-from tests.stack import Stack
-
-
-def titled(stack: Stack, title: str) -> list[psutil.Process]:
-    """Returns the living processes of a service whose title begins so."""
-    return [psutil.Process(pid) for pid in processes.titled(_members(stack), title)]
-
-
-def process_of(stack: Stack, actor: pool_pb2.Actor) -> psutil.Process:
-    """Returns the process that serves an actor's data plane."""
-    return psutil.Process(actor_process(_members(stack), actor.address))
-
-
-def _members(stack: Stack) -> list[int]:
-    return [each.pid for each in stack.members()]
+from sdk_adapters.harness import deeds
+from tests.e2e.driving import WAIT_S, polled
 
 
 async def pool_with(
-    client: Client, condition: Callable[[pool_pb2.DescribePoolResponse], bool]
+    client: Client,
+    condition: Callable[[pool_pb2.DescribePoolResponse], object],
+    within_s: float = WAIT_S,
 ) -> pool_pb2.DescribePoolResponse:
-    """Waits until the pool is as wanted."""
+    """Waits until the pool is as wanted; returns it."""
 
     async def look() -> pool_pb2.DescribePoolResponse | None:
         pool = await client.describe_pool()
         return pool if condition(pool) else None
 
-    found = await polled(look)
+    found = await polled(look, within_s)
     assert found is not None
     return found
 
 
+def serving(pool: pool_pb2.DescribePoolResponse) -> list[pool_pb2.Actor]:
+    """Returns the actors that take sessions."""
+    return [each for each in pool.actors if each.healthy and not each.draining]
+
+
 def healthy(count: int) -> Callable[[pool_pb2.DescribePoolResponse], bool]:
     """Tells whether so many actors serve."""
-    return lambda pool: sum(each.healthy and not each.draining for each in pool.actors) == count
+    return lambda pool: len(serving(pool)) == count
 
 
 async def busiest(client: Client) -> pool_pb2.Actor:
     """Returns the actor with the most sessions."""
-    pool = await client.describe_pool()
-    return max(pool.actors, key=lambda actor: (actor.sessions, actor.actor_id))
-
-
-async def gone(process: psutil.Process) -> None:
-    """Waits for a process to end."""
-    await asyncio.to_thread(process.wait, 30)
+    return await deeds.Site(client).busiest()

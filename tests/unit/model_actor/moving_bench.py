@@ -21,7 +21,7 @@ from model_actor.engine.services import EngineServices, ModelStates, Placement
 from model_actor.engine.shells import Shell
 from model_actor.media.frames import FrameBlock
 from model_actor.media.workers import DecodeWorkers
-from model_actor.plugin import Model, ModelInfo, SessionOptions, Stage, WindowTask
+from model_actor.plugin import FewerSteps, Model, ModelInfo, SessionOptions, Stage, WindowTask
 from model_actor.snapshots.host_tier import HostTier
 from model_actor.snapshots.states import KeptStates
 from model_actor.snapshots.storage_tier import StorageTier
@@ -52,11 +52,14 @@ class Rememberer:
         stages=(Stage("generate", 1.0), Stage("commit", 0.0, off_latency_path=True)),
         width=SIZE,
         height=SIZE,
+        degraded_steps=(FewerSteps(2, 0.5),),
     )
 
     def __init__(self) -> None:
         self.windows: list[tuple[int, int, str]] = []
         """(index, first frame, prompt) of every window made."""
+        self.steps: list[int] = []
+        """With how many steps each was made."""
         self.hold: asyncio.Event | None = None
         self.refuses_snapshots = False
 
@@ -79,6 +82,7 @@ class Rememberer:
             seen = memory.digest + task.prompt.encode() + task.source.tobytes()
             memory.digest = hashlib.blake2b(seen, digest_size=8).digest()
             self.windows.append((task.index, task.first_frame, task.prompt))
+            self.steps.append(task.steps)
             task.result = task.source ^ np.uint8(memory.digest[0] | 1)
 
     def snapshot(self, session: object) -> bytes:
@@ -146,7 +150,8 @@ class Workers:
     def __init__(self) -> None:
         self.cameras: asyncio.Queue[Camera] = asyncio.Queue()
         self.clips = 0
-        self.broken = False
+        self.broken: Exception | None = None
+        """What is raised instead of a clip."""
 
     async def open_camera(
         self, on_keyframe_needed: Callable[[], None], on_frames: Callable[[], None], **_: object
@@ -157,8 +162,8 @@ class Workers:
 
     async def open_clip(self, fd: int, **_: Any) -> LongClip:
         self.clips += 1
-        if self.broken:
-            raise OSError("no descriptors left")
+        if self.broken is not None:
+            raise self.broken
         return LongClip()
 
 

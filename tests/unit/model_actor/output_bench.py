@@ -91,10 +91,18 @@ class Session:
         )
 
     def plays(
-        self, frame: int = 0, *, at: float = LEAD_S, run: int = 1, rate: float = RATE
+        self,
+        frame: int = 0,
+        *,
+        at: float = LEAD_S,
+        run: int = 1,
+        rate: float = RATE,
+        end: int | None = None,
     ) -> None:
-        """The gateway reports that a frame is due so many seconds from now."""
-        self.clock = PlayoutClock(run, frame, now() + at, rate)
+        """The gateway reports that a frame is due so many seconds from now, and where its clock
+        stands until it hears of more.
+        """
+        self.clock = PlayoutClock(run, frame, now() + at, rate, end=end)
 
 
 @dataclass

@@ -24,6 +24,7 @@ from model_actor.snapshots.storage_tier import StorageTier
 from sana_gateway.v1 import command_pb2, message_pb2
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core.ids import Principal
+from scheduler.core.quality import FULL, NO_COMPUTE, Quality
 
 SIZE = 64
 CLIP_FRAMES = 60
@@ -158,14 +159,13 @@ class FakeLedger:
     """Books at once, unless it is told not to."""
 
     book_now: bool = True
-    share: float = 1.0
-    """Of the model's frame rate."""
+    quality: Quality = FULL
     log: list[str] = field(default_factory=list)
     given_back: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def book(self, session_id: str, epoch: int) -> tuple[float, float]:
+    async def book(self, session_id: str, epoch: int) -> tuple[Quality, float]:
         self.log.append("book")
-        return self.share if self.book_now else 0.0, 7.0
+        return self.quality if self.book_now else NO_COMPUTE, 7.0
 
     async def unbook(self, session_id: str, epoch: int) -> None:
         self.log.append("unbook")

@@ -38,15 +38,16 @@ class Decoder:
 class Workers:
     """Has no decoder for the first who ask."""
 
-    def __init__(self, refusals: int) -> None:
+    def __init__(self, refusals: int, error: type[Exception] = LimitError) -> None:
         self.refusals = refusals
+        self.error = error
         self.asked = 0
         self.opened: asyncio.Queue[Decoder] = asyncio.Queue()
 
     async def open_camera(self, **_: Any) -> Decoder:
         self.asked += 1
         if self.asked <= self.refusals:
-            raise LimitError("too many clips and cameras are open")
+            raise self.error("none is to be had")
         decoder = Decoder()
         self.opened.put_nowait(decoder)
         return decoder
@@ -70,8 +71,9 @@ def source(workers: Workers) -> CameraSource:
 PACKET = CameraPacket(Codec.VP8, True, 0, b"x", False)  # noqa: FBT003
 
 
-async def test_a_decoder_that_cannot_be_had_is_asked_for_again() -> None:
-    workers = Workers(refusals=2)
+@pytest.mark.parametrize("error", [LimitError, OSError])
+async def test_a_decoder_that_cannot_be_had_is_asked_for_again(error: type[Exception]) -> None:
+    workers = Workers(refusals=2, error=error)
     camera = source(workers)
     camera.want(wanted=True)
     camera.packet(PACKET)

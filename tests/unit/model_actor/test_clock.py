@@ -52,6 +52,19 @@ def test_first_windows_are_measured_apart() -> None:
     assert (cost.worst(first=True), cost.worst(first=False), cost.typical_s) == (0.5, 0.2, 0.2)
 
 
+def test_windows_with_fewer_steps_are_measured_apart() -> None:
+    cost = WindowCost(0.24, first_share=33 / 24, max_batch=2, fewer_s={2: 0.12})
+    assert cost.fewer_s == {}, "nothing was measured"
+    assert cost.worst(first=True, steps=2) == pytest.approx(0.165)
+    for _ in range(4):
+        cost.observe(0.2)
+        cost.observe(0.1, steps=2)
+        cost.observe(0.05, size=2, steps=2)
+    assert (cost.worst(first=False, steps=2), cost.typical_s) == (0.1, 0.2)
+    assert cost.fewer_s == {2: 0.1}
+    assert cost.batching().trial == 2, "batches are tried with all steps"
+
+
 def test_one_window_of_a_hundred_may_be_slower_than_the_worst() -> None:
     cost = WindowCost(0.1)
     for number in range(120):
@@ -72,6 +85,17 @@ def test_gains_are_measured_against_windows_alone() -> None:
     assert cost.batching().gains == pytest.approx({2: 0.4 / 0.29})
     assert cost.batching().trial is None
     assert cost.typical_s == 0.2, "windows of a batch are no windows alone"
+
+
+def test_gains_are_counted_on_once_they_were_measured_often() -> None:
+    cost = WindowCost(0.1, max_batch=3)
+    for number in range(WindowCost.SURE):
+        assert cost.sure_gains == {}
+        cost.observe(0.2)
+        cost.observe(0.25, size=2)
+        if number % 2:
+            cost.observe(0.3, size=3)
+    assert cost.sure_gains == pytest.approx({2: 1.6})
 
 
 def test_first_windows_say_nothing_of_gains() -> None:

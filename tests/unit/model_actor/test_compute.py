@@ -16,9 +16,18 @@ from model_actor.engine import compute as module
 from model_actor.engine.compute import Compute, ModelHangsError
 from model_actor.engine.tracing import Answers, WindowTiming
 from model_actor.media.frames import FrameBlock
-from model_actor.plugin import Frames, Model, ModelInfo, SessionOptions, Stage, WindowTask
+from model_actor.plugin import (
+    FewerSteps,
+    Frames,
+    Model,
+    ModelInfo,
+    SessionOptions,
+    Stage,
+    WindowTask,
+)
 from scheduler.core.chunks import Candidate
 from scheduler.core.geometry import Geometry
+from scheduler.core.quality import FULL, Quality
 from scheduler.core.run import WindowPlan
 
 pytestmark = pytest.mark.unit
@@ -42,6 +51,7 @@ class Recorder:
         height=SIZE,
         geometry=GEOMETRY,
         max_batch=3,
+        degraded_steps=(FewerSteps(1, 0.5),),
     )
 
     def __init__(self) -> None:
@@ -50,6 +60,8 @@ class Recorder:
         """Stages that fail, by their session."""
         self.bad: set[str] = set()
         """Sessions whose results are none."""
+        self.steps: dict[str, int] = {}
+        """With how many steps a session's last window was made."""
 
     def configure(self, options: dict[str, str]) -> None: ...
 
@@ -61,6 +73,7 @@ class Recorder:
     def stage(self, name: str, batch: Sequence[WindowTask]) -> None:
         names = [str(task.session) for task in batch]
         self.calls.append(f"{name} {'+'.join(names)}")
+        self.steps.update((str(task.session), task.steps) for task in batch)
         if any((name, session) in self.fails for session in names):
             raise ValueError(name)
         if name == "generate":
@@ -82,6 +95,7 @@ class FakeSession:
 
     def __init__(self, bench: Bench, key: str, *, windows: int = 1, index: int = 1) -> None:
         self.state: object = key
+        self.quality = FULL
         self.closed = False
         self.told: list[str] = []
         self.released = 0
@@ -104,6 +118,7 @@ class FakeSession:
             cost_s=cost_s,
             ahead=0,
             first=first,
+            steps=self.quality.steps,
         )
 
     def begin_window(self) -> tuple[WindowPlan, FrameBlock, WindowTiming, Answers]:
@@ -241,6 +256,19 @@ async def test_first_windows_are_not_batched_with_others() -> None:
     async with bench.running():
         await bench.ends(3)
     assert {"generate a", "generate b+c"} <= set(bench.model.calls)
+
+
+async def test_windows_with_fewer_steps_are_not_batched_with_others() -> None:
+    bench = Bench()
+    bench.batches_pay(2, 3)
+    for key in "abc":
+        bench.add(key)
+    bench.sessions[0].quality = Quality(1.0, 1)
+    async with bench.running():
+        await bench.ends(3)
+    assert {"generate a", "generate b+c"} <= set(bench.model.calls)
+    assert bench.model.steps == {"a": 1, "b": 0, "c": 0}
+    assert 1 in bench.compute.cost.fewer_s
 
 
 async def test_what_first_windows_cost_counts_in_the_order() -> None:

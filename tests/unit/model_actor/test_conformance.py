@@ -11,7 +11,7 @@ import pytest
 
 from model_actor.conformance import checks
 from model_actor.conformance.runs import Run
-from model_actor.plugin import Model, ModelInfo, SessionOptions, Stage, WindowTask
+from model_actor.plugin import FewerSteps, Model, ModelInfo, SessionOptions, Stage, WindowTask
 from scheduler.core.geometry import Geometry
 
 pytestmark = pytest.mark.unit
@@ -42,6 +42,7 @@ class Sound:
         height=48,
         geometry=Geometry(first_window=5, window=4, chunk=4),
         max_batch=2,
+        degraded_steps=(FewerSteps(3, 1.0),),
     )
 
     def configure(self, options: dict[str, str]) -> None: ...
@@ -68,7 +69,7 @@ class Sound:
             raise ValueError("wrong shape")
         state = self.state(task)
         done = state.windows if state.run == task.run and task.index else 0
-        return task.source + np.uint8(1 + done + task.seed % 3)
+        return task.source + np.uint8(1 + done + task.seed % 3 + 8 * task.steps)
 
     @staticmethod
     def state(task: WindowTask) -> Tally:
@@ -234,6 +235,19 @@ class RestoresForOtherBatches(Sound):
                 task.result = task.result + np.uint8(1)
 
 
+class KnowsNoSteps(Sound):
+    def edit(self, task: WindowTask) -> np.ndarray:
+        task.steps = 0
+        return super().edit(task)
+
+
+class KeepsItsSteps(Sound):
+    def edit(self, task: WindowTask) -> np.ndarray:
+        state = self.state(task)
+        state.end = task.steps = max(task.steps, getattr(state, "end", 0))
+        return super().edit(task)
+
+
 class CountsBeforeItFails(Sound):
     def edit(self, task: WindowTask) -> np.ndarray:
         self.state(task).windows += 1
@@ -268,6 +282,11 @@ FAULTS: list[tuple[Callable[[Model], None], type[Sound]]] = [
     (checks.check_batch_equals_alone, WorseInBatches),
     (checks.check_batch_equals_alone, RestoresForOtherBatches),
     (checks.check_begins_anew, GoesOnWithItsState),
+    (checks.check_geometry, declares(degraded_steps=(FewerSteps(0, 1.0),))),
+    (checks.check_geometry, declares(degraded_steps=(FewerSteps(1, 3.0),))),
+    (checks.check_geometry, declares(degraded_steps=(FewerSteps(1, 1.0), FewerSteps(1, 0.5)))),
+    (checks.check_fewer_steps, KnowsNoSteps),
+    (checks.check_fewer_steps, KeepsItsSteps),
     (checks.check_snapshot, ForgetsInSnapshots),
     (checks.check_snapshot, ChangesWithSnapshots),
     (checks.check_snapshot, ForgetsJumps),

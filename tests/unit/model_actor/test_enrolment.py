@@ -10,6 +10,7 @@ import pytest
 from model_actor.engine.services import Placement
 from model_actor.enrolment import Enrolment
 from sana_gateway_internal.v1 import placement_pb2
+from scheduler.core.quality import Quality
 
 pytestmark = pytest.mark.unit
 
@@ -43,8 +44,8 @@ class Actor:
     async def awaits_room(self, session_id: str, epoch: int, *, awaits: bool) -> None:
         self.log.append(f"awaits_room {session_id} {epoch} {awaits}")
 
-    async def pace(self, session_id: str, epoch: int, rate_share: float) -> None:
-        self.log.append(f"pace {session_id} {epoch} {rate_share}")
+    async def pace(self, session_id: str, epoch: int, quality: Quality) -> None:
+        self.log.append(f"pace {session_id} {epoch} {quality.rate}")
 
     async def retire(self) -> None:
         self.log.append("retire")
@@ -128,7 +129,7 @@ async def test_what_the_scheduler_orders_is_done_and_answered() -> None:
         "admit s 1", "park s 1 True", "awaits_room s 1 True", "pace s 1 0.5", "evict s 1",
         "evict s 2 goes on", "retire",
     ]  # fmt: skip
-    assert (actor.placements[0].restore, actor.placements[0].rate_share) == (True, 0.5)
+    assert (actor.placements[0].restore, actor.placements[0].quality) == (True, Quality(0.5))
     told = [enrolment._outgoing.get_nowait().WhichOneof("request") for _ in range(2)]
     assert told == ["admitted", "parked"]
     enrolment.restored("s", 1)

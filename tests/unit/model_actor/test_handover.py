@@ -283,6 +283,31 @@ async def test_a_parked_session_goes_on_where_it_paused(launch: Launch, store: b
     assert made == list(range(8)), f"shown {shown}"
 
 
+@pytest.mark.parametrize("store", [False, True])
+async def test_the_picture_of_a_parked_session_is_kept_for_who_sees_it_next(
+    launch: Launch, store: bool
+) -> None:
+    first, viewer = await playing(launch, 40)
+    viewer.command(pause=command_pb2.Pause())
+    await settled(first)
+    viewer.until_frame = None
+    viewer.show()
+    held = first.session.store.held
+    assert held is not None
+    assert await first.session.park(store=store) == ""
+    await first.session.close("parked", tell=False)
+    second, other = launch(host="another" if store else "host"), Viewer("g2")
+    await second.admit(2, restore=True)
+    # Nobody brings anything: no gateway has shown a picture, or it is gone.
+    other.until_frame = 0
+    second.shell.open(other, stream_pb2.Open(session_id="s1"))
+    await other.until(other.has("session_moved"))
+    found = second.session.store.held
+    assert found is not None
+    assert (found.run, found.chunk, found.frame) == (held.run, held.chunk, held.frame)
+    assert np.abs(found.image.astype(int) - held.image.astype(int)).mean() < 3
+
+
 async def give_clip(actor: Actor, copy: str) -> None:
     """Gives a copy the clip, as its gateway does."""
     await actor.storage.link("s1/u1", f"{copy}/u1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
 
 import numpy as np
@@ -76,6 +77,25 @@ async def test_a_prompt_lands_in_a_later_window(bench: Bench) -> None:
     active = [chunk.active_prompt for chunk in done]
     assert active[0] == "one"
     assert active[-1] == "two"
+
+
+async def test_a_command_that_the_model_does_not_have_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = Gateway(bench)
+    bench.session.open(gateway)
+    info = bench.session._info
+    few = tuple(name for name in info.commands if name != "set_seed")
+    monkeypatch.setattr(bench.session, "_info", dataclasses.replace(info, commands=few))
+    bench.command(gateway, command_pb2.Command(set_seed=command_pb2.SetSeed(seed=5)))
+    (refused,) = [each.command_error for each in gateway.messages if each.HasField("command_error")]
+    assert (refused.command, refused.code) == (
+        "set_seed",
+        message_pb2.REJECT_REASON_UNKNOWN_COMMAND,
+    )
+    assert gateway.messages[-1].state.seed == 0
+    bench.command(gateway, command_pb2.Command(set_mode=command_pb2.SetMode(mode="MODE_FILE")))
+    assert gateway.messages[-1].state.mode == command_pb2.MODE_FILE
 
 
 async def test_a_refusal_reaches_the_asker_alone_and_its_gateway_alone(bench: Bench) -> None:

@@ -340,6 +340,23 @@ async def test_what_was_abandoned_after_the_picture_held_makes_it_hold_anew() ->
 
 
 @virtual
+async def test_an_old_picture_is_not_shown_again_where_the_clock_knows_no_newer_one() -> None:
+    session = Session()
+    session.add(9)
+    session.add(24, first=9)
+    # The clock stands at the end of the first chunk, as it did before the second was announced.
+    session.plays(end=9)
+    with running(session) as bench:
+        await asyncio.sleep(9 / RATE + LEAD_S)
+        session.store.shown(1, 8)
+        await asyncio.sleep(24 / RATE)
+        assert bench.frames == list(range(33))
+        bench.output.demand(keyframe=True, bitrate=0)
+        await asyncio.sleep(2 * HOLD_S)
+    assert not any(each.held for each in bench.made)
+
+
+@virtual
 async def test_an_old_picture_is_not_shown_again_while_newer_frames_are_on_their_way() -> None:
     session = Session()
     session.add(9)
@@ -445,6 +462,30 @@ async def test_the_picture_goes_on_after_it_was_held() -> None:
     assert [each.frame.frame for each in bench.made if not each.held] == list(range(33))
     assert {each.frame.frame for each in bench.made if each.held} == {8}
     assert bench.frames[-24:] == list(range(9, 33))
+
+
+@virtual
+@pytest.mark.parametrize("recorded", [True, False])
+async def test_what_follows_a_held_picture_is_a_keyframe_where_it_is_recorded(
+    recorded: bool,
+) -> None:
+    session = Session()
+    session.add(9)
+    session.plays()
+    with running(session, Codec.H264) as bench:
+        bench.output.recorded = recorded
+        await asyncio.sleep(2.0)
+        session.store.shown(1, 8)
+        bench.output.wake()
+        await asyncio.sleep(2.0)
+        assert bench.made[-1].held
+        session.add(24, first=9)
+        session.plays(9, at=LEAD_S)
+        bench.output.wake()
+        await asyncio.sleep(2.0)
+    fresh = [each.frame.frame for each in bench.made if not each.held and each.encoded.keyframe]
+    assert fresh == ([0, 9] if recorded else [0])
+    assert [each.frame.frame for each in bench.made if not each.held] == list(range(33))
 
 
 @virtual

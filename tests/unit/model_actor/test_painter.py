@@ -13,8 +13,9 @@ import pytest
 from model_actor.conformance import check_all
 from model_actor.conformance.runs import Run, moving_source
 from model_actor.models.painter import PainterModel, words
-from model_actor.models.painter.model import PainterSession
-from model_actor.models.painter.picture import steady
+from model_actor.models.painter import studio as studio_module
+from model_actor.models.painter.model import ON_TWOS, PainterSession
+from model_actor.models.painter.picture import Picture, View, steady
 from model_actor.models.painter.recipe import Dose, normalise, read, shares
 from model_actor.models.painter.studio import KEPT_MEDIA, KEPT_MOODS, MEDIA, MOODS, Studio
 from model_actor.models.painter.textures import flakes, smooth_curve
@@ -281,6 +282,35 @@ def test_a_broken_snapshot_is_refused(model: PainterModel) -> None:
     for bad in (b"", b"SIM1" + snapshot[4:], snapshot[:-1], snapshot + b"x"):
         with pytest.raises(PluginError):
             model.restore(options, bad)
+
+
+def test_with_fewer_steps_every_second_picture_is_painted_and_shown_twice(
+    model: PainterModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painted = []
+
+    def counted(view: View, layers: object) -> Picture:
+        painted.append(view.time)
+        return plain(view, layers)
+
+    plain = studio_module._painted
+    monkeypatch.setattr(studio_module, "_painted", counted)
+    task = window(model, model.open(SessionOptions("s")), 1, "oil")
+    task.steps = ON_TWOS
+    model.stage("generate", [task])
+    assert painted == [33, *range(34, 57, 2)], "about half of 24"
+    frames = task.result
+    assert frames is not None
+    assert all(np.array_equal(frames[n], frames[n + 1]) for n in range(1, 23, 2))
+    assert not np.array_equal(frames[0], frames[1])
+    assert not np.array_equal(frames[2], frames[3])
+
+
+def test_other_steps_are_our_mistake(model: PainterModel) -> None:
+    task = window(model, model.open(SessionOptions("s")), 0, "oil")
+    task.steps = 1
+    with pytest.raises(InvariantError):
+        model.stage("generate", [task])
 
 
 def test_options_are_refused() -> None:

@@ -11,8 +11,10 @@ import numpy.typing as npt
 import pytest
 
 from model_actor.engine import session_sources
+from model_actor.media.errors import ClipRefusedError
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2
 from sana_gateway_internal.v1 import stream_pb2
+from scheduler.process.storage import StorageError
 from tests.unit.model_actor.moving_bench import CLIP, Actor, Viewer
 
 pytestmark = pytest.mark.unit
@@ -269,7 +271,7 @@ async def test_late_answers_reach_who_asked_at_the_other_actor(launch: Launch) -
     viewer.open(first)
     mode = command_pb2.SetMode(mode=command_pb2.MODE_FILE)
     viewer.command(set_mode=mode)
-    first.workers.broken = True
+    first.workers.broken = OSError("no descriptors left")
     video = command_pb2.SetVideo(video=command_pb2.FileRef(upload_id="u1", size=4))
     asked = viewer.command(set_video=video)
     await asyncio.sleep(0)
@@ -304,7 +306,7 @@ async def test_a_command_is_acknowledged_after_a_snapshot_that_knows_of_it(
 async def test_a_clip_that_cannot_be_had_again_fails_the_run_and_not_the_session(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_sources, "RESTAGE_PAUSE_S", 0.0)
+    monkeypatch.setattr(session_sources, "FIRST_PAUSE_S", 0.0)
     first, viewer = launch(), Viewer()
     await upload(first)
     await first.admit(1)
@@ -316,12 +318,66 @@ async def test_a_clip_that_cannot_be_had_again_fails_the_run_and_not_the_session
     await first.die()
     viewer.lose()
     second = launch()
-    second.workers.broken = True
+    second.workers.broken = ClipRefusedError("it is no video that we take")
     await second.admit(2, restore=True, computing=True)
     viewer.open(second, viewer.restore())
     await viewer.until(viewer.has("command_error"))
     assert not viewer.messages[-1].state.started
-    assert second.workers.clips == session_sources.RESTAGE_TRIES
+    assert second.workers.clips == session_sources.REFUSALS
+
+
+@pytest.mark.parametrize("away", [OSError("no descriptors left"), StorageError("away")])
+async def test_a_clip_that_cannot_be_had_for_a_while_is_waited_for(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch, away: Exception
+) -> None:
+    monkeypatch.setattr(session_sources, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(session_sources, "MOST_PAUSE_S", 0.001)
+    first, viewer = launch(), Viewer()
+    await upload(first)
+    await first.admit(1)
+    viewer.open(first)
+    viewer.until_frame = 40
+    await viewer.start_clip()
+    await viewer.until(viewer.shows(40))
+    await settled(first)
+    await first.die()
+    viewer.lose()
+    second = launch()
+    second.workers.broken = away
+    await second.admit(2, restore=True, computing=True)
+    viewer.until_frame = None
+    viewer.open(second, viewer.restore())
+    async with asyncio.timeout(20):
+        while second.workers.clips < 20:  # noqa: ASYNC110 - nothing tells of a try
+            await asyncio.sleep(0.001)
+    assert not viewer.has("command_error")()
+    second.workers.broken = None
+    await viewer.until(viewer.has("generation_complete"))
+    assert [frame for _, frame, _ in viewer.pictures] == list(range(CLIP))
+    assert viewer.moved == [EXACT]
+
+
+async def test_a_clip_that_never_comes_fails_the_run(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_sources, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(session_sources, "RESTAGE_S", 0.05)
+    first, viewer = launch(), Viewer()
+    await upload(first)
+    await first.admit(1)
+    viewer.open(first)
+    viewer.until_frame = 40
+    await viewer.start_clip()
+    await viewer.until(viewer.shows(40))
+    await settled(first)
+    await first.die()
+    viewer.lose()
+    second = launch()
+    second.workers.broken = StorageError("away")
+    await second.admit(2, restore=True, computing=True)
+    viewer.open(second, viewer.restore())
+    await viewer.until(viewer.has("command_error"))
+    assert not viewer.messages[-1].state.started
 
 
 async def test_a_model_that_gives_no_snapshot_costs_the_session_nothing_else(

@@ -20,7 +20,7 @@ from model_actor.media.codec import Codec
 from model_actor.models.simulated import SimulatedModel
 from model_actor.models.simulated.model import CRASH_STATUS, InjectedError
 from model_actor.models.simulated.options import OPTIONS, Settings, parse
-from model_actor.plugin import Model, PacketSource, SessionOptions
+from model_actor.plugin import FewerSteps, Model, PacketSource, SessionOptions
 from scheduler.core.errors import InvariantError, PluginError
 from scheduler.core.geometry import Geometry
 from sdk_adapters.harness.marker import Marker, read_marker, session_tag
@@ -171,6 +171,10 @@ def test_every_option_is_explained_and_has_a_parser() -> None:
         {"degraded_rates": "1"},
         {"degraded_rates": "1/2,2/3"},
         {"degraded_rates": "1/0"},
+        {"degraded_steps": "2"},
+        {"degraded_steps": "0:10"},
+        {"degraded_steps": "2:0"},
+        {"degraded_steps": "2:10,2:20"},
         {"first_ms": "-1"},
         {"snapshot_bytes": "-1"},
     ],
@@ -185,6 +189,7 @@ def test_options_become_what_the_instance_declares() -> None:
     model.configure(
         {"chunk_ms": "100", "weights_gb": "1.5", "session_gb": "0.25", "max_batch": "4",
          "resident_slots": "3", "resident_gb": "2", "degraded_rates": "2/3,1/2",
+         "degraded_steps": "2:60,1:40",
          "stages": "encode,generate,commit"}
     )  # fmt: skip
     info = model.info
@@ -192,6 +197,7 @@ def test_options_become_what_the_instance_declares() -> None:
     assert (info.weights_bytes, info.session_bytes) == (1_500_000_000, 250_000_000)
     assert (info.max_batch, info.resident_slots) == (4, 3)
     assert (info.resident_bytes, info.degraded_rates) == (2_000_000_000, (2 / 3, 1 / 2))
+    assert info.degraded_steps == (FewerSteps(2, 60.0), FewerSteps(1, 40.0))
     assert [stage.off_latency_path for stage in info.stages] == [False, False, True]
     assert SimulatedModel.info.chunk_ms == 280, "other instances are as before"
 
@@ -231,6 +237,32 @@ def test_a_window_takes_at_least_the_declared_time(busy: str) -> None:
     began = time.perf_counter()
     run_stages(model, [task])
     assert time.perf_counter() - began >= 0.15
+
+
+def test_fewer_steps_must_save_time() -> None:
+    with pytest.raises(PluginError, match="less time"):
+        SimulatedModel().configure({"chunk_ms": "100", "degraded_steps": "2:100"})
+
+
+def test_fewer_steps_take_their_time_and_show() -> None:
+    model = loaded(chunk_ms="60000", degraded_steps="2:60")
+    run = Run(model)
+    task = run.task()
+    task.steps = 2
+    began = time.perf_counter()
+    run_stages(model, [task])
+    assert 0.06 <= time.perf_counter() - began < 30
+    assert task.result is not None
+    below = (slice(None), slice(560, 704))
+    assert task.result[below].std() < task.source[below].std() / 6
+
+
+def test_windows_with_different_steps_are_no_batch() -> None:
+    model = loaded(chunk_ms="2", degraded_steps="2:1", max_batch="2")
+    tasks = [Run(model, str(number)).task() for number in range(2)]
+    tasks[1].steps = 2
+    with pytest.raises(InvariantError, match="steps"):
+        run_stages(model, tasks)
 
 
 def test_each_further_session_of_a_batch_adds_its_share() -> None:

@@ -58,6 +58,7 @@ def tier(tmp_path: Path) -> HostTier:
         st.none() | st.binary(max_size=300),
         st.integers(0, 2**32 - 1),
         st.integers(0, 2**32 - 1),
+        st.binary(max_size=300),
     ),
     st.data(),
 )
@@ -136,6 +137,38 @@ def test_the_oldest_states_of_others_make_room_and_ones_own_never_do(tmp_path: P
     assert [tier.read(point) is not None for point in (*points, fresh)] == [False, True, True, True]
     everybody = {point.key for point in (*points, fresh)}
     assert not tier.write(Point(key_of("late"), 1, 1, 1), state, own=everybody)
+
+
+def test_room_is_counted_by_what_lies_there_and_not_by_its_names(tmp_path: Path) -> None:
+    state = KeptState(b"", bytes(300), 1, 1)
+    tier = HostTier(tmp_path / "host", 3 * state.size)
+    shot, other = Point(key_of("shot"), 1, 1, 1), Point(key_of("other"), 1, 1, 1)
+    assert tier.write(shot, state)
+    assert tier.link(shot, key_of("copy"), 0)
+    assert tier.write(other, state)
+    copy = Point(key_of("copy"), 0, 1, 1)
+    for age, point in enumerate((shot, copy, other)):
+        os.utime(
+            tmp_path / "host" / f"{point.key}.{point.epoch}.1.1", (age, age), follow_symlinks=False
+        )
+    larger = KeptState(b"", bytes(300 + 2 * state.size - state.size), 1, 1)
+    assert tier.write(Point(KEY, 1, 1, 1), larger)
+    # Both names of the oldest are gone: one alone would have made no room.
+    assert [tier.read(point) is not None for point in (shot, copy, other)] == [False, False, True]
+    lying = {path.stat().st_ino: path.stat().st_size for path in (tmp_path / "host").iterdir()}
+    assert sum(lying.values()) <= 3 * state.size
+
+
+def test_what_we_share_with_others_makes_no_room(tmp_path: Path) -> None:
+    state = KeptState(b"", bytes(300), 1, 1)
+    tier = HostTier(tmp_path / "host", 2 * state.size)
+    shot, other = Point(key_of("shot"), 1, 1, 1), Point(key_of("other"), 1, 1, 1)
+    assert tier.write(shot, state)
+    assert tier.link(shot, key_of("copy"), 0)
+    assert tier.write(other, state)
+    assert tier.write(Point(KEY, 1, 1, 1), state, own={shot.key})
+    copy = Point(key_of("copy"), 0, 1, 1)
+    assert [tier.read(point) is not None for point in (shot, copy, other)] == [True, True, False]
 
 
 def test_a_write_that_fails_leaves_nothing_behind(

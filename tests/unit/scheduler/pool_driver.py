@@ -74,6 +74,7 @@ class PoolDriver:
         encode_capacity_ms: float = 0.0,
         encode_ms: float = 0.0,
         rates: tuple[float, ...] = (),
+        steps: dict[int, float] | None = None,
         draining: bool = False,
     ) -> list[ev.Effect]:
         return self.tell(
@@ -91,6 +92,7 @@ class PoolDriver:
                 encode_capacity_ms,
                 encode_ms,
                 rates,
+                steps or {},
                 draining,
             )
         )

@@ -17,10 +17,9 @@ POOL = pool_pb2.DescribePoolResponse(
         pool_pb2.Actor(actor_id="c", model="simulated", healthy=False, draining=True),
         pool_pb2.Actor(actor_id="d", model="painter", healthy=True),
     ],
-    sessions=[
-        pool_pb2.PooledSession(session_id="q", state=pool_pb2.LEASE_STATE_QUEUED),
-        pool_pb2.PooledSession(session_id="x", state=pool_pb2.LEASE_STATE_PARKED),
-        pool_pb2.PooledSession(session_id="y", state=pool_pb2.LEASE_STATE_PARKED),
+    session_counts=[
+        pool_pb2.SessionCount(state=pool_pb2.LEASE_STATE_QUEUED, count=1),
+        pool_pb2.SessionCount(state=pool_pb2.LEASE_STATE_PARKED, count=2),
     ],
     signals=pool_pb2.PoolSignals(
         queue_age_s=2.5,

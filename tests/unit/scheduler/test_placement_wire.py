@@ -14,6 +14,7 @@ from scheduler.core.errors import BadArgumentError
 from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
 from scheduler.core.lease import LeaseState
 from scheduler.core.pool_view import ActorView, PoolView, SessionView, Signals
+from scheduler.core.quality import Quality
 from scheduler.links import Grant, Move, Order
 
 pytestmark = pytest.mark.unit
@@ -56,15 +57,18 @@ def test_an_actor_tells_all_of_itself() -> None:
         encode_capacity_ms=2000.0,
         encode_ms=150.0,
         degraded_rates=[0.75, 0.5],
+        degraded_steps=[pb.FewerSteps(steps=2, chunk_ms=60.0)],
         draining=True,
-        sessions=[pb.HeldSession(**WHOSE, computing=True, model="model")],
+        sessions=[pb.HeldSession(**WHOSE, computing=True, model="model", steps=2)],
     )
     event = wire.register_in(register)
     assert (event.host, event.resident_bytes, event.session_bytes) == ("host", 9, 3)
     assert (event.encode_capacity_ms, event.encode_ms) == (2000.0, 150.0)
     assert (event.degraded_rates, event.draining) == ((0.75, 0.5), True)
+    assert event.degraded_steps == {2: 60.0}
     [held] = event.held
     assert (held.session, held.epoch, held.computing, held.model) == (S, EPOCH, True, "model")
+    assert held.quality == Quality(1.0, 2)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,9 @@ def test_an_actor_tells_all_of_itself() -> None:
         {"degraded_rates": [1.0]},
         {"degraded_rates": [0.0]},
         {"degraded_rates": [0.5, 0.75]},
+        {"degraded_steps": [pb.FewerSteps(steps=0, chunk_ms=10.0)]},
+        {"degraded_steps": [pb.FewerSteps(steps=2, chunk_ms=0.0)]},
+        {"degraded_steps": [pb.FewerSteps(steps=2, chunk_ms=1e6)]},
     ],
 )
 def test_a_registration_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
@@ -95,9 +102,11 @@ def test_a_registration_that_makes_no_sense_is_refused(change: dict[str, Any]) -
                     chunks=8,
                     late_chunks=1,
                     ends_in_us=2_000_000,
+                    degraded_steps=[pb.FewerSteps(steps=2, chunk_ms=50.0)],
+                    batch_gains=[pb.BatchGain(size=2, gain=1.5)],
                 )
             ),
-            ev.ActorBeat(A, 90.0, 120.0, 5, 8, 1, 2.0),
+            ev.ActorBeat(A, 90.0, 120.0, 5, 8, 1, 2.0, steps_ms={2: 50.0}, gains={2: 1.5}),
         ),
         (pb.EnrollRequest(heartbeat=pb.Heartbeat()), ev.ActorBeat(A)),
         (
@@ -122,7 +131,9 @@ def test_what_an_actor_says(request_: pb.EnrollRequest, event: ev.Event | None) 
 
 
 def test_an_actor_is_told_how_to_take_a_session() -> None:
-    admit = ev.Admit(A, S, EPOCH, PRINCIPAL, "model", restore=True, computing=True, rate_share=0.75)
+    admit = ev.Admit(
+        A, S, EPOCH, PRINCIPAL, "model", restore=True, computing=True, quality=Quality(0.75, 2)
+    )
     assert wire.order_out(Order(admit, "00-trace-01")).admit == pb.Admit(
         **WHOSE,
         principal=pb.Principal(tenant="tenant", scopes=["session"]),
@@ -131,6 +142,7 @@ def test_an_actor_is_told_how_to_take_a_session() -> None:
         restore=True,
         computing=True,
         rate_share=0.75,
+        steps=2,
     )
 
 
@@ -150,8 +162,8 @@ def test_an_actor_is_told_how_to_take_a_session() -> None:
             pb.EnrollResponse(park=pb.Park(**WHOSE, store=True)),
         ),
         (
-            ev.Pace(A, S, EPOCH, rate_share=0.5),
-            pb.EnrollResponse(pace=pb.Pace(**WHOSE, rate_share=0.5)),
+            ev.Pace(A, S, EPOCH, Quality(0.5, 2)),
+            pb.EnrollResponse(pace=pb.Pace(**WHOSE, rate_share=0.5, steps=2)),
         ),
         (
             ev.AwaitsRoom(A, S, EPOCH, awaits=True),
@@ -186,8 +198,8 @@ def test_what_a_gateway_is_told(news: Any, told: pb.PresenceResponse) -> None:
 
 
 def test_a_booking_tells_the_rate_to_run_at() -> None:
-    booked = ev.BookAnswered(S, EPOCH, booked=True, rate_share=0.75)
-    assert wire.book_out(booked) == pb.BookResponse(booked=True, rate_share=0.75)
+    booked = ev.BookAnswered(S, EPOCH, booked=True, quality=Quality(0.75, 2))
+    assert wire.book_out(booked) == pb.BookResponse(booked=True, rate_share=0.75, steps=2)
     refused = ev.BookAnswered(S, EPOCH, booked=False, retry_after=1.5)
     assert wire.book_out(refused) == pb.BookResponse(retry_after_us=1_500_000)
 
@@ -206,7 +218,7 @@ def session_view(state: LeaseState, *, detached: bool = False) -> SessionView:
         actor=A,
         computing=True,
         age=1.5,
-        rate_share=0.75,
+        quality=Quality(0.75, 2),
     )
 
 
@@ -224,7 +236,7 @@ def session_view(state: LeaseState, *, detached: bool = False) -> SessionView:
 def test_operators_see_where_a_session_stands(view: SessionView, state: int) -> None:
     [entry] = wire.pool_out(PoolView(sessions=(view,))).sessions
     assert entry.state == state
-    assert entry.rate_share == 0.75
+    assert (entry.rate_share, entry.steps) == (0.75, 2)
     assert entry.age.ToMilliseconds() == 1500
 
 

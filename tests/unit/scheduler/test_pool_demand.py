@@ -108,14 +108,14 @@ def test_a_lone_session_runs_at_the_highest_rate_that_keeps_up() -> None:
     driver = make(degrade=True)
     driver.actor("a", chunk_ms=1200.0, rates=(0.8, 0.5))
     driver.ask("s0")
-    assert driver.admitted().rate_share == 0.8
+    assert driver.admitted().quality.rate == 0.8
 
 
 def test_a_lone_session_may_fill_more_than_the_ceiling() -> None:
     driver = make()
     driver.actor("a", chunk_ms=950.0)
     driver.ask("s0")
-    assert driver.admitted().rate_share == 1.0
+    assert driver.admitted().quality.rate == 1.0
 
 
 def test_a_model_that_keeps_up_at_no_permitted_rate_is_refused() -> None:
@@ -131,4 +131,4 @@ def test_a_measurement_alone_locks_nobody_out() -> None:
     for _ in range(30):
         driver.tell(ev.ActorBeat(A, 1500.0))
     driver.ask("s0")
-    assert driver.admitted().rate_share == 1.0, "it is corrected by computing alone"
+    assert driver.admitted().quality.rate == 1.0, "it is corrected by computing alone"

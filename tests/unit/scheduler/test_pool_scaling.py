@@ -11,6 +11,7 @@ from scheduler.core.ids import ActorId, SessionId
 from scheduler.core.lease import LeaseState
 from scheduler.core.placement import LeastLoaded, Pack
 from scheduler.core.pool_view import Signals
+from scheduler.core.quality import FULL, Quality
 from tests.unit.scheduler.pool_driver import CHEAP, STAYING, PoolDriver, full, held
 
 pytestmark = pytest.mark.unit
@@ -107,9 +108,9 @@ def test_a_session_is_admitted_at_the_highest_rate_that_fits() -> None:
     driver.actor("a", chunk_ms=500.0, rates=(0.75, 0.5))
     driver.running("s0")
     driver.ask("s1")
-    assert driver.admitted().rate_share == 0.5
+    assert driver.admitted().quality.rate == 0.5
     driver.answer(driver.admitted())
-    assert driver.session("s1").rate_share == 0.5
+    assert driver.session("s1").quality.rate == 0.5
     assert driver.view().booked_ms_per_s == 750.0
 
 
@@ -119,7 +120,7 @@ def test_a_free_actor_is_better_than_a_lower_rate() -> None:
     driver.running("s0")
     driver.actor("b", chunk_ms=500.0, rates=(0.5,))
     driver.ask("s1")
-    assert (driver.admitted().actor, driver.admitted().rate_share) == ("b", 1.0)
+    assert (driver.admitted().actor, driver.admitted().quality.rate) == ("b", 1.0)
 
 
 def test_booking_again_gives_the_full_rate_back() -> None:
@@ -130,10 +131,10 @@ def test_booking_again_gives_the_full_rate_back() -> None:
     epoch = driver.admitted().epoch
     driver.answer(driver.admitted())
     driver.connect("s1")
-    assert [answer.rate_share for answer in booked(driver, "s1", epoch)] == [0.5]
+    assert [answer.quality.rate for answer in booked(driver, "s1", epoch)] == [0.5]
     driver.release("s0")
-    assert [answer.rate_share for answer in booked(driver, "s1", epoch)] == [1.0]
-    assert driver.session("s1").rate_share == 1.0
+    assert [answer.quality.rate for answer in booked(driver, "s1", epoch)] == [1.0]
+    assert driver.session("s1").quality.rate == 1.0
 
 
 def booked(driver: PoolDriver, session: str, epoch: int) -> list[ev.BookAnswered]:
@@ -148,7 +149,7 @@ def test_a_resume_may_degrade_too() -> None:
     driver.connect("s0")
     driver.wait(40.0)
     driver.running("s1")
-    assert [answer.rate_share for answer in booked(driver, "s0", epoch)] == [0.5]
+    assert [answer.quality.rate for answer in booked(driver, "s0", epoch)] == [0.5]
 
 
 def test_a_lost_session_may_go_on_at_a_lower_rate() -> None:
@@ -159,7 +160,7 @@ def test_a_lost_session_may_go_on_at_a_lower_rate() -> None:
     driver.running("s1")
     driver.die(str(driver.session("s0").actor))
     admit = driver.admitted()
-    assert (admit.computing, admit.rate_share) == (True, 0.5)
+    assert (admit.computing, admit.quality.rate) == (True, 0.5)
 
 
 def crowded() -> PoolDriver:
@@ -168,7 +169,7 @@ def crowded() -> PoolDriver:
     driver.actor("a", chunk_ms=500.0, rates=(0.5,))
     driver.running("s0")
     driver.running("s1")
-    assert driver.session("s1").rate_share == 0.5
+    assert driver.session("s1").quality.rate == 0.5
     return driver
 
 
@@ -179,8 +180,8 @@ def test_a_degraded_session_gets_the_full_rate_when_there_has_been_room_for_a_wh
     assert driver.of(ev.Pace) == []
     driver.wait(4.0)
     [pace] = driver.of(ev.Pace)
-    assert (pace.session, pace.actor, pace.rate_share) == ("s1", "a", 1.0)
-    assert driver.session("s1").rate_share == 1.0
+    assert (pace.session, pace.actor, pace.quality.rate) == ("s1", "a", 1.0)
+    assert driver.session("s1").quality.rate == 1.0
     assert driver.view().booked_ms_per_s == 500.0
 
 
@@ -191,7 +192,7 @@ def test_room_that_does_not_last_changes_nothing() -> None:
     driver.running("s2")
     driver.wait(30.0)
     assert driver.of(ev.Pace) == []
-    assert driver.session("s1").rate_share == 0.5
+    assert driver.session("s1").quality.rate == 0.5
 
 
 def test_who_waits_for_a_place_goes_before_who_is_degraded() -> None:
@@ -210,15 +211,57 @@ def test_a_degraded_session_moves_to_where_there_is_room_for_its_full_rate() -> 
     driver.actor("b", chunk_ms=500.0, rates=(0.5,))
     driver.wait(13.0)
     admit = driver.admitted()
-    assert (admit.session, admit.actor, admit.rate_share) == ("s1", "b", 1.0)
+    assert (admit.session, admit.actor, admit.quality.rate) == ("s1", "b", 1.0)
 
 
 def test_a_scheduler_that_restarted_learns_who_is_degraded() -> None:
     driver = make(degrade=True)
-    told = dataclasses.replace(held("s0", 1, computing=True), rate_share=0.5)
+    told = dataclasses.replace(held("s0", 1, computing=True), quality=Quality(0.5))
     driver.actor("a", chunk_ms=500.0, rates=(0.5,), held=(told,))
-    assert driver.session("s0").rate_share == 0.5
+    assert driver.session("s0").quality.rate == 0.5
     assert driver.view().booked_ms_per_s == 250.0
+
+
+def test_fewer_steps_are_given_up_where_that_makes_room() -> None:
+    driver = make(degrade=True)
+    driver.actor("a", chunk_ms=500.0, steps={2: 300.0, 1: 150.0})
+    driver.running("s0")
+    driver.ask("s1")
+    assert driver.admitted().quality == Quality(1.0, 2)
+    driver.answer(driver.admitted())
+    assert driver.session("s1").quality == Quality(1.0, 2)
+    assert driver.view().booked_ms_per_s == 800.0
+
+
+def test_a_rate_and_fewer_steps_may_be_given_up_together() -> None:
+    driver = make(degrade=True)
+    driver.actor("a", chunk_ms=600.0, rates=(2 / 3,), steps={2: 360.0})
+    driver.running("s0")
+    driver.running("s1")
+    assert driver.session("s1").quality == Quality(2 / 3, 2), "240 of the 250 that are left"
+
+
+def test_steps_too_are_given_back_when_there_has_been_room_for_a_while() -> None:
+    driver = make(degrade=True)
+    driver.actor("a", chunk_ms=500.0, steps={2: 300.0})
+    driver.running("s0")
+    driver.running("s1")
+    driver.release("s0")
+    driver.wait(4.0)
+    assert driver.of(ev.Pace) == []
+    driver.wait(4.0)
+    [pace] = driver.of(ev.Pace)
+    assert (pace.session, pace.quality) == ("s1", FULL)
+    assert driver.view().booked_ms_per_s == 500.0
+
+
+def test_what_fewer_steps_take_is_measured_too() -> None:
+    driver = make(degrade=True, cost_smoothing=1.0)
+    driver.actor("a", chunk_ms=500.0, steps={2: 300.0})
+    driver.running("s0")
+    driver.running("s1")
+    driver.tell(ev.ActorBeat(A, steps_ms={2: 340.0}))
+    assert driver.view().booked_ms_per_s == pytest.approx(840.0)
 
 
 def test_batches_are_counted() -> None:
@@ -421,4 +464,4 @@ def test_what_waits_for_compute_counts_as_demand() -> None:
     driver = make()
     full(driver)
     assert driver.pool.signals(driver.now).queued == 0
-    assert driver.session(SessionId("s0")).rate_share == 1.0
+    assert driver.session(SessionId("s0")).quality.rate == 1.0

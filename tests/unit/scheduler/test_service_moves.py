@@ -13,6 +13,7 @@ from scheduler.core.errors import BadArgumentError, NotReadyError
 from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
 from scheduler.core.lease import Lease, LeaseState
 from scheduler.core.pool import Pool
+from scheduler.core.quality import Quality
 from scheduler.links import Heard, Move, Order, PresenceLink
 from scheduler.process.tokens import LeaseTokens
 from scheduler.service import SchedulerService
@@ -182,7 +183,7 @@ async def test_orders_reach_their_actor_in_turn(driven: Driven) -> None:
     words: list[ev.Effect] = [
         ev.Park(A, S, OLD, store=True),
         ev.AwaitsRoom(A, S, OLD, awaits=True),
-        ev.Pace(A, S, OLD, rate_share=0.5),
+        ev.Pace(A, S, OLD, Quality(0.5)),
         ev.Evict(A, S, OLD, "over"),
     ]
     driven.decide(*words)

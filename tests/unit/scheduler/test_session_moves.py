@@ -525,17 +525,25 @@ def test_the_state_shows_that_there_is_no_room_elsewhere() -> None:
 
 def test_the_state_shows_a_lower_frame_rate() -> None:
     driver = playing(windows=1)
-    assert state(driver.session.degraded(16.0, driver.now)).degraded_frame_rate == 16.0
-    assert state(driver.session.degraded(0.0, driver.now)).degraded_frame_rate == 0.0
+    assert state(driver.session.degraded(16.0, 0, driver.now)).degraded_frame_rate == 16.0
+    assert state(driver.session.degraded(0.0, 0, driver.now)).degraded_frame_rate == 0.0
+
+
+def test_the_state_shows_fewer_steps() -> None:
+    driver = playing(windows=1)
+    shown = state(driver.session.degraded(0.0, 2, driver.now))
+    assert (shown.degraded_steps, shown.degraded_frame_rate) == (2, 0.0)
+    assert state(driver.session.degraded(0.0, 0, driver.now)).degraded_steps == 0
 
 
 def test_neither_moves_along() -> None:
     driver = playing(windows=1)
     driver.session.awaiting_room(awaits=True, now=driver.now)
-    driver.session.degraded(16.0, driver.now)
+    driver.session.degraded(16.0, 2, driver.now)
     driver.move()
     shown = driver.session.state()
     assert (shown.awaiting_room, shown.degraded_frame_rate) == (False, 0.0)
+    assert shown.degraded_steps == 0
 
 
 def test_a_snapshot_of_what_was_restored_is_the_same() -> None:

@@ -75,6 +75,17 @@ def test_the_gpus_follow_the_sessions() -> None:
     assert after < crowded
 
 
+def test_short_batches_save_gpus_and_cost_no_chunk_its_time() -> None:
+    model = {"chunk_ms": 110, "chunk_jitter_ms": 1.5}
+    gains = {2: 1.33, 3: 1.5, 4: 1.6}
+    alone, batched = (
+        run(small(duration="30m", pool__model={**model, "batch_gains": each}), exact=True)
+        for each in ({}, gains)
+    )
+    assert batched.gpu_s < 0.95 * alone.gpu_s
+    assert in_time(batched) > in_time(alone) - 0.002
+
+
 def test_sessions_that_pause_for_long_are_parked_and_come_back() -> None:
     done = run(small(duration="0.5h"))
     assert done.counts.parks > 20

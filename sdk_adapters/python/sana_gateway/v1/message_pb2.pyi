@@ -486,6 +486,7 @@ class State(_message.Message):
     QUEUE_POSITION_FIELD_NUMBER: _builtins.int
     DEGRADED_FRAME_RATE_FIELD_NUMBER: _builtins.int
     AWAITING_ROOM_FIELD_NUMBER: _builtins.int
+    DEGRADED_STEPS_FIELD_NUMBER: _builtins.int
     running: _builtins.bool
     """Frames are being streamed."""
     started: _builtins.bool
@@ -518,6 +519,10 @@ class State(_message.Message):
     """The worker is being emptied and there is no room elsewhere: the session goes on here
     for now, and may be parked.
     """
+    degraded_steps: _builtins.int
+    """Steps that the model takes for each window, when these are fewer than its own because the
+    pool is full; 0: its own.
+    """
     def __init__(
         self,
         *,
@@ -535,10 +540,11 @@ class State(_message.Message):
         queue_position: _builtins.int = ...,
         degraded_frame_rate: _builtins.float = ...,
         awaiting_room: _builtins.bool = ...,
+        degraded_steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_current_prompt", b"_current_prompt", "current_prompt", b"current_prompt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_current_prompt", b"_current_prompt", "awaiting_room", b"awaiting_room", "current_chunk", b"current_chunk", "current_prompt", b"current_prompt", "degraded_frame_rate", b"degraded_frame_rate", "has_prompt", b"has_prompt", "has_video", b"has_video", "mode", b"mode", "num_source_frames", b"num_source_frames", "paused", b"paused", "phase", b"phase", "queue_position", b"queue_position", "running", b"running", "seed", b"seed", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_current_prompt", b"_current_prompt", "awaiting_room", b"awaiting_room", "current_chunk", b"current_chunk", "current_prompt", b"current_prompt", "degraded_frame_rate", b"degraded_frame_rate", "degraded_steps", b"degraded_steps", "has_prompt", b"has_prompt", "has_video", b"has_video", "mode", b"mode", "num_source_frames", b"num_source_frames", "paused", b"paused", "phase", b"phase", "queue_position", b"queue_position", "running", b"running", "seed", b"seed", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__current_prompt: _TypeAlias = _typing.Literal["current_prompt"]  # noqa: Y015
     _WhichOneofArgType__current_prompt: _TypeAlias = _typing.Literal["_current_prompt", b"_current_prompt"]  # noqa: Y015

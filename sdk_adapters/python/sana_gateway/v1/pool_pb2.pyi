@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sana_gateway.v1 import session_pb2 as _session_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -168,6 +169,7 @@ class PooledSession(_message.Message):
     COMPUTING_FIELD_NUMBER: _builtins.int
     AGE_FIELD_NUMBER: _builtins.int
     RATE_SHARE_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     tenant: _builtins.str
@@ -180,6 +182,8 @@ class PooledSession(_message.Message):
     """Whether it holds compute now."""
     rate_share: _builtins.float
     """Share of the model's frame rate that it runs at; below 1 while it is degraded."""
+    steps: _builtins.int
+    """Steps that the model takes for each window while it is degraded; 0: as many as it has."""
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
         """Time since it was created."""
@@ -194,10 +198,11 @@ class PooledSession(_message.Message):
         computing: _builtins.bool = ...,
         age: _duration_pb2.Duration | None = ...,
         rate_share: _builtins.float = ...,
+        steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "age", b"age", "computing", b"computing", "rate_share", b"rate_share", "session_id", b"session_id", "state", b"state", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "age", b"age", "computing", b"computing", "rate_share", b"rate_share", "session_id", b"session_id", "state", b"state", "steps", b"steps", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -226,6 +231,7 @@ class Actor(_message.Message):
     ENCODE_CEILING_MS_PER_S_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     PROCESS_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
     actor_id: _builtins.str
     """Its id."""
     model: _builtins.str
@@ -264,6 +270,10 @@ class Actor(_message.Message):
     def process(self) -> Global___ProcessFigures:
         """Its process; absent until it has told."""
 
+    @_builtins.property
+    def capabilities(self) -> _session_pb2.Capabilities:
+        """What its model can do, as its plugin declares it."""
+
     def __init__(
         self,
         *,
@@ -284,10 +294,11 @@ class Actor(_message.Message):
         encode_ceiling_ms_per_s: _builtins.float = ...,
         draining: _builtins.bool = ...,
         process: Global___ProcessFigures | None = ...,
+        capabilities: _session_pb2.Capabilities | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["process", b"process"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "process", b"process"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "booked_bytes", b"booked_bytes", "booked_encode_ms_per_s", b"booked_encode_ms_per_s", "booked_ms_per_s", b"booked_ms_per_s", "ceiling_ms_per_s", b"ceiling_ms_per_s", "computing", b"computing", "draining", b"draining", "encode_ceiling_ms_per_s", b"encode_ceiling_ms_per_s", "healthy", b"healthy", "host", b"host", "model", b"model", "names", b"names", "process", b"process", "resident_bytes", b"resident_bytes", "resident_slots", b"resident_slots", "sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "booked_bytes", b"booked_bytes", "booked_encode_ms_per_s", b"booked_encode_ms_per_s", "booked_ms_per_s", b"booked_ms_per_s", "capabilities", b"capabilities", "ceiling_ms_per_s", b"ceiling_ms_per_s", "computing", b"computing", "draining", b"draining", "encode_ceiling_ms_per_s", b"encode_ceiling_ms_per_s", "healthy", b"healthy", "host", b"host", "model", b"model", "names", b"names", "process", b"process", "resident_bytes", b"resident_bytes", "resident_slots", b"resident_slots", "sessions", b"sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -394,6 +405,32 @@ class PoolSignals(_message.Message):
 Global___PoolSignals: _TypeAlias = PoolSignals  # noqa: Y015
 
 @_typing.final
+class SessionCount(_message.Message):
+    """How many sessions stand where."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    state: Global___LeaseState.ValueType
+    """Where their leases stand."""
+    count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        state: Global___LeaseState.ValueType = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionCount: _TypeAlias = SessionCount  # noqa: Y015
+
+@_typing.final
 class DescribePoolResponse(_message.Message):
     """The pool as it is now."""
 
@@ -404,6 +441,7 @@ class DescribePoolResponse(_message.Message):
     SIGNALS_FIELD_NUMBER: _builtins.int
     ON_DEMAND_FIELD_NUMBER: _builtins.int
     SCHEDULER_FIELD_NUMBER: _builtins.int
+    SESSION_COUNTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def actors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Actor]:
         """Its actors."""
@@ -424,6 +462,10 @@ class DescribePoolResponse(_message.Message):
     def scheduler(self) -> Global___ProcessFigures:
         """The scheduler's process."""
 
+    @_builtins.property
+    def session_counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionCount]:
+        """Its sessions by where their leases stand; a state that is absent has none."""
+
     def __init__(
         self,
         *,
@@ -432,10 +474,11 @@ class DescribePoolResponse(_message.Message):
         signals: Global___PoolSignals | None = ...,
         on_demand: _abc.Iterable[_builtins.str] | None = ...,
         scheduler: Global___ProcessFigures | None = ...,
+        session_counts: _abc.Iterable[Global___SessionCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scheduler", b"scheduler", "signals", b"signals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actors", b"actors", "on_demand", b"on_demand", "scheduler", b"scheduler", "sessions", b"sessions", "signals", b"signals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actors", b"actors", "on_demand", b"on_demand", "scheduler", b"scheduler", "session_counts", b"session_counts", "sessions", b"sessions", "signals", b"signals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
