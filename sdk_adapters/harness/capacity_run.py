@@ -136,7 +136,7 @@ class Emptied:
     async def wait(self) -> None:
         """Waits, for `EMPTY_S` at most."""
         until = time.monotonic() + EMPTY_S
-        async with Client(self._target.grpc[0], token=self._target.token or None) as client:
+        async with self._target.client() as client:
             while time.monotonic() < until:
                 sessions = await _sessions_of(client)
                 if self._usual is None:

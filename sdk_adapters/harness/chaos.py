@@ -24,7 +24,7 @@ from sdk_adapters.harness.plan import Plan
 from sdk_adapters.harness.records import Event, Measured, Second
 from sdk_adapters.harness.report.model import LoadReport, Verdict
 from sdk_adapters.harness.running import Setting, Silent, View, measure
-from sdk_adapters.harness.stack import Stack
+from sdk_adapters.harness.stack import Stack, StackError
 
 USUAL: Final = (Deed.KILL_ACTOR, Deed.KILL_SCHEDULER, Deed.KILL_GATEWAY, Deed.DRAIN_ACTOR)
 """What is done to a service of one's own, in this order."""
@@ -194,7 +194,7 @@ async def wreak(
     raw: list[Measured] = []
     setting = replace(setting, happenings=[], raw=raw.append)
     target = setting.target
-    async with Client(target.grpc[0], token=target.token or None) as client:
+    async with target.client() as client:
         if stack is None:
             await permitted(client, target)
         site = Site(client, stack)
@@ -254,7 +254,7 @@ class Hand:
         self._happenings.append(event)
         try:
             done.what = event.what = await DEEDS[done.deed].do(self._site)
-        except (DeedError, GatewayError, TimeoutError) as error:
+        except (DeedError, GatewayError, StackError, TimeoutError) as error:
             done.failure = str(error) or type(error).__name__
             event.what = f"{done.deed} could not be done"
         done.ended_s = time.monotonic()

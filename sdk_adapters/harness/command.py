@@ -7,8 +7,12 @@ to install it, and all other commands work.
 from __future__ import annotations
 
 import importlib.util
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -18,12 +22,16 @@ from scheduler.scenario import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sdk_adapters.harness import modes
+
 _EXTRA = ("ddsketch", "jinja2")
 """Modules of the extra."""
 _DEFAULT = "run"
 _BETWEEN = "--"
 OUT = Path("load-out")
 """Where reports go."""
+MOST_PROCESSES = 256
+"""Of a generator."""
 
 _GROUP_EPILOG = """Examples:
 
@@ -120,132 +128,178 @@ load = typer.Typer(
     epilog=_GROUP_EPILOG,
 )
 
-Named = Annotated[
-    str | None,
-    typer.Argument(help="A preset, or the path of a YAML or JSON file.", show_default=False),
-]
-Targets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--target",
-        help="host:port of a gateway's gRPC; once for each gateway. Without it a service of "
-        "simulated models is started for the run.",
-        metavar="HOST:PORT",
-        show_default=False,
-    ),
-]
-Http = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--http",
-        help="Its HTTP, in the same order: for browsers, and for what the service measures of "
-        "itself (/metrics).",
-        metavar="URL",
-        show_default=False,
-    ),
-]
-Token = Annotated[
-    str,
-    typer.Option(
-        envvar="SANA_LOAD_TOKEN",
-        help="Bearer token, where one is needed.",
-        metavar="TOKEN",
-        show_default=False,
-    ),
-]
-Turn = Annotated[
-    str,
-    typer.Option(
-        envvar="SANA_LOAD_TURN",
-        help="turn:user:password@host:port, for networks of the scenario that go through TURN.",
-        metavar="URL",
-        show_default=False,
-    ),
-]
-Scale = Annotated[
-    float, typer.Option(help="Times the sessions that the scenario has.", metavar="X")
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        help="Draw other users; default: the scenario's own.",
-        metavar="N",
-        show_default=False,
-    ),
-]
-Processes = Annotated[
-    int,
-    typer.Option(min=0, help="Processes of the generator; 0: as the scenario says.", metavar="N"),
-]
-SloFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--slo",
-        help="Thresholds instead of the scenario's: a YAML file such as "
-        "`start_to_first_frame: {p95: 2000}`.",
-        metavar="FILE",
-        show_default=False,
-    ),
-]
-Window = Annotated[
-    str | None,
-    typer.Option(
-        help="How long each run measures; default: as long as the scenario.",
-        metavar="TIME",
-        show_default=False,
-    ),
-]
-WarmUp = Annotated[
-    str | None,
-    typer.Option(help="Before that; default: as the scenario.", metavar="TIME", show_default=False),
-]
-Out = Annotated[Path, typer.Option(help="Folder of the reports.", metavar="DIR")]
-Plain = Annotated[
-    bool, typer.Option("--plain", help="One line every five seconds instead of a live view.")
-]
+# -- the options ---------------------------------------------------------------------------------
 
-JsonFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--json", help="Write the report as JSON here instead.", metavar="FILE", show_default=False
-    ),
-]
-HtmlFile = Annotated[
-    Path | None,
-    typer.Option("--html", help="Write the page here instead.", metavar="FILE", show_default=False),
-]
-MarkdownFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--markdown", help="Write the Markdown here instead.", metavar="FILE", show_default=False
-    ),
-]
-JunitFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--junit", help="Write the JUnit XML here instead.", metavar="FILE", show_default=False
-    ),
-]
+_FORMS = {"json": "the report as JSON", "html": "the page", "markdown": "the Markdown",
+          "junit": "the JUnit XML"}  # fmt: skip
+
+
+def _hidden(*names: str, **told: Any) -> Any:  # noqa: ANN401 - typer's own
+    """Returns an option whose default says nothing to people."""
+    return typer.Option(*names, show_default=False, **told)
+
+
+def _elsewhere(form: str) -> Any:  # noqa: ANN401 - typer's own
+    return _hidden(f"--{form}", help=f"Write {_FORMS[form]} here instead.", metavar="FILE")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Whose users come, to which service, and how that is shown: options of all that measures."""
+
+    scenario: Annotated[
+        str | None,
+        typer.Argument(help="A preset, or the path of a YAML or JSON file.", show_default=False),
+    ] = None
+    target: Annotated[
+        list[str] | None,
+        _hidden(
+            help="host:port of a gateway's gRPC; once for each gateway. Without it a service of "
+            "simulated models is started for the run.",
+            metavar="HOST:PORT",
+        ),
+    ] = None
+    http: Annotated[
+        list[str] | None,
+        _hidden(
+            help="Its HTTP, in the same order: for browsers, and for what the service measures of "
+            "itself (/metrics).",
+            metavar="URL",
+        ),
+    ] = None
+    token: Annotated[
+        str,
+        _hidden(
+            envvar="SANA_LOAD_TOKEN", help="Bearer token, where one is needed.", metavar="TOKEN"
+        ),
+    ] = ""
+    turn: Annotated[
+        str,
+        _hidden(
+            envvar="SANA_LOAD_TURN",
+            help="turn:user:password@host:port, for networks of the scenario that go through "
+            "TURN. A service that is started for the run brings its own.",
+            metavar="URL",
+        ),
+    ] = ""
+    seed: Annotated[
+        int | None,
+        _hidden(min=0, help="Draw other users; default: the scenario's own.", metavar="N"),
+    ] = None
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=MOST_PROCESSES,
+            help="Processes of the generator; 0: as the scenario says.",
+            metavar="N",
+        ),
+    ] = 0
+    slo: Annotated[
+        Path | None,
+        _hidden(
+            help="Thresholds instead of the scenario's: a YAML file such as "
+            "`start_to_first_frame: {p95: 2000}`.",
+            metavar="FILE",
+        ),
+    ] = None
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Refuse a run that would leave out a part of its scenario: a network without "
+            "its TURN server, a browser that is not installed.",
+        ),
+    ] = False
+    out: Annotated[Path, typer.Option(help="Folder of the reports.", metavar="DIR")] = OUT
+    plain: Annotated[
+        bool, typer.Option("--plain", help="One line every five seconds instead of a live view.")
+    ] = False
+
+    def read(self, usual: str | None = None, *, scale: float = 1.0) -> modes.Asked:
+        """Returns it as the modes take it.
+
+        Args:
+            usual: The scenario where none is named.
+            scale: Times its sessions.
+
+        Raises:
+            ConfigurationError: Something of it cannot be.
+        """
+        from sdk_adapters.harness import modes
+
+        scenario = modes.scenario_of(
+            _named(self.scenario or usual),
+            scale=scale,
+            seed=self.seed,
+            slo=self.slo,
+            strict=self.strict,
+        )
+        target = modes.target_of(self.target or (), self.http or (), self.token, self.turn)
+        return modes.Asked(scenario, target, self.processes, self.out, plain=self.plain)
+
+
+@dataclass(frozen=True, slots=True)
+class _One:
+    """How large one run is, and where its reports go."""
+
+    scale: Annotated[
+        float, typer.Option(help="Times the sessions that the scenario has.", metavar="X")
+    ] = 1.0
+    json_file: Annotated[Path | None, _elsewhere("json")] = None
+    html: Annotated[Path | None, _elsewhere("html")] = None
+    markdown: Annotated[Path | None, _elsewhere("markdown")] = None
+    junit: Annotated[Path | None, _elsewhere("junit")] = None
+
+    def places(self, folder: Path) -> dict[str, Path]:
+        """Returns where each form of the report goes."""
+        from sdk_adapters.harness import outputs
+
+        named = (self.json_file, self.html, self.markdown, self.junit)
+        return outputs.places(folder, dict(zip(_FORMS, named, strict=True)))
+
+
+def _spread(function: Callable[..., None]) -> Callable[..., None]:
+    """Makes an option of every field of the dataclasses that a command takes."""
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    options: dict[str, inspect.Parameter] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name not in groups:
+            options[name] = parameter.replace(
+                kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]
+            )
+            continue
+        types = get_type_hints(groups[name], include_extras=True)
+        for each in fields(groups[name]):
+            options[each.name] = inspect.Parameter(
+                each.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=each.default,
+                annotation=types[each.name],
+            )
+
+    @wraps(function)
+    def command(**given: Any) -> None:  # noqa: ANN401 - typer's own
+        made = {
+            name: group(**{each.name: given.pop(each.name) for each in fields(group)})
+            for name, group in groups.items()
+        }
+        function(**made, **given)
+
+    command.__annotations__ = {name: each.annotation for name, each in options.items()}
+    command.__signature__ = inspect.Signature([*options.values()])  # type: ignore[attr-defined]
+    return command
+
+
+# -- the commands --------------------------------------------------------------------------------
 
 
 @load.command(epilog=_RUN_EPILOG)
+@_spread
 def run(
-    scenario: Named = None,
-    target: Targets = None,
-    http: Http = None,
-    token: Token = "",
-    turn: Turn = "",
-    scale: Scale = 1.0,
-    seed: Seed = None,
-    processes: Processes = 0,
-    slo: SloFile = None,
-    out: Out = OUT,
-    json_file: JsonFile = None,
-    html: HtmlFile = None,
-    markdown: MarkdownFile = None,
-    junit: JunitFile = None,
-    plain: Plain = False,
+    asked: _Asked,
+    one: _One,
     listing: Annotated[bool, typer.Option("--list", help="Tell the presets and exit.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the scenario and exit.")] = False,
     schema: Annotated[
@@ -254,43 +308,31 @@ def run(
 ) -> None:
     """Run a scenario (the default: `load smoke` is `load run smoke`)."""
     if listing or show or schema:
-        _tell(scenario, listing=listing, schema=schema)
+        _tell(asked.scenario, listing=listing, schema=schema)
         return
     _need_extra()
-    from sdk_adapters.harness import modes, outputs
+    from sdk_adapters.harness import modes
 
-    forms = {"json": json_file, "html": html, "markdown": markdown, "junit": junit}
-    _end(
-        modes.run(
-            modes.scenario_of(_named(scenario), scale=scale, seed=seed, slo=slo),
-            modes.target_of(target or (), http or (), token, turn),
-            processes=processes,
-            plain=plain,
-            out=out,
-            where=outputs.places(out, forms),
-        )
-    )
+    _end(modes.run(asked.read(scale=one.scale), one.places(asked.out)))
 
 
 @load.command(epilog=_CAPACITY_EPILOG)
+@_spread
 def capacity(
-    scenario: Named = None,
-    target: Targets = None,
-    http: Http = None,
-    token: Token = "",
-    turn: Turn = "",
-    seed: Seed = None,
-    processes: Processes = 0,
-    slo: SloFile = None,
-    window: Window = None,
-    warm_up: WarmUp = None,
+    asked: _Asked,
+    window: Annotated[
+        str | None,
+        _hidden(
+            help="How long each run measures; default: as long as the scenario.", metavar="TIME"
+        ),
+    ] = None,
+    warm_up: Annotated[
+        str | None, _hidden(help="Before that; default: as the scenario.", metavar="TIME")
+    ] = None,
     guess: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            help="Sessions to begin with; default: what the simulator says.",
-            metavar="N",
-            show_default=False,
+        _hidden(
+            min=1, help="Sessions to begin with; default: what the simulator says.", metavar="N"
         ),
     ] = None,
     most: Annotated[
@@ -300,83 +342,51 @@ def capacity(
         int, typer.Option(min=1, help="Runs of a number that decide, by majority.", metavar="N")
     ] = 3,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget trials that were kept.")] = False,
-    out: Out = OUT,
-    json_file: JsonFile = None,
-    plain: Plain = False,
+    json_file: Annotated[Path | None, _elsewhere("json")] = None,
 ) -> None:
     """Find the most sessions that meet the thresholds."""
     _need_extra()
     from sdk_adapters.harness import modes
 
-    _end(
-        modes.capacity(
-            modes.wanted_of(
-                modes.scenario_of(_named(scenario), scale=1.0, seed=seed, slo=slo),
-                window=window,
-                warm_up=warm_up,
-                most=most,
-                repeats=repeats,
-            ),
-            modes.target_of(target or (), http or (), token, turn),
-            processes=processes,
-            plain=plain,
-            out=out,
-            json_file=json_file or out / "capacity.json",
-            guess=guess,
-            fresh=fresh,
-        )
+    read = asked.read()
+    wanted = modes.wanted_of(
+        read.scenario, window=window, warm_up=warm_up, most=most, repeats=repeats
     )
+    answer = json_file or asked.out / "capacity.json"
+    _end(modes.capacity(read, wanted, answer, guess=guess, fresh=fresh))
 
 
 @load.command(epilog=_CHAOS_EPILOG)
+@_spread
 def chaos(
-    scenario: Named = "chaos",
-    target: Targets = None,
-    http: Http = None,
-    token: Token = "",
-    turn: Turn = "",
+    asked: _Asked,
+    one: _One,
     deed: Annotated[
         list[str] | None,
-        typer.Option(
+        _hidden(
             help="What is done, once for each, in order; default: one of each usual kind. "
             "kill-actor, hang-actor, drain-actor, kill-scheduler, kill-gateway, kill-worker.",
             metavar="DEED",
-            show_default=False,
         ),
     ] = None,
     gateways: Annotated[
-        int, typer.Option(min=1, help="Of a service that is started.", metavar="N")
+        int, typer.Option(min=1, max=16, help="Of a service that is started.", metavar="N")
     ] = 1,
     media_workers: Annotated[
-        int, typer.Option(min=0, help="Of each such gateway.", metavar="N")
+        int, typer.Option(min=0, max=64, help="Of each such gateway.", metavar="N")
     ] = 0,
-    scale: Scale = 1.0,
-    seed: Seed = None,
-    processes: Processes = 0,
-    slo: SloFile = None,
-    out: Out = OUT,
-    json_file: JsonFile = None,
-    html: HtmlFile = None,
-    markdown: MarkdownFile = None,
-    junit: JunitFile = None,
-    plain: Plain = False,
 ) -> None:
     """Kill and drain parts of a service under load: is a session lost?"""
     _need_extra()
-    from sdk_adapters.harness import modes, outputs
+    from sdk_adapters.harness import modes
 
-    forms = {"json": json_file, "html": html, "markdown": markdown, "junit": junit}
     _end(
         modes.chaos(
-            modes.scenario_of(_named(scenario), scale=scale, seed=seed, slo=slo),
-            modes.target_of(target or (), http or (), token, turn),
+            asked.read("chaos", scale=one.scale),
+            one.places(asked.out),
             modes.deeds_of(deed or ()),
             gateways=gateways,
             media_workers=media_workers,
-            processes=processes,
-            plain=plain,
-            out=out,
-            where=outputs.places(out, forms),
         )
     )
 

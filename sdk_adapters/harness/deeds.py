@@ -1,23 +1,22 @@
 """What is done to a service under load: a table of deeds, and how each is done.
 
-Killing takes processes of this machine that are ours: a stack of one's own. Draining is asked
-for over the wire, and takes an operator's rights. The tests of the pool do the same to theirs.
+Killing takes processes of this machine that are ours: a stack of one's own, or the service of
+a test. Draining is asked for over the wire, and takes an operator's rights.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from sana_gateway import CallError, Client, GatewayError
 from sana_gateway.v1 import pool_pb2
 from sdk_adapters.harness import processes
-from sdk_adapters.harness.stack import Stack
 
 SCHEDULER: Final = "ray::SchedulerShell"
 """How the title of the scheduler's process begins."""
@@ -44,12 +43,34 @@ class Deed(StrEnum):
     KILL_WORKER = "kill-worker"
 
 
+class Running(Protocol):
+    """One role of a service: a process, and all that it started."""
+
+    def members(self) -> list[int]:
+        """Returns all its processes that live."""
+
+
+class Ours(Protocol):
+    """A service whose processes are ours."""
+
+    @property
+    def head(self) -> Running:
+        """Scheduler and actors."""
+
+    @property
+    def gateways(self) -> Sequence[Running]:
+        """Before them."""
+
+    async def revive(self, gateway: int) -> None:
+        """Kills a gateway and starts another one at its address."""
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """A running service, as far as we may touch it."""
 
     client: Client
-    stack: Stack | None = None
+    stack: Ours | None = None
     """None: it is not ours."""
 
     async def pool(self) -> pool_pb2.DescribePoolResponse:
@@ -99,8 +120,8 @@ class Site:
             await asyncio.sleep(_LOOK_S)
 
     @property
-    def ours(self) -> Stack:
-        """The stack.
+    def ours(self) -> Ours:
+        """The service's processes.
 
         Raises:
             DeedError: The service is somebody else's.

@@ -79,6 +79,8 @@ _TABLE: Final = (
     _client("frames_shown", "frames", _C, "frames that came", more=True),
     _client("frames_lost", "frames", _C, "frames that never came, among those that were due"),
     _client("frames_repeated", "frames", _C, "frames that came more than once"),
+    _client("pictures_wrong", "pictures", _C,
+            "decoded pictures of another session, or of another frame than came with them"),
     _client("frame_rate", "frames/s", _D, "frames per second of playing, per session", more=True),
     _client("bitrate", "kbit/s", _D, "video received while playing, per session", more=True),
     _client("reconnect", "ms", _D, "from a lost connection to the next new frame"),

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -18,8 +18,8 @@ from scheduler.scenario.pool import PoolSpec
 from scheduler.scenario.scenario import Scenario
 from sdk_adapters.harness import outputs, scenarios, terminal
 from sdk_adapters.harness.capacity import Capacity, Trial, Wanted, told
-from sdk_adapters.harness.capacity_run import find
-from sdk_adapters.harness.chaos import Chaos, wreak
+from sdk_adapters.harness.capacity_run import KEPT, find
+from sdk_adapters.harness.chaos import wreak
 from sdk_adapters.harness.compare import Comparison
 from sdk_adapters.harness.compare import compare as compared
 from sdk_adapters.harness.deeds import Deed
@@ -44,7 +44,25 @@ class ModeError(Exception):
     """Something could not be done, in words for people."""
 
 
-def scenario_of(name: str, *, scale: float, seed: int | None, slo: Path | None) -> Scenario:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of every mode that measures."""
+
+    scenario: Scenario
+    """What to run."""
+    target: Target
+    """On what; without an address: on a service that is started for it."""
+    processes: int
+    """Of the generator; 0: as the scenario says."""
+    out: Path
+    """Folder of what is left: reports, the log of a service that is started."""
+    plain: bool = False
+    """Without a live view."""
+
+
+def scenario_of(
+    name: str, *, scale: float, seed: int | None, slo: Path | None, strict: bool = False
+) -> Scenario:
     """Returns what is to be run.
 
     Args:
@@ -52,20 +70,22 @@ def scenario_of(name: str, *, scale: float, seed: int | None, slo: Path | None) 
         scale: Times its sessions.
         seed: None: the scenario's own.
         slo: A file with thresholds; None: the scenario's own.
+        strict: Whether all of it has to be done; False: as the scenario says.
 
     Raises:
         ConfigurationError: One of the files cannot be read.
     """
     scenario = scenarios.read(name, scale=scale, seed=seed)
-    if slo is None:
-        return scenario
-    return scenario.model_copy(update={"slo": scenarios.read_slo(slo)})
+    changes: dict[str, object] = {}
+    if slo is not None:
+        changes["slo"] = scenarios.read_slo(slo)
+    if strict:
+        changes["load"] = scenario.load.model_copy(update={"strict": True})
+    return scenario.model_copy(update=changes)
 
 
-def target_of(
-    grpc: Sequence[str], http: Sequence[str], token: str, turn: str = ""
-) -> Target | None:
-    """Returns the service that the user names; None: none.
+def target_of(grpc: Sequence[str], http: Sequence[str], token: str, turn: str = "") -> Target:
+    """Returns the service that the user names; one without an address where none is named.
 
     Args:
         grpc: `host:port` of each gateway's gRPC.
@@ -80,10 +100,8 @@ def target_of(
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit():
             raise ConfigurationError(f"--target {address}: give host:port of the gateway's gRPC")
-    if not grpc:
-        if http or token or turn:
-            raise ConfigurationError("--http, --token and --turn go with --target host:port")
-        return None
+    if not grpc and (http or token):
+        raise ConfigurationError("--http and --token go with --target host:port")
     if http and len(http) != len(grpc):
         raise ConfigurationError(
             f"{len(grpc)} --target and {len(http)} --http: give the HTTP of each gateway"
@@ -136,58 +154,32 @@ def _seconds(flag: str, time: str | None) -> float | None:
         raise ConfigurationError(f"{flag} {time}: {error}") from None
 
 
-def run(
-    scenario: Scenario,
-    target: Target | None,
-    *,
-    processes: int,
-    plain: bool,
-    out: Path,
-    where: Mapping[str, Path],
-) -> int:
+def run(asked: Asked, where: Mapping[str, Path]) -> int:
     """Runs a scenario, leaves its reports, and returns the exit status.
 
     Args:
-        scenario: What to run.
-        target: On what; None: on a service that is started for it.
-        processes: Of the generator; 0: as the scenario says.
-        plain: Without a live view.
-        out: Where the log of a service goes that is started.
+        asked: What to run, on what.
         where: Where each form of the report goes.
     """
-    console = Console(stderr=True)
 
     async def work(stop: asyncio.Event, screen: terminal.Screen) -> LoadReport:
-        async with _service(target, StackOptions, scenario, out, screen) as (setting, _):
-            return await measure(scenario, setting.on(processes), view=screen, until=_going(stop))
+        async with _service(asked, StackOptions, screen) as (setting, stack):
+            until = _going(stop)
+            report = await measure(asked.scenario, setting, view=screen, until=until)
+            return _noted(report, stack)
 
-    try:
-        report = showing(console, work, plain=plain)
-        return _told(console, report, where)
-    except ModeError as error:
-        return refused(console, str(error))
+    return _done(asked, where, work)
 
 
 def capacity(
-    wanted: Wanted,
-    target: Target | None,
-    *,
-    processes: int,
-    plain: bool,
-    out: Path,
-    json_file: Path,
-    guess: int | None,
-    fresh: bool,
+    asked: Asked, wanted: Wanted, answer: Path, *, guess: int | None = None, fresh: bool = False
 ) -> int:
     """Searches for the most sessions that hold; returns 0 where there is a confirmed answer.
 
     Args:
+        asked: Whose users come, to what. Trials are kept in its folder.
         wanted: What to search for.
-        target: On what; None: on a service that is started for it.
-        processes: Of the generator; 0: as the scenario says.
-        plain: Without a live view.
-        out: Where trials are kept.
-        json_file: Where the answer goes.
+        answer: Where the answer goes.
         guess: Where to begin; None: where the simulator says.
         fresh: Whether to forget the trials that were kept.
     """
@@ -200,11 +192,11 @@ def capacity(
             line = f"{words.sessions(trial.sessions)}, seed {trial.seed}: {verdict}"
             screen.log(f"{line} ({why})" if why else line)
 
-        async with _service(target, StackOptions, wanted.scenario, out, screen) as (setting, _):
+        async with _service(asked, StackOptions, screen) as (setting, _):
             return await find(
                 wanted,
-                setting.on(processes),
-                out,
+                setting,
+                asked.out,
                 observe=tell,
                 guess=guess,
                 fresh=fresh,
@@ -213,57 +205,48 @@ def capacity(
             )
 
     try:
-        found = showing(console, work, plain=plain)
-        outputs.write_json(found.document(), json_file)
+        outputs.prepare((answer, asked.out / KEPT))
+        found = showing(console, work, plain=asked.plain)
+        outputs.write_json(found.document(), answer)
     except ModeError as error:
         return refused(console, str(error))
     except OSError as error:
         return refused(console, _UNWRITTEN.format(error))
     terminal.answer(Console(), tuple(found.lines()))
-    _left(console, {"json": json_file})
+    _left(console, {"json": answer})
     return Exit.PASSED if found.found.confirmed else Exit.INVALID
 
 
 def chaos(
-    scenario: Scenario,
-    target: Target | None,
+    asked: Asked,
+    where: Mapping[str, Path],
     deeds: Sequence[Deed],
     *,
     gateways: int,
     media_workers: int,
-    processes: int,
-    plain: bool,
-    out: Path,
-    where: Mapping[str, Path],
 ) -> int:
     """Runs a scenario while parts of the service are killed; returns the exit status.
 
     Args:
-        scenario: What to run.
-        target: On what; None: on a service that is started for it.
+        asked: What to run, on what.
+        where: Where each form of the report goes.
         deeds: What is done to it; none: the usual ones.
         gateways: Of the service that is started.
         media_workers: Of each of them.
-        processes: Of the generator; 0: as the scenario says.
-        plain: Without a live view.
-        out: Where the log of a service goes that is started.
-        where: Where each form of the report goes.
     """
-    console = Console(stderr=True)
 
     def options(pool: PoolSpec) -> StackOptions:
         return StackOptions(pool, gateways=gateways, media_workers=media_workers, killable=True)
 
-    async def work(stop: asyncio.Event, screen: terminal.Screen) -> Chaos:
-        async with _service(target, options, scenario, out, screen) as (setting, stack):
-            setting = setting.on(processes)
+    async def work(stop: asyncio.Event, screen: terminal.Screen) -> LoadReport:
+        async with _service(asked, options, screen) as (setting, stack):
             until = _going(stop)
-            return await wreak(scenario, setting, deeds, stack=stack, view=screen, until=until)
+            came = await wreak(
+                asked.scenario, setting, deeds, stack=stack, view=screen, until=until
+            )
+            return _noted(came.report, stack)
 
-    try:
-        return _told(console, showing(console, work, plain=plain).report, where)
-    except ModeError as error:
-        return refused(console, str(error))
+    return _done(asked, where, work)
 
 
 def compare(base: Sequence[str], current: Sequence[str], markdown: Path | None) -> int:
@@ -283,35 +266,54 @@ def compare(base: Sequence[str], current: Sequence[str], markdown: Path | None) 
 # -- what the modes share ------------------------------------------------------------------
 
 
+def _done(
+    asked: Asked,
+    where: Mapping[str, Path],
+    work: Callable[[asyncio.Event, terminal.Screen], Awaitable[LoadReport]],
+) -> int:
+    """Does something that has a report, leaves that, and returns the exit status."""
+    console = Console(stderr=True)
+    try:
+        outputs.prepare(where.values())
+        return _told(console, showing(console, work, plain=asked.plain), where)
+    except ModeError as error:
+        return refused(console, str(error))
+    except OSError as error:
+        return refused(console, _UNWRITTEN.format(error))
+
+
+def _noted(report: LoadReport, stack: Stack | None) -> LoadReport:
+    """Returns a report that says what became of a service that was started for it."""
+    fallen = () if stack is None else stack.fallen()
+    return report.model_copy(update={"notes": (*report.notes, *fallen)})
+
+
 @asynccontextmanager
 async def _service(
-    target: Target | None,
-    options: Callable[[PoolSpec], StackOptions],
-    scenario: Scenario,
-    out: Path,
-    screen: terminal.Screen,
+    asked: Asked, options: Callable[[PoolSpec], StackOptions], screen: terminal.Screen
 ) -> AsyncIterator[tuple[Setting, Stack | None]]:
     """Gives the service that was named, or one that is started for the time.
 
     Args:
-        target: What the user named.
+        asked: Which; else the scenario's pool is started, with what its networks need.
         options: Says what is started for a pool.
-        scenario: Whose pool is started.
-        out: Where its log goes.
         screen: Is told of it.
 
     Raises:
         ConfigurationError: A service cannot be started for this scenario.
         StackError: It did not start.
     """
-    if target is not None:
+    target, load = asked.target, asked.scenario.load
+    if target.grpc:
         screen.say(f"Asking {target.grpc[0]} what it serves ...")
-        yield Setting(target), None
+        yield Setting(target, processes=asked.processes), None
         return
     screen.say(_STARTING)
-    chosen = replace(options(scenario.spec), video=scenario.load.video)
-    async with own_stack(chosen, out) as stack:
-        yield Setting(stack.target, stack.service, notes=stack.notes), stack
+    turn = any(network.turn_only for network in load.networks) and not target.turn
+    chosen = replace(options(asked.scenario.spec), video=load.video, turn=turn)
+    async with own_stack(chosen, asked.out) as stack:
+        at = replace(stack.target, turn=target.turn or stack.target.turn)
+        yield Setting(at, stack.service, asked.processes, notes=stack.notes), stack
 
 
 def _going(stop: asyncio.Event) -> asyncio.Event:
@@ -370,13 +372,10 @@ def _told(console: Console, report: LoadReport, where: Mapping[str, Path]) -> in
     """Leaves and prints a report; returns the exit status.
 
     Raises:
-        ModeError: It cannot be written.
+        OSError: It cannot be written.
     """
     terminal.summary(Console(), report)
-    try:
-        outputs.write(report, where)
-    except OSError as error:
-        raise ModeError(_UNWRITTEN.format(error)) from error
+    outputs.write(report, where)
     _left(console, where)
     return status_of(report)
 

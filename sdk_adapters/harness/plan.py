@@ -15,12 +15,15 @@ from itertools import accumulate
 from random import Random
 from typing import Final, TypeVar
 
+from scheduler.scenario import ConfigurationError
 from scheduler.scenario.load import LoadSpec
 from scheduler.scenario.scenario import Scenario
 from scheduler.scenario.visits import Visit, stream, visits
 
 _DEALT: Final = {"wires": 2, "codecs": 3, "networks": 5, "decoding": 7}
 """What is dealt to the sessions in fixed shares, each with a prime number of its own."""
+MOST_VISITS: Final = 200_000
+"""Sessions of a run, one after the other: all are drawn before it begins."""
 _SHORTEST_S: Final = 0.1
 """Of a play or a pause: somebody has to press a key."""
 
@@ -112,14 +115,19 @@ def plan(scenario: Scenario, *, processes: int = 1) -> Plan:
         processes: Over how many processes the sessions are spread, one after the other.
 
     Raises:
-        ConfigurationError: A trace that the scenario names cannot be read.
+        ConfigurationError: A trace that the scenario names cannot be read, or there are too
+            many sessions.
     """
     load, deals = scenario.load, Deals(scenario.seed)
     wires, codecs = _shares(load.wires), _shares(load.codecs)
     networks = _shares({network.name: network.share for network in load.networks})
     end_s = scenario.warm_up + scenario.duration
-    planned = []
+    planned: list[PlannedVisit] = []
     for visit in visits(scenario):
+        if len(planned) == MOST_VISITS:
+            raise ConfigurationError(
+                f"{scenario.name} has more than {MOST_VISITS:,} sessions: shorten it, or --scale it"
+            )
         dealt = deals.of(visit.number)
         arrival_s = max(0.0, scenario.warm_up + visit.at)
         leave_s = arrival_s + visit.length

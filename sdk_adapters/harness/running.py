@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from scheduler.scenario.scenario import Scenario
@@ -61,10 +61,6 @@ class Setting:
     """What a reader of the report has to know of it."""
     raw: Callable[[Measured], None] | None = None
     """Is told what was measured, before the report is made of it."""
-
-    def on(self, processes: int) -> Setting:
-        """Returns the same with so many processes of the generator."""
-        return replace(self, processes=processes)
 
 
 async def measure(

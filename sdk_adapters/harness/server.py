@@ -136,9 +136,7 @@ class Scraper:
     async def _describe(self, at_s: float) -> Exposed:
         """Asks for the pool, which only operators may."""
         if self._client is None:
-            self._client = Client(
-                self._target.grpc[0], token=self._target.token or None, policy=_ONCE
-            )
+            self._client = self._target.client(policy=_ONCE)
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 return of_pool(await self._client.describe_pool(), at_s)

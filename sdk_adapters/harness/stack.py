@@ -1,6 +1,6 @@
 """A service of one's own on this machine: GPUs that do not exist, pictures that are prepared.
 
-For loads that need no other service: `load --own`, searches for a capacity, chaos. Scheduler
+For loads that name no service, for searches for a capacity, for chaos. Scheduler
 and actors are one role, each gateway is another, so that a gateway can be killed and come
 back at its address. What runs is `sana-gateway serve head` and `serve gateway`, as operators
 start them; the pool is the scenario's, so that the simulator predicts for the same one.
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, Literal
 
-from sana_gateway import CallError, Client, GatewayError
+from sana_gateway import CallError, GatewayError
 from scheduler.scenario import ConfigurationError
 from scheduler.scenario.pool import PoolSpec
 from sdk_adapters.harness import processes
@@ -37,6 +37,10 @@ TAG: Final = "SANA_LOAD_STACK"
 begin as the service's own do: those that it does not know it refuses."""
 LOG: Final = "service.log"
 """Name of the file with what the service logs."""
+GATEWAY: Final = "gateway.cli"
+"""What runs the roles of the service."""
+TURN: Final = "sdk_adapters.harness.networks.turn_server"
+"""What runs the TURN server."""
 MODEL: Final = "simulated"
 SIZES: Final = {"canned": (160, 88), "encoded": (320, 176)}
 """Of the pictures: small ones leave the machine to what is measured, and a marker needs room."""
@@ -73,6 +77,8 @@ class StackOptions:
     """Of each gateway, behind a front door; 0: each is one process."""
     video: Literal["canned", "encoded"] = "canned"
     """Prepared pictures, or such as are encoded for each session."""
+    turn: bool = False
+    """Whether a TURN server runs beside it."""
     host: str = "127.0.0.1"
     """Address that the gateways listen on."""
 
@@ -123,6 +129,8 @@ class StackOptions:
     def notes(self) -> tuple[str, ...]:
         """Returns what differs from the scenario's pool, in sentences."""
         said = [f"Own stack: {MODEL}, {self.video} video, {self.count} actors ({self.backend})."]
+        if self.turn:
+            said.append("Own stack: a TURN server on the same machine, over UDP.")
         if other := sorted(self.pool.rules.keys() - set(_SECONDS)):
             said.append(
                 f"The pool's rules {', '.join(other)} are the simulator's alone: "
@@ -139,7 +147,7 @@ class Role:
 
         Args:
             name: What it is, for errors.
-            words: Of `sana-gateway`, without `--ready-file`.
+            words: The module that is run, and its words, without `--ready-file`.
             tag: Value of `TAG`.
             folder: A place for files of its own.
             log: Where it logs.
@@ -203,7 +211,7 @@ class Role:
     async def _spawn(self, sink: IO[bytes]) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "sdk_adapters.harness.tethered", "gateway.cli"),
+            *("-m", "sdk_adapters.harness.tethered"),
             *(*self._words, "--ready-file", str(self._ready)),
             # Held open by this process alone: they end with it, even if it is killed.
             stdin=asyncio.subprocess.PIPE,
@@ -238,6 +246,15 @@ class Stack:
     gateways: Sequence[Role]
     log: Path
     notes: tuple[str, ...] = field(default=())
+
+    def fallen(self) -> tuple[str, ...]:
+        """Returns which of its roles have ended by themselves, in sentences."""
+        return tuple(
+            f"The {role.name} of the service that was started for the run ended by itself: see "
+            f"{self.log.name}."
+            for role in (self.head, *self.gateways)
+            if role.pid is None
+        )
 
     async def revive(self, gateway: int = 0) -> None:
         """Kills a gateway and starts another one at its address.
@@ -277,12 +294,12 @@ async def own_stack(options: StackOptions, folder: Path) -> AsyncIterator[Stack]
             return made
 
         shared = ("--storage-root", str(storage))
-        head = await role("head", "serve", "head", *words, *shared)
+        head = await role("head", GATEWAY, "serve", "head", *words, *shared)
         placement = ("--placement-address", str(head.told["placement"]))
         gateways = [
             await role(
                 f"gateway {number}",
-                *("serve", "gateway", *placement, *shared, "--host", options.host),
+                *(GATEWAY, "serve", "gateway", *placement, *shared, "--host", options.host),
                 *("--http-port", str(free_port(options.host))),
                 *("--grpc-port", str(free_port(options.host))),
                 *("--media-workers", str(options.media_workers)),
@@ -292,6 +309,7 @@ async def own_stack(options: StackOptions, folder: Path) -> AsyncIterator[Stack]
         target = Target(
             grpc=tuple(str(each.told["grpc"]) for each in gateways),
             http=tuple(str(each.told["http"]).removeprefix("http://") for each in gateways),
+            turn=str((await role("TURN server", TURN)).told["turn"]) if options.turn else "",
         )
         await _all_serve(target, options.count)
         yield Stack(options, target, _service(options), head, gateways, log, options.notes())
@@ -304,7 +322,7 @@ def _emptied(log: Path) -> None:
 
 async def _all_serve(target: Target, actors: int) -> None:
     """Waits until all actors serve: the first makes a gateway ready."""
-    async with Client(target.grpc[0]) as client:
+    async with target.client() as client:
         try:
             async with asyncio.timeout(START_S):
                 while True:

@@ -1,9 +1,8 @@
 """A viewer that measures: `python -m sdk_adapters.harness.viewer --help`.
 
-It watches main_video of a session over gRPC or WebRTC and reports missing, repeated and
-late frames, and how long pictures take: glass to glass and prompt to pixels. It watches
-a session that exists (`--session`), or creates one and plays a clip through it
-(`--model`, `--clip`, `--prompt`).
+It watches main_video of one session and tells of it what a load test tells of its own: which
+frames came, when, and what the pictures show. It watches a session that exists (`--session`),
+or creates one and plays a clip through it (`--model`, `--clip`, `--prompt`).
 """
 
 from __future__ import annotations
@@ -11,29 +10,43 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sana_gateway import Client, GatewayError, Session, State
-from sdk_adapters.harness.delays import DelayReport, Delays
-from sdk_adapters.harness.ledger import FrameLedger, Report
-from sdk_adapters.harness.sources import MarkerReader, watch_grpc, watch_webrtc
+from sdk_adapters.harness.generator.decoding import Decoding
+from sdk_adapters.harness.generator.doors import Line, Seat, every
+from sdk_adapters.harness.generator.watching import Watching, Window
+from sdk_adapters.harness.records import SessionRecord
+from sdk_adapters.harness.report.values import spread
 
-TAIL_S = 1.0
+TAIL_S: Final = 1.0
 """Seconds for the last frames of a run to arrive after its end was told."""
+LOOK_S: Final = 0.5
+"""Time between two looks at what came."""
+WIRES: Final = ("grpc", "webrtc")
 
 
 @dataclass(frozen=True, slots=True)
-class ViewReport(Report):
-    """What was seen, and how long it took."""
+class ViewReport:
+    """What was seen."""
 
-    delays: DelayReport
-    """The delays, and the service's shares of them."""
+    session_id: str
+    counts: dict[str, float]
+    """By metric; also `playing_s`, `frozen_s` and `bytes`, and of decoded pictures those that
+    were `pictures_read`, `pictures_wrong`, `pictures_unreadable` and `pictures_skipped`."""
+    values: dict[str, dict[str, float]]
+    """Distributions by metric, in its unit: count, mean, min, p50, p90, p95, p99, max."""
+
+    def document(self) -> dict[str, Any]:
+        """Returns it for JSON."""
+        return {"session_id": self.session_id, "counts": self.counts, "values": self.values}
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -51,17 +64,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     whose.add_argument("--model", help="create a session of this model and play --clip")
     add("--clip", type=Path, help="with --model: the clip to play")
     add("--prompt", default="a watercolour painting", help="with --model: the prompt")
-    add("--transport", choices=("grpc", "webrtc"), default="grpc")
-    add("--codec", choices=("h264", "vp8"), help="default: the service chooses")
-    add("--decode", action="store_true", help="over gRPC: decode, and go by the markers")
-    add("--modulo", type=int, help="for canned pictures: where their numbers start again")
+    add("--wire", choices=WIRES, default="grpc")
+    add("--codec", choices=("h264", "vp8"), default="h264")
+    add("--decode", action="store_true", help="decode, and read which frame each picture is")
     add("--seconds", type=float, default=10.0, help="watch for at most so long")
     add(
         "--shared-clock",
         action="store_true",
-        help="the camera's times are of this machine's monotonic clock: tells glass to glass",
+        help="over gRPC: the camera's times are of this machine's monotonic clock, so that glass "
+        "to glass can be told",
     )
-    add("--late-ms", type=float, default=100.0, help="from here on a frame is late")
     add("--json", type=Path, help="write the report there too")
     options = parser.parse_args(arguments)
     if options.model and not options.clip:
@@ -74,27 +86,36 @@ async def view(options: argparse.Namespace) -> ViewReport:
 
     Raises:
         GatewayError: The gateway refused something or cannot be reached.
+        TimeoutError: The media did not connect.
+        OSError: The clip cannot be read.
     """
-    decodes = options.decode or options.transport == "webrtc"
-    ledger = FrameLedger(late_s=options.late_ms / 1e3, modulo=options.modulo if decodes else None)
-    delays = Delays(shared_clock=options.shared_clock)
+    record = _record(options)
+    watching = Watching(
+        record,
+        Window(-math.inf, math.inf),
+        lambda metric, value, _: record.add(metric, value),
+        lambda late_ms: record.add("frame_lateness", late_ms),
+    )
     async with (
         Client(options.address, token=options.token) as client,
         await _session(client, options) as session,
+        _watched(client, session, watching, record, options) as line,
     ):
-        reader = MarkerReader(ledger, session.session_id, options.modulo) if decodes else None
-        async with _watching(session, options, ledger, delays, reader) as watching:
-            done = asyncio.Event()
-            session.on("generation_complete", lambda _: done.set())
-            with suppress(TimeoutError):
-                async with asyncio.timeout(options.seconds):
-                    if options.model:
-                        await _play(session, options, delays)
-                    await _first(watching, asyncio.create_task(done.wait()))
-            if done.is_set():
-                await asyncio.wait((watching,), timeout=TAIL_S)
-                _expect(ledger, session)
-    return ViewReport(**_fields(ledger.report()), delays=delays.report())
+        record.session_id = session.session_id
+        over = asyncio.Event()
+        for ending in ("generation_complete", "ended"):
+            session.on(ending, lambda _: over.set())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(options.seconds):
+                if options.model:
+                    await _play(session, options, watching)
+                await _look(watching, line, over)
+    watching.close(time.monotonic())
+    return ViewReport(
+        session_id=record.session_id,
+        counts=dict(record.counts),
+        values={name: spread(each).model_dump() for name, each in record.values.items()},
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,11 +126,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (GatewayError, OSError) as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 1
-    text = json.dumps(asdict(report), indent=2) + "\n"
+    text = json.dumps(report.document(), indent=2) + "\n"
     sys.stdout.write(text)
     if options.json is not None:
         options.json.write_text(text)
     return 0
+
+
+def _record(options: argparse.Namespace) -> SessionRecord:
+    return SessionRecord(
+        number=0,
+        process=0,
+        wire=options.wire,
+        codec=options.codec,
+        network="",
+        live=False,
+        decoded=options.decode,
+        planned_s=0.0,
+    )
 
 
 async def _session(client: Client, options: argparse.Namespace) -> Session:
@@ -118,64 +152,79 @@ async def _session(client: Client, options: argparse.Namespace) -> Session:
     return await client.create_session(options.model)
 
 
-async def _play(session: Session, options: argparse.Namespace, delays: Delays) -> None:
+async def _play(session: Session, options: argparse.Namespace, watching: Watching) -> None:
     await session.set_mode("file")
     await session.set_video(await session.upload(options.clip))
     await session.set_prompt(options.prompt)
-    delays.command(time.monotonic())
+    watching.starts(time.monotonic())
     await session.start()
 
 
 @asynccontextmanager
-async def _watching(
+async def _watched(
+    client: Client,
     session: Session,
+    watching: Watching,
+    record: SessionRecord,
     options: argparse.Namespace,
-    ledger: FrameLedger,
-    delays: Delays,
-    reader: MarkerReader | None,
-) -> AsyncIterator[asyncio.Task[None]]:
+) -> AsyncIterator[Line]:
+    """Connects to a session's media, and follows what is done to it; ends that."""
     paused = False
 
-    def state(now: State) -> None:
+    def told(state: State) -> None:
         nonlocal paused
-        if paused and not now.paused:
-            ledger.reanchor()
-        paused = now.paused
+        watching.frame_rate = state.degraded_frame_rate or 24.0
+        if state.paused:
+            watching.stops()
+        elif paused:
+            watching.joins()
+        paused = state.paused
 
-    forget = session.on("state", state)
-    if options.transport == "webrtc" and reader is not None:
-        watch = watch_webrtc(session, options.codec, reader, delays=delays)
-    else:
-        watch = watch_grpc(session, ledger, options.codec, reader, delays=delays)
-    task = asyncio.create_task(watch)
+    def complete(_: object) -> None:
+        watching.completed(session.state.num_source_frames if session.state else 0)
+
+    decoding = Decoding()
+    if options.session:
+        watching.joins()
+    forget = session.on("state", told), session.on("generation_complete", complete)
+    pictures = decoding.pictures(watching, session, None, options.codec) if options.decode else None
+    seat = Seat(
+        client=client,
+        session=session,
+        codec=options.codec,
+        watching=watching,
+        camera=None,
+        pictures=pictures,
+        clock=time.monotonic,
+        add=lambda metric, value, _: record.add(metric, value),
+        shared_clock=options.shared_clock,
+    )
+    line = await every.doors()[options.wire].connect(seat)
     try:
-        yield task
+        yield line
     finally:
-        forget()
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        for each in forget:
+            each()
+        await line.close()
+        # What waits there is decoded first.
+        await asyncio.to_thread(decoding.close)
 
 
-async def _first(watching: asyncio.Task[None], done: asyncio.Task[bool]) -> None:
-    """Waits for the end of either; an error of the watching is raised."""
+async def _look(watching: Watching, line: Line, over: asyncio.Event) -> None:
+    """Looks at what comes until the run or the session is over, or the line is lost."""
+    lost, ending = asyncio.create_task(line.lost()), asyncio.create_task(over.wait())
     try:
-        await asyncio.wait((watching, done), return_when=asyncio.FIRST_COMPLETED)
-        if watching.done():
-            await watching
+        while not (lost.done() or ending.done()):
+            await asyncio.wait((lost, ending), timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            watching.settle()
+        # The last frames may be on their way.
+        await asyncio.wait((lost,), timeout=TAIL_S)
+        if lost.done():
+            await lost
     finally:
-        done.cancel()
-
-
-def _expect(ledger: FrameLedger, session: Session) -> None:
-    """After a clip was played through, every one of its frames should have been seen."""
-    runs = ledger.report().runs
-    if runs and session.state is not None:
-        ledger.expect(runs[-1].run, session.state.num_source_frames)
-
-
-def _fields(report: Report) -> dict[str, Any]:
-    return {field.name: getattr(report, field.name) for field in fields(report)}
+        for task in (lost, ending):
+            task.cancel()
+        await asyncio.gather(lost, ending, return_exceptions=True)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ async def test_the_capacity_is_what_the_pool_computes_and_what_the_simulator_say
 
 async def test_nobody_is_lost_when_an_actor_and_a_gateway_are_killed(tmp_path: Path) -> None:
     pool = {"gpus": 2, "model": {"chunk_ms": 60, "chunk_jitter_ms": 0}}
-    asked = scenario(duration=40, pool=pool)
+    asked = scenario(duration=60, pool=pool)
     deeds = (Deed.KILL_ACTOR, Deed.KILL_GATEWAY)
     async with own_stack(StackOptions(asked.spec, killable=True), tmp_path) as stack:
         setting = Setting(stack.target, stack.service)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,20 @@ async def test_a_gateway_that_is_killed_comes_back_at_its_address(tmp_path: Path
         assert gateway.pid not in (None, before)
         assert not processes.lives(before)
         await asked_for(stack)
+
+
+async def test_a_role_that_ends_by_itself_is_told(tmp_path: Path) -> None:
+    async with own_stack(StackOptions(POOL), tmp_path) as stack:
+        assert stack.fallen() == ()
+        (gateway,) = stack.gateways
+        await stack.revive()
+        assert stack.fallen() == (), "what the harness does is no fall"
+        assert gateway.pid is not None
+        processes.send(gateway.pid, signal.SIGKILL)
+        async with asyncio.timeout(WAIT_S):
+            while not stack.fallen():  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+        assert "gateway 0" in stack.fallen()[0]
 
 
 async def test_a_service_that_does_not_start_says_why(

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import av
 import numpy as np
 import numpy.typing as npt
 
 from sana_gateway import Session
+from sdk_adapters.harness.generator.doors import Told
 from sdk_adapters.harness.generator.source import Camera
 from sdk_adapters.harness.generator.watching import Watching
-from sdk_adapters.harness.marker import read_origin, session_tag
+from sdk_adapters.harness.marker import CANNED_FRAMES, Marker, Origin, read_origin, session_tag
 
 WAITING: Final = 256
 """Frames that may wait for the decoder; then sessions go on at their next keyframe."""
@@ -28,7 +29,7 @@ class Decoding:
     """The decoder of a process. Its thread begins with the first frame."""
 
     def __init__(self) -> None:
-        self._waiting: queue.Queue[tuple[Screen, bytes, float] | None] = queue.Queue(WAITING)
+        self._waiting: queue.Queue[_Frame | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
 
     def pictures(
@@ -47,10 +48,10 @@ class Decoding:
             self._thread.start()
         return Screen(self, watching, session.session_id, camera, codec)
 
-    def put(self, screen: Screen, data: bytes, at: float) -> bool:
+    def put(self, frame: _Frame) -> bool:
         """Hands a frame to the thread; returns whether there was room."""
         try:
-            self._waiting.put_nowait((screen, data, at))
+            self._waiting.put_nowait(frame)
         except queue.Full:
             return False
         return True
@@ -68,9 +69,17 @@ class Decoding:
         self._thread.join()
 
     def _decode(self) -> None:
-        while (item := self._waiting.get()) is not None:
-            screen, data, at = item
-            screen.decode(data, at)
+        while (frame := self._waiting.get()) is not None:
+            frame.screen.decode(frame)
+
+
+class _Frame(NamedTuple):
+    """A frame that waits for the thread."""
+
+    screen: Screen
+    data: bytes
+    at: float
+    told: Told | None
 
 
 class Screen:
@@ -95,51 +104,57 @@ class Screen:
         self._needs_keyframe = True
         self._newest: tuple[int, int] | None = None
 
-    def frame(self, data: bytes, at: float, *, keyframe: bool) -> None:
+    def frame(self, data: bytes, at: float, told: Told | None, *, keyframe: bool) -> None:
         """Takes a frame; see `doors.Pictures.frame`."""
         if self._needs_keyframe and not keyframe:
-            self._watching.note("pictures_skipped")
+            self._watching.note("pictures_skipped", at)
             return
-        self._needs_keyframe = not self._decoding.put(self, data, at)
+        self._needs_keyframe = not self._decoding.put(_Frame(self, data, at, told))
         if self._needs_keyframe:
-            self._watching.note("pictures_skipped")
+            self._watching.note("pictures_skipped", at)
 
-    def decode(self, data: bytes, at: float) -> None:
+    def decode(self, frame: _Frame) -> None:
         """Decodes a frame and reads it; in the thread."""
         try:
-            pictures = self._decoder.decode(av.Packet(data))
+            pictures = self._decoder.decode(av.Packet(frame.data))
         except av.error.FFmpegError:
             pictures = []
-        for picture in pictures:
-            marker, origin = read_origin(_luma(picture))
-            if marker is None:
-                self._tell(self._watching.note, "pictures_unreadable")
-                continue
-            if marker.canned:
-                continue
-            if marker.session_tag != self._tag:
-                self._tell(self._watching.note, "pictures_foreign")
-                continue
-            held, self._newest = (
-                self._newest == (marker.run, marker.frame),
-                (marker.run, marker.frame),
-            )
-            if origin is not None and not held:
-                self._tell(self._shown, origin.prompt_tag, origin.source, at)
+        found = [read_origin(_luma(picture)) for picture in pictures] or [(None, None)]
+        for marker, origin in found:
+            try:
+                self._loop.call_soon_threadsafe(self._read, frame, marker, origin)
+            except RuntimeError:
+                # The loop has ended: nobody listens any more.
+                return
 
-    def _tell(self, function: Any, *values: object) -> None:  # noqa: ANN401 - of the watching
-        try:
-            self._loop.call_soon_threadsafe(function, *values)
-        except RuntimeError:
-            # The loop has ended: nobody listens any more.
+    def _read(self, frame: _Frame, marker: Marker | None, origin: Origin | None) -> None:
+        """Takes what a picture says; on the event loop."""
+        watching = self._watching
+        watching.note(self._judged(marker, frame.told), frame.at)
+        if marker is None or marker.session_tag != self._tag:
             return
-
-    def _shown(self, prompt_tag: int, source: int | None, at: float) -> None:
-        self._watching.picture(prompt_tag, at)
-        if self._camera is not None and source is not None:
-            captured = self._camera.captured(source)
+        number = marker.run, marker.frame
+        held, self._newest = self._newest == number, number
+        if origin is None or held:
+            return
+        watching.picture(origin.prompt_tag, frame.at)
+        if self._camera is not None and origin.source is not None:
+            captured = self._camera.captured(origin.source)
             if captured is not None:
-                self._watching.glass(captured, at, by_pixels=True)
+                watching.glass(captured, frame.at, by_pixels=True)
+
+    def _judged(self, marker: Marker | None, told: Told | None) -> str:
+        """Returns as what a picture counts: canned ones belong to all, and to the loop's frame."""
+        if marker is None:
+            return "pictures_unreadable"
+        if marker.canned:
+            fits = told is None or marker.frame == told[1] % CANNED_FRAMES
+        else:
+            number = marker.run, marker.frame
+            fits = marker.session_tag == self._tag and (
+                told is None or number == (told[0] % 256, told[1] % 2**32)
+            )
+        return "pictures_read" if fits else "pictures_wrong"
 
 
 def _luma(picture: Any) -> npt.NDArray[np.uint8]:  # noqa: ANN401 - of PyAV

@@ -21,13 +21,12 @@ class Gateways:
 
     def __init__(self, target: Target) -> None:
         self.clients = [
-            Client(
-                address,
-                token=target.token or None,
+            target.client(
+                number,
                 policy=RetryPolicy(window=GIVE_UP_S, longest=0.1),
                 command_timeout=COMMAND_S,
             )
-            for address in target.grpc
+            for number in range(len(target.grpc))
         ]
         """In the order of the target's addresses."""
 

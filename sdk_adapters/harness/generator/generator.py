@@ -15,7 +15,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sana_gateway import Client, RetryPolicy, UnknownModelError
+from sana_gateway import RetryPolicy, UnknownModelError
+from scheduler.scenario import ConfigurationError
+from scheduler.scenario.load import LoadSpec
 from sdk_adapters.harness import networks
 from sdk_adapters.harness.generator import messages, source
 from sdk_adapters.harness.generator.doors.every import missing_doors
@@ -63,12 +65,15 @@ async def run(
         What was measured. `invalid` says where the generator was its own limit.
 
     Raises:
+        ConfigurationError: The plan is strict, and not all of it can be done.
         GeneratorError: A process could not begin.
         GatewayError: The service cannot be reached.
         OSError: The clip that the plan names cannot be read.
     """
-    wanted = {visit.wire for visit in plan.visits}
-    left_out = {wire: why for wire, why in missing_doors().items() if wire in wanted}
+    missing = left_out(plan.load, target)
+    if missing and plan.load.strict:
+        said = "; ".join(f"{what}: {why}" for what, why in missing.items())
+        raise ConfigurationError(f"the scenario is strict, and would be run without {said}")
     model = plan.load.model or await served_model(target)
     clip, camera = await asyncio.to_thread(_sources, plan)
     children = [
@@ -85,13 +90,11 @@ async def run(
                 measures=measures,
             )
         )
-        for number, visits in enumerate(_shares(plan, left_out))
+        for number, visits in enumerate(_shares(plan, missing_doors()))
     ]
     measured = Measured(began_at="", measured_s=plan.measured_s)
-    measured.not_measured.update({f"wire {wire}": why for wire, why in left_out.items()})
-    measured.not_measured.update(
-        {f"network {name}": why for name, why in networks.unapplied(plan.load, target).items()}
-    )
+    measured.not_measured.update(missing)
+    collecting: list[asyncio.Task[None]] = []
     try:
         async with asyncio.timeout(READY_S):
             await asyncio.gather(*(child.begin() for child in children))
@@ -120,6 +123,9 @@ async def run(
     except TimeoutError:
         raise GeneratorError(f"a process did not begin within {READY_S:.0f} s") from None
     finally:
+        for task in collecting:
+            task.cancel()
+        await asyncio.gather(*collecting, return_exceptions=True)
         for child in children:
             await child.end()
     measured.sessions.sort(key=lambda record: record.number)
@@ -131,6 +137,26 @@ async def run(
     return measured
 
 
+def left_out(load: LoadSpec, target: Target) -> dict[str, str]:
+    """Returns why parts of a scenario cannot be done here, by part: `wire chromium`, for example.
+
+    Sessions of such a wire do not come; those of such a network come as if there were none.
+
+    Args:
+        load: Of the scenario.
+        target: The service, with the TURN server if there is one.
+    """
+    doors, ways = missing_doors(), networks.unapplied(load, target)
+    return {
+        **{
+            f"wire {wire}": doors[wire]
+            for wire, weight in load.wires.items()
+            if weight and wire in doors
+        },
+        **{f"network {name}": why for name, why in ways.items()},
+    }
+
+
 async def served_model(target: Target) -> str:
     """Returns the first model that a service serves.
 
@@ -139,7 +165,7 @@ async def served_model(target: Target) -> str:
         GeneratorError: It does not say.
     """
     policy = RetryPolicy(window=REACH_S)
-    async with Client(target.grpc[0], token=target.token or None, policy=policy) as client:
+    async with target.client(policy=policy) as client:
         try:
             session = await client.create_session(_NO_MODEL, wait=False)
         except UnknownModelError as error:
@@ -285,11 +311,11 @@ class _Child:
             await process.wait()
 
     async def _read(self) -> Any:  # noqa: ANN401 - a message, or None at the end
-        if self._process is None or self._process.stdout is None:
+        stdout = None if self._process is None else self._process.stdout
+        if stdout is None:
             return None
         try:
-            head = await self._process.stdout.readexactly(messages.LENGTH.size)
-            (length,) = messages.LENGTH.unpack(head)
-            return messages.unpacked(await self._process.stdout.readexactly(length))
+            (length,) = messages.LENGTH.unpack(await stdout.readexactly(messages.LENGTH.size))
+            return messages.unpacked(await stdout.readexactly(length))
         except asyncio.IncompleteReadError:
             return None

@@ -22,6 +22,9 @@ class Numbers:
         """Frames that never came so far, of those that count."""
         self.repeated = 0
         """Frames that came again, of those that count."""
+        self.amid = False
+        """Whether the next run that a frame comes of may have begun before: nothing is missing
+        before that frame."""
         self._missing: deque[range] = deque(maxlen=GAPS)
         self._whole: int | None = None
 
@@ -38,7 +41,8 @@ class Numbers:
             self.over(counts=counts)
             self.run, self.next = run, frame + 1
             self._missing.clear()
-            self._miss(range(frame), counts=counts)
+            self._miss(range(0 if self.amid else frame), counts=counts)
+            self.amid = False
             return True
         if run < self.run:
             return False

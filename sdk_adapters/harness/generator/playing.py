@@ -98,10 +98,12 @@ class Player:
 
     def _look(self) -> None:
         """Presses what is to be pressed now, if anything."""
-        name = self._button()
+        name, now = self._button(), self._clock()
+        if self._wanted and self._phase in _GOING and not self._watching.due:
+            # It never stood: the pause is unanswered, or was refused.
+            self._watching.resumes(now, paused=False)
         if name is None or self._answering:
             return
-        now = self._clock()
         shows = self._pressed_in != self._phase
         if (wait := max(self._not_before, 0.0 if shows else self._settled_at) - now) > 0:
             self._look_again(wait)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import traceback
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ from sana_gateway import (
 )
 from sana_gateway.session import ModeName
 from sana_gateway.v1 import error_pb2
+from sdk_adapters.harness.generator.chunks import CENSORED_S
 from sdk_adapters.harness.generator.commands import Slowest, traced
 from sdk_adapters.harness.generator.doors import Door, Line, Pictures, Seat, Way
 from sdk_adapters.harness.generator.gateways import Gateways
@@ -148,6 +150,7 @@ class Visit:
         record.ended_s = now - self._place.epoch
         self._player.close()
         self.watching.close(now)
+        await _ended(*self._tasks)
         epoch = self._place.epoch
         record.freezes = [(begin - epoch, end - epoch) for begin, end in record.freezes]
         record.trace_ids = self._slowest.trace_ids()
@@ -389,11 +392,21 @@ class Visit:
             return False
         except (GatewayError, TimeoutError):
             # The session is over: whoever keeps it says so.
+            self._unanswered(began)
             return False
+        except asyncio.CancelledError:
+            self._unanswered(began)
+            raise
         now = self._now()
         self._add("command_ack", (now - began) * 1e3, now)
         self._slowest.add(now - began, trace_id)
         return True
+
+    def _unanswered(self, began: float) -> None:
+        """A command that nobody answered counts with what it waited, if that was long."""
+        now = min(self._now(), math.nextafter(self._place.window.end, -math.inf))
+        if now - began > CENSORED_S:
+            self._add("command_ack", (now - began) * 1e3, now)
 
     async def _answer(self, ask: Callable[[Session], Awaitable[AnswerT]]) -> AnswerT:
         """Asks the session, again if its connection is lost, and returns the answer.
@@ -435,7 +448,6 @@ class Visit:
     # -- leaving ---------------------------------------------------------------------------
 
     async def _leave(self) -> None:
-        await _ended(*self._tasks)
         if self._line is not None:
             await self._line.close()
         session = self._session

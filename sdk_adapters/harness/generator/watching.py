@@ -28,8 +28,9 @@ from sdk_adapters.harness.records import FREEZES, SessionRecord
 
 FREEZE_S: Final = 0.15
 """Time without a new frame from which a playing picture is frozen."""
-HOLD_S: Final = 0.2
-"""The newest picture that comes again so much later, by the stream's clock, is held on purpose."""
+HOLD_S: Final = 0.1
+"""The newest picture that comes again so much later, by the stream's clock, is held on purpose:
+the service does so 0.18 s after it at the earliest. A repeat comes sooner."""
 ANCHOR_S: Final = 60.0
 """How long the earliest frame is what others are late against, at least; at most twice as long:
 the clocks of two machines drift apart."""
@@ -153,6 +154,7 @@ class Watching:
         self._started_at: float | None = None
         self._started_run = 0
         self._resumed_at: float | None = None
+        self._joined = False
         self._lost_at: float | None = None
         self._underruns = (0, 0)
         self._noted: dict[str, float] = {}
@@ -244,9 +246,10 @@ class Watching:
             self._add("start_to_first_frame", (at - self._started_at) * 1e3, at)
         elif self._resumed_at is not None and at >= self._resumed_at:
             self._add("pause_to_resume", (at - self._resumed_at) * 1e3, at)
-        else:
+        elif not self._joined:
             return
         self._started_at = self._resumed_at = None
+        self._joined = False
         self.playing = True
         self._chunks.interrupted()
 
@@ -259,8 +262,14 @@ class Watching:
             self._started_at, self._started_run = at, self.numbers.run
         self.playing = False
 
+    @property
+    def due(self) -> bool:
+        """Whether frames are due, or the first one of a run or after a pause is waited for."""
+        waits = self._started_at is not None or self._resumed_at is not None
+        return self.playing or waits or self._joined
+
     def resumes(self, at: float, *, paused: bool) -> None:
-        """`resume` is sent.
+        """`resume` is sent, or the user wants to see what the session never stopped to play.
 
         Args:
             at: When; sent again, the first time counts.
@@ -269,21 +278,32 @@ class Watching:
         self.settle()
         if paused:
             self._resumed_at = self._resumed_at or at
+            self.playing = False
+        elif self.frames:
+            self.playing, self.last_at = True, at
         else:
-            self.playing, self.last_at = self.frames > 0, at
+            self._joined = True
+
+    def joins(self) -> None:
+        """Somebody else plays the session: frames are due from the next one on that comes."""
+        self.settle()
+        self._joined = not self.playing
+        self.numbers.amid = not self.frames
 
     def stops(self, at: float | None = None) -> None:
         """No frame is due from now on: a pause was sent, the clip is over, or the user leaves.
 
         Args:
-            at: When; a wait for a first frame that was given up then counts with what it
-                lasted. None: nothing was waited for.
+            at: When; a picture that stood until then was frozen so long, and a wait for a first
+                frame that was given up counts with what it lasted. None: nothing was due.
         """
         self.settle()
-        self.playing = False
         if at is not None:
+            self._stands(at)
             self._give_up_waiting(at)
+        self.playing = False
         self._started_at = self._resumed_at = None
+        self._joined = False
 
     def prompted(self, text: str, tag: int, at: float) -> None:
         """A prompt is sent, unlike all before it; pictures made with it show the tag.
@@ -372,9 +392,10 @@ class Watching:
         if at >= captured_at:
             self._add("glass_to_glass", (at - captured_at) * 1e3, at)
 
-    def note(self, count: str) -> None:
-        """Something was the matter with a picture: `pictures_skipped`, for example."""
-        self._noted[count] = self._noted.get(count, 0.0) + 1.0
+    def note(self, count: str, at: float) -> None:
+        """Counts a picture that came at a moment: `pictures_read`, for example."""
+        if self._begin <= at < self._end:
+            self._noted[count] = self._noted.get(count, 0.0) + 1.0
 
     # -- connections -----------------------------------------------------------------------
 
@@ -406,17 +427,22 @@ class Watching:
         lasting_s = self._lasting_s(now)
         self._moves.settle(now, lasting_s=lasting_s, usual_s=1 / self.frame_rate, ends=True)
         self._prompts.close(now, due=self.playing)
-        if lasting_s > FREEZE_S:
-            self._gap(now, lasting_s, counts=counts)
-            if counts and self.freezes <= FREEZES:
-                self._record.freezes[-1] = now - lasting_s, math.inf
-            self._playing_s += lasting_s * counts
+        self._stands(now)
+        if lasting_s > FREEZE_S and counts and self.freezes <= FREEZES:
+            self._record.freezes[-1] = now - lasting_s, math.inf
         for name, value in self._counted().items():
             self._record.count(name, value)
         if self._playing_s > LEAST_PLAYING_S:
             self._record.add("frame_rate", self._played / self._playing_s)
             self._record.add("bitrate", self._bytes * 8e-3 / self._playing_s)
         self.playing = False
+
+    def _stands(self, now: float) -> None:
+        """Counts for how long frames that are due have not come, if that is a freeze."""
+        lasting_s, counts = self._lasting_s(now), self._begin <= now < self._end
+        if lasting_s > FREEZE_S:
+            self._gap(now, lasting_s, counts=counts)
+            self._playing_s += lasting_s * counts
 
     def _give_up_waiting(self, now: float) -> None:
         for metric, since in (

@@ -61,28 +61,54 @@ class Later:
 # -- datagrams -----------------------------------------------------------------------------------
 
 
-class _Port(asyncio.DatagramProtocol):
+class Port(asyncio.DatagramProtocol):
     """A socket whose datagrams go to a function."""
 
     def __init__(self, take: Callable[[bytes, Address], None]) -> None:
+        """Is closed; `open` opens it.
+
+        Args:
+            take: Gets a datagram and where it came from.
+        """
         self._take = take
         self.transport: asyncio.DatagramTransport | None = None
 
+    async def open(self, host: str) -> Address:
+        """Opens it; returns where it is.
+
+        Args:
+            host: Address of this machine.
+
+        Raises:
+            OSError: There is no port.
+        """
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: self, local_addr=(host, 0)
+        )
+        own: socket.socket = transport.get_extra_info("socket")
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        address, number = own.getsockname()[:2]
+        return Address(str(address), int(number))
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio."""
         # Not an instance of it before Python 3.12.
         self.transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
+        """See asyncio."""
         self._take(data, Address(str(addr[0]), int(addr[1])))
 
     def error_received(self, exc: Exception) -> None:
         """A port that is closed: the far end is gone, which its users notice themselves."""
 
     def send(self, data: bytes, to: Address) -> None:
+        """Sends a datagram; one from a port that is closed is lost."""
         if self.transport is not None and not self.transport.is_closing():
             self.transport.sendto(data, to)
 
     def close(self) -> None:
+        """Closes it. Repeating it is no error."""
         if self.transport is not None:
             self.transport.close()
 
@@ -104,9 +130,9 @@ class DatagramRelay:
         self._up, self._down = up, down
         self._loop = asyncio.get_running_loop()
         self._later_up, self._later_down = Later(), Later()
-        self._near = _Port(self._from_user)
-        self._spare: _Port | None = None
-        self._far: dict[Address, _Port] = {}
+        self._near = Port(self._from_user)
+        self._spare: Port | None = None
+        self._far: dict[Address, Port] = {}
         self._opening: set[asyncio.Task[None]] = set()
         self.near = Address(host, 0)
         """Where the user finds the service."""
@@ -122,9 +148,9 @@ class DatagramRelay:
         Raises:
             OSError: There are none.
         """
-        self.near = await self._opened(self._near)
-        self._spare = _Port(lambda data, _: self._to_user(data, self._user))
-        self.far = await self._opened(self._spare)
+        self.near = await self._near.open(self._host)
+        self._spare = Port(lambda data, _: self._to_user(data, self._user))
+        self.far = await self._spare.open(self._host)
 
     def begin_with(self, user: Address) -> None:
         """Says where the user is, before it has sent anything.
@@ -157,20 +183,20 @@ class DatagramRelay:
         if due is not None:
             self._later_up.at(due, lambda: port.send(data, service))
 
-    def _way_of(self, user: Address) -> _Port:
+    def _way_of(self, user: Address) -> Port:
         """Returns a port of a user's address: the first has that which the service was told."""
         if self._spare is not None:
             port, self._spare, self._user = self._spare, None, user
             return port
-        port = _Port(lambda data, _: self._to_user(data, user))
+        port = Port(lambda data, _: self._to_user(data, user))
         task = asyncio.create_task(self._open_way(port))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
         return port
 
-    async def _open_way(self, port: _Port) -> None:
+    async def _open_way(self, port: Port) -> None:
         with contextlib.suppress(OSError):
-            await self._opened(port)
+            await port.open(self._host)
 
     def _to_user(self, data: bytes, user: Address | None) -> None:
         if user is None:
@@ -178,15 +204,6 @@ class DatagramRelay:
         due = self._down.packet(self._loop.time(), len(data))
         if due is not None:
             self._later_down.at(due, lambda: self._near.send(data, user))
-
-    async def _opened(self, port: _Port) -> Address:
-        transport, _ = await self._loop.create_datagram_endpoint(
-            lambda: port, local_addr=(self._host, 0)
-        )
-        own: socket.socket = transport.get_extra_info("socket")
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-        host, number = own.getsockname()[:2]
-        return Address(str(host), int(number))
 
 
 # -- byte streams --------------------------------------------------------------------------------

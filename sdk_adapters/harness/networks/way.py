@@ -40,15 +40,19 @@ def applied(load: LoadSpec, target: Target) -> dict[str, Network]:
 def unapplied(load: LoadSpec, target: Target) -> dict[str, str]:
     """Returns why networks cannot be made, by name; their sessions come as if there were none.
 
+    A browser is led through none of them.
+
     Args:
         load: Of the scenario.
         target: The service, with the TURN server if there is one.
     """
-    return {
-        network.name: "no TURN server was named (--turn)"
-        for network in load.networks
-        if network.turn_only and not target.turn
-    }
+    missing = {}
+    for network in load.networks:
+        if network.turn_only and not target.turn:
+            missing[network.name] = "no TURN server was named (--turn)"
+        elif load.wires.get("chromium") and (network.shaped or network.turn_only):
+            missing[f"{network.name} of browsers"] = "browsers are not led through networks"
+    return missing
 
 
 class Way:

@@ -47,6 +47,7 @@ _ABSENT: Final = {
     "join_dtls": "no WebRTC session joined",
     "prompt_to_pixels": "no prompt changed what was playing",
     "glass_to_glass": "no live session was decoded whose pictures tell of their source",
+    "pictures_wrong": "no session was decoded whose pictures tell which frames they are",
     "reconnect": "no connection was lost",
     "pause_to_resume": "nobody resumed",
     "migration_gap": "no session moved",
@@ -201,13 +202,20 @@ def _notes(
             lambda record: bool(record.counts.get("glass_by_pixels")),
         )
     )
-    if joined:
+    if joined and not decoded:
+        said.append(
+            "No pictures were decoded: prompt_to_pixels goes by what the service says of its "
+            "chunks, and glass_to_glass by what it says of its frames."
+        )
+    elif joined:
         said.append(
             f"Pictures of {decoded} of {len(joined)} sessions were decoded. In {by_pixels} of "
             f"them the pictures themselves told which prompt they were made with, in {glass} "
             "which camera frame they show; in all others prompt_to_pixels goes by what the "
             "service says of its chunks, and glass_to_glass by what it says of its frames."
         )
+    if unread := sum(record.counts.get("pictures_unreadable", 0.0) for record in joined):
+        said.append(f"{unread:,.0f} decoded pictures did not tell which frames they are.")
     if facts.service.video == "canned":
         said.append(
             "The service showed prepared pictures: what encoding costs is not in this report."

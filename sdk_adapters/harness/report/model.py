@@ -137,7 +137,9 @@ class Spread(Part):
     mean: Number
     min: Number
     p50: Number
+    p90: Number
     p95: Number
+    p99: Number
     max: Number
 
 

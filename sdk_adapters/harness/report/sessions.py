@@ -38,6 +38,7 @@ _FELT: Final = (
 _FAULTS: Final = (
     ("frames_lost", "frames lost"),
     ("frames_repeated", "frames repeated"),
+    ("pictures_wrong", "wrong pictures"),
     ("freezes", "freezes"),
     ("commands_refused", "commands refused"),
 )

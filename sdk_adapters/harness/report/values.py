@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Final
+from typing import Any, Final
 
 from sdk_adapters.harness.metrics import METRICS, Kind, Side
 from sdk_adapters.harness.records import (
@@ -30,8 +30,11 @@ _BY_OUTCOME: Final[Mapping[str, Callable[[SessionRecord], bool]]] = {
     "sessions_failed": lambda record: record.outcome is Outcome.FAILED,
 }
 """Counts that are sessions themselves."""
-_OF_SESSIONS: Final = frozenset({*_BY_OUTCOME, "commands_refused"})
-"""Counts that mean something even where no frame was seen."""
+_OF: Final[Mapping[str, Callable[[SessionRecord], bool]]] = {
+    **dict.fromkeys((*_BY_OUTCOME, "commands_refused"), lambda _: True),
+    "pictures_wrong": lambda record: read(record),
+}
+"""Counts that mean something where one session is such; the others: where frames were seen."""
 
 
 # -- clients -------------------------------------------------------------------------------
@@ -69,14 +72,19 @@ def merged(sketches: Iterable[Sketch]) -> Sketch:
 
 def spread(values: Sketch) -> Spread:
     """Returns what a row tells of a distribution."""
-    return Spread(
-        count=round(values.count),
-        mean=values.avg,
-        min=_at(values, 0.0),
-        p50=_at(values, 0.5),
-        p95=_at(values, 0.95),
-        max=_at(values, 1.0),
-    )
+    return Spread(**_percentiles(values))
+
+
+def _percentiles(values: Sketch) -> dict[str, Any]:
+    """Returns the count, mean, extremes and percentiles of some values."""
+    shares = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "max": 1.0}
+    points = {name: _at(values, share) for name, share in shares.items()}
+    return {"count": round(values.count), "mean": values.avg, **points}
+
+
+def read(record: SessionRecord) -> bool:
+    """Whether pictures of a session told which frames they are."""
+    return any(map(record.counts.get, ("pictures_read", "pictures_wrong")))
 
 
 def watched(record: SessionRecord) -> bool:
@@ -111,20 +119,11 @@ def _distribution(name: str, records: Sequence[SessionRecord]) -> Distribution |
     values = merged(record.values[name] for record in records if name in record.values)
     if not values.count:
         return None
-    return Distribution(
-        count=round(values.count),
-        mean=values.avg,
-        min=_at(values, 0.0),
-        p50=_at(values, 0.5),
-        p90=_at(values, 0.9),
-        p95=_at(values, 0.95),
-        p99=_at(values, 0.99),
-        max=_at(values, 1.0),
-    )
+    return Distribution(**_percentiles(values))
 
 
 def _total(name: str, records: Sequence[SessionRecord]) -> Total | None:
-    if name not in _OF_SESSIONS and not any(map(watched, records)):
+    if not any(map(_OF.get(name, watched), records)):
         return None
     if is_one := _BY_OUTCOME.get(name):
         counts = [float(is_one(record)) for record in records]

@@ -21,7 +21,7 @@ from sdk_adapters.harness.report.model import (
 CUT_S: Final = 0.5
 """A run that measured so much less than planned was ended early."""
 _SHARES: Final = "share"
-_COUNTED: Final = {"sessions", "frames", "freezes", "underruns", "moves", "commands"}
+_COUNTED: Final = {"sessions", "frames", "freezes", "underruns", "moves", "commands", "pictures"}
 """Units that the names of their metrics say."""
 _HUGE: Final = 1e6
 _HUNDRED: Final = 100.0

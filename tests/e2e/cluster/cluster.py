@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import datetime as dt
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sana_gateway import Client, Session
-from sana_gateway.v1 import pool_pb2
 from scheduler.process.certificates import make
 from tests.e2e.cluster.hosts import Host, hosts
 from tests.e2e.driving import Screen, Told, stage
@@ -115,21 +112,6 @@ def cluster_of(
         yield Cluster(made, front, by_host)
         for _ in threads.map(Stack.stop, (front, *started)):
             """Raises what ending one of them raised."""
-
-
-def serving(pool: pool_pb2.DescribePoolResponse) -> list[pool_pb2.Actor]:
-    """Returns the actors that take sessions."""
-    return [actor for actor in pool.actors if actor.healthy and not actor.draining]
-
-
-async def until(
-    client: Client, condition: Callable[[pool_pb2.DescribePoolResponse], Any]
-) -> pool_pb2.DescribePoolResponse:
-    """Returns the pool once it is as wished."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition(pool := await client.describe_pool()):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-    return pool
 
 
 async def staged(client: Client, clip: Path) -> tuple[Session, Told]:

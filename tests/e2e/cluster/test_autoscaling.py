@@ -14,10 +14,11 @@ import pytest
 from sana_gateway import Client
 from sana_gateway.v1 import session_pb2
 from tests.e2e.cluster.autoscaled import autoscaled_ray, nodes
-from tests.e2e.cluster.cluster import PATIENCE_S, PLACEMENT_PORT, identity, serving, until
+from tests.e2e.cluster.cluster import PATIENCE_S, PLACEMENT_PORT, identity
 from tests.e2e.cluster.hosts import Host, hosts
 from tests.e2e.driving import stage
 from tests.e2e.pool.fleet import Member, viewed
+from tests.e2e.pool.victims import healthy, pool_with
 from tests.media.clips import Recipe, make
 from tests.stack import Stack, role
 
@@ -85,7 +86,7 @@ async def test_nodes_come_for_those_who_wait_and_go_when_they_are_empty(tmp_path
             assert "sana_gateway_pool_predicted_utilisation" in told
             assert "sana_gateway_pool_miss_rate" in told
             await asyncio.gather(*(session.ready() for session in sessions))
-            grown = await until(client, lambda pool: len(serving(pool)) == 2)
+            grown = await pool_with(client, healthy(2), PATIENCE_S)
             assert nodes(folder) == 2
             on = {each.session_id: each.actor_id for each in grown.sessions}
             async with viewed(sessions[0], client) as first, viewed(sessions[2], client) as last:
@@ -94,7 +95,7 @@ async def test_nodes_come_for_those_who_wait_and_go_when_they_are_empty(tmp_path
                 assert on[sessions[0].session_id] != on[sessions[2].session_id]
                 await sessions[1].close()
                 # One actor is enough for the two that are left.
-                left = await until(client, lambda pool: len(pool.actors) == 1)
+                left = await pool_with(client, lambda pool: len(pool.actors) == 1, PATIENCE_S)
                 assert {each.actor_id for each in left.sessions} == {left.actors[0].actor_id}
                 moved = first if on[sessions[0].session_id] != left.actors[0].actor_id else last
                 await moved.frames(24)

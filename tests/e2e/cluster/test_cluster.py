@@ -18,12 +18,11 @@ from tests.e2e.cluster.cluster import (
     Cluster,
     running_cluster,
     seen_to_the_end,
-    serving,
     staged,
-    until,
 )
 from tests.e2e.cluster.hosts import Host
 from tests.e2e.driving import watching
+from tests.e2e.pool.victims import healthy, pool_with, serving
 from tests.media.clips import Recipe, make
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -43,7 +42,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def client(cluster: Cluster) -> AsyncIterator[Client]:
     async with Client(cluster.address) as client, asyncio.timeout(PATIENCE_S * 2):
-        await until(client, lambda pool: len(serving(pool)) == 2)
+        await pool_with(client, healthy(2), PATIENCE_S)
         yield client
 
 
@@ -71,7 +70,7 @@ async def test_a_session_goes_on_while_its_host_is_cut_off_and_the_host_is_used_
     assert numbers == list(range(FRAMES))
     assert told.ended == []
     host.reconnect()
-    pool = await until(client, lambda pool: len(serving(pool)) == 2)
+    pool = await pool_with(client, healthy(2), PATIENCE_S)
     assert {actor.host for actor in serving(pool)} == set(cluster.actors)
     await session.close()
 
@@ -106,6 +105,6 @@ async def test_an_actor_is_drained_from_the_command_line(
         result = await asyncio.to_thread(CliRunner().invoke, actors_command, words)
         assert (result.exit_code, result.stdout) == (0, f"{busy} is empty\n")
         assert await seen_to_the_end(screen, told) == list(range(FRAMES))
-    pool = await until(client, lambda pool: len(serving(pool)) == 2)
+    pool = await pool_with(client, healthy(2), PATIENCE_S)
     assert busy not in [actor.actor_id for actor in pool.actors]
     await session.close()

@@ -19,12 +19,11 @@ from tests.e2e.cluster.cluster import (
     head_on,
     identity,
     seen_to_the_end,
-    serving,
     staged,
-    until,
 )
 from tests.e2e.cluster.hosts import Host, hosts
 from tests.e2e.driving import watching
+from tests.e2e.pool.victims import healthy, pool_with, serving
 from tests.media.clips import Recipe, make
 from tests.required import require_command
 from tests.stack import Stack
@@ -69,7 +68,7 @@ async def test_sessions_stream_on_while_ray_has_no_head_and_the_next_head_finds_
         cluster_of(first, made, own, storage) as cluster,
     ):
         async with Client(cluster.address) as client, asyncio.timeout(PATIENCE_S * 2):
-            before = await until(client, lambda pool: len(serving(pool)) == 2)
+            before = await pool_with(client, healthy(2), PATIENCE_S)
             session, told = await staged(client, clip)
             async with watching(client, session) as screen:
                 await session.start()
@@ -81,7 +80,7 @@ async def test_sessions_stream_on_while_ray_has_no_head_and_the_next_head_finds_
                 with head_on(made[0], own | redis, storage):
                     assert await seen_to_the_end(screen, told) == list(range(FRAMES))
                     assert told.ended == []
-                    after = await until(client, lambda pool: len(serving(pool)) == 2)
+                    after = await pool_with(client, healthy(2), PATIENCE_S)
                     assert ids(after) == ids(before)
                     assert session.session_id in [each.session_id for each in after.sessions]
                     another, _ = await staged(client, clip)
@@ -105,12 +104,12 @@ async def test_actors_join_the_next_head_where_ray_has_forgotten_them(
             Client(cluster.address, policy=patient) as client,
             asyncio.timeout(PATIENCE_S * 2),
         ):
-            before = await until(client, lambda pool: len(serving(pool)) == 2)
+            before = await pool_with(client, healthy(2), PATIENCE_S)
             first.kill()
             with head_on(made[0], own, storage):
                 # They are of use until Ray, which has forgotten them, ends them.
-                await until(client, lambda pool: len(serving(pool)) == 2)
-                await until(client, lambda pool: is_renewed(pool, before))
+                await pool_with(client, healthy(2), PATIENCE_S)
+                await pool_with(client, lambda pool: is_renewed(pool, before), PATIENCE_S)
 
 
 def is_renewed(pool: pool_pb2.DescribePoolResponse, before: pool_pb2.DescribePoolResponse) -> bool:

@@ -8,11 +8,15 @@ from contextlib import suppress
 
 import pytest
 
-from scheduler.scenario import scenario
+from scheduler.scenario import ConfigurationError, scenario
+from sdk_adapters.harness.generator import Target
+from sdk_adapters.harness.generator import pulse as pulses
 from sdk_adapters.harness.generator.cost import noting_s
+from sdk_adapters.harness.generator.generator import run as drive
 from sdk_adapters.harness.generator.generator import verdict
 from sdk_adapters.harness.generator.pulse import TICK_S, Pulse, watch_lag
 from sdk_adapters.harness.generator.watching import Meter, Watching, Window
+from sdk_adapters.harness.plan import plan
 from sdk_adapters.harness.records import Event, Measured, Second, SessionRecord
 
 pytestmark = pytest.mark.unit
@@ -112,6 +116,28 @@ def test_a_second_counts_what_is_new_also_of_those_who_left() -> None:
     assert (last.connected, last.frames, last.lost, last.freezes) == (1, 1, 0, 1)
     assert last.values == {"join": (5.0, 5.0), "frame_lateness": (2.0, pytest.approx(2.9))}
     assert pulse.second([stays], 3.0).values == {}
+
+
+async def test_a_strict_run_that_would_leave_something_out_is_refused() -> None:
+    document = {
+        "name": "x",
+        "workload": {"arrivals": {"kind": "constant", "per_minute": 1}},
+        "load": {"strict": True, "networks": [{"name": "office", "share": 1, "turn_only": True}]},
+    }
+    # Nothing was asked at that address: it is refused before.
+    with pytest.raises(ConfigurationError, match="network office: no TURN server"):
+        await drive(plan(scenario.parse(document, "x")), Target(("h:1",)), observe=lambda _: None)
+
+
+def test_the_cpu_of_a_second_is_of_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu_s, at = [5.0], [100.0]
+    monkeypatch.setattr(pulses.time, "process_time", lambda: cpu_s[0])
+    monkeypatch.setattr(pulses.time, "monotonic", lambda: at[0])
+    pulse = Pulse(0, ALWAYS)
+    cpu_s[0], at[0] = 5.3, 100.5
+    assert pulse.second((), 1.0).cpu == pytest.approx(0.6)
+    at[0] = 102.5
+    assert pulse.second((), 3.0).cpu == 0.0
 
 
 def test_what_measuring_costs_is_known() -> None:

@@ -92,6 +92,44 @@ async def test_pause_and_resume_follow_what_is_wanted(desk: Desk) -> None:
     assert desk.pressed == [("start", 99.0), ("pause", 101.0), ("resume", 105.0)]
 
 
+async def test_frames_are_due_again_where_a_pause_is_never_answered(desk: Desk) -> None:
+    desk.player.play(99.0)
+    await desk.answer(phase=RUNNING)
+    desk.watching.frame(100.5, 1, 0, 0.0, 1)
+    desk.player.halt(101.0)
+    assert not desk.watching.due
+    desk.now = 105.0
+    desk.player.play(105.0)
+    assert desk.watching.playing
+    # The service is dead: what the user looks at stands from then on.
+    desk.watching.close(120.0)
+    assert desk.watching.freezes == 1
+    assert [name for name, _ in desk.pressed] == ["start", "pause"]
+
+
+async def test_a_pause_that_is_answered_late_is_a_pause_all_the_same(desk: Desk) -> None:
+    desk.player.play(99.0)
+    await desk.answer(phase=RUNNING)
+    desk.watching.frame(100.5, 1, 0, 0.0, 1)
+    desk.player.halt(101.0)
+    desk.now = 105.0
+    desk.player.play(105.0)
+    await desk.answer(phase=PAUSED)
+    assert [name for name, _ in desk.pressed] == ["start", "pause", "resume"]
+    assert desk.watching.due
+    assert not desk.watching.playing, "the first frame after it is waited for"
+
+
+async def test_who_stops_before_the_first_frame_and_goes_on_waits_for_it(desk: Desk) -> None:
+    desk.player.play(99.0)
+    desk.player.halt(99.5)
+    desk.player.play(99.8)
+    await desk.answer(phase=RUNNING)
+    assert desk.watching.due
+    desk.watching.frame(101.0, 1, 0, 0.0, 1)
+    assert desk.watching.playing
+
+
 async def test_a_pause_before_the_start_is_answered_waits_for_it(desk: Desk) -> None:
     desk.player.play(99.0)
     desk.player.halt(99.5)

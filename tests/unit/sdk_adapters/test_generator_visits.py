@@ -16,6 +16,7 @@ from scheduler.core.errors import NoCapacityError
 from scheduler.scenario.load import Camera as CameraSpec
 from sdk_adapters.harness.generator import Target, messages, source
 from sdk_adapters.harness.generator import visit as driven
+from sdk_adapters.harness.generator.chunks import CENSORED_S
 from sdk_adapters.harness.generator.doors import Door, Line, Seat
 from sdk_adapters.harness.generator.process import Driver
 from sdk_adapters.harness.generator.watching import Watching
@@ -66,6 +67,7 @@ class Site:
     hub: FakeHub
     addresses: tuple[str, ...]
     doors: dict[str, Door] | None = None
+    clock: Callable[[], float] = time.monotonic
     told: Told = field(default_factory=Told)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -82,8 +84,8 @@ class Site:
             clip=b"a clip",
             camera={each.codec: each for each in camera},
         )
-        self.driver = driver = Driver(job, self.told.add, doors=self.doors)
-        return asyncio.create_task(driver.drive(time.monotonic(), self.stop))
+        self.driver = driver = Driver(job, self.told.add, doors=self.doors, clock=self.clock)
+        return asyncio.create_task(driver.drive(self.clock(), self.stop))
 
     async def ended(self, driving: asyncio.Task[messages.Done]) -> SessionRecord:
         """Waits for the first visit to end by itself, and ends the rest."""
@@ -264,6 +266,28 @@ async def test_a_refused_command_counts_and_is_tried_again(site: Site, hub: Fake
     (record,) = site.told.records
     assert record.counts["commands_refused"] >= 2
     assert record.outcome is Outcome.CUT
+
+
+@pytest.mark.parametrize("waited_s", [1.0, 20.0])
+async def test_a_command_that_is_never_answered_counts_with_what_it_waited(
+    hub: FakeHub, waited_s: float
+) -> None:
+    ahead_s = [0.0]
+    async with grpc_gateway(fake_services(hub)) as address:
+        site = Site(hub, (address,), clock=lambda: time.monotonic() + ahead_s[0])
+        driving = site.drives(visit((0.0, Act.START)))
+        await hub.until(lambda: hub.sessions and "set_video" in said(hub.session))
+        hub.session.on_command = lambda *_: None
+        await hub.until(lambda: "start" in said(hub.session))
+        ahead_s[0] = waited_s
+        site.stop.set()
+        await driving
+    (record,) = site.told.records
+    longest_ms = record.values["command_ack"].get_quantile_value(1.0)
+    assert longest_ms is not None
+    # A prompt and the start: short waits that the end of the run cuts are no waits.
+    assert record.values["command_ack"].count == 2 + 2 * (waited_s > CENSORED_S)
+    assert (longest_ms >= waited_s * 990) == (waited_s > CENSORED_S)
 
 
 async def test_frames_and_what_is_told_of_them_are_measured(site: Site, hub: FakeHub) -> None:

@@ -190,6 +190,17 @@ def test_a_freeze_that_lasts_to_the_end_counts() -> None:
     assert counts["playing_s"] == LATE(6.0)
 
 
+def test_a_freeze_that_lasts_until_the_user_gives_up_and_pauses_counts() -> None:
+    user = begun()
+    user.plays(range(24))
+    last = 10.0 + 23 * PERIOD
+    user.watching.stops(last + 5.0)
+    counts = user.closed(30.0)
+    assert (counts["freezes"], counts["frozen_s"]) == (1, LATE(5.0))
+    assert counts["playing_s"] == LATE(23 * PERIOD + 5.0)
+    assert user.record.freezes == [(LATE(last), LATE(last + 5.0))]
+
+
 def test_neither_a_pause_nor_the_end_of_a_clip_is_a_freeze() -> None:
     user = begun()
     user.plays(range(24))
@@ -221,6 +232,20 @@ def test_a_resume_before_the_session_paused_is_no_pause() -> None:
     user.plays(range(30, 48), delay=0.0)
     assert "pause_to_resume" not in user.values
     assert user.closed(12.0)["freezes"] == 0
+
+
+def test_who_joins_what_others_play_counts_from_the_first_frame_on() -> None:
+    user = User()
+    user.watching.joins()
+    user.plays(range(24, 48))
+    user.watching.stops()
+    user.watching.joins()
+    # Others paused it for ten seconds.
+    user.plays(range(48, 72), begin=20.0)
+    counts = user.closed(20.0 + 72 * PERIOD)
+    assert (counts["frames_shown"], counts["frames_lost"], counts["freezes"]) == (48, 0, 0)
+    assert counts["playing_s"] == LATE(46 * PERIOD)
+    assert not {"start_to_first_frame", "pause_to_resume"} & user.values.keys()
 
 
 def test_chunks_have_intervals_and_the_jitter_of_them() -> None:

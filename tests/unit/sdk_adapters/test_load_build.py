@@ -139,6 +139,28 @@ def test_the_lag_of_the_generator_is_that_of_its_processes() -> None:
     assert other.lag_p99_ms is None
 
 
+def test_the_cpu_of_the_generator_is_that_of_its_busiest_process() -> None:
+    seconds = [
+        second(at_s + process / 100, process, cpu=cpu)
+        for at_s, cpus in ((20.0, (0.2, 0.6)), (21.0, (0.4, 0.1)))
+        for process, cpu in enumerate(cpus)
+    ]
+    report = built(record(), seconds=seconds, measuring_cpu_s=0.13)
+    assert value_of(report, "generator_cpu") == model.Level(mean=0.5, min=0.4, max=0.6, points=2)
+    measuring = value_of(report, "measuring_cpu")
+    assert measuring == model.Level(mean=0.1, min=0.1, max=0.1, points=1)
+
+
+def test_wrong_pictures_are_counted_where_pictures_were_read() -> None:
+    assert "no session was decoded" in built(record()).not_measured["pictures_wrong"]
+    counts = {"pictures_read": 470, "pictures_wrong": 10, "pictures_unreadable": 7}
+    report = built(record(0, decoded=True, counts=counts), record(1))
+    assert value_of(report, "pictures_wrong") == model.Total(total=10, sessions=1, worst=10)
+    assert any("7 decoded pictures did not tell" in note for note in report.notes)
+    right = built(record(0, decoded=True, counts={"pictures_read": 480}))
+    assert value_of(right, "pictures_wrong") == model.Total(total=0, sessions=0, worst=0)
+
+
 def test_without_a_frame_nothing_is_said_of_frames() -> None:
     report = built(record(outcome=Outcome.FAILED, counts={"frames_shown": 0, "playing_s": 0}))
     assert "frames_lost" in report.not_measured

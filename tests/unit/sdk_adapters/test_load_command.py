@@ -60,6 +60,10 @@ def test_help_teaches() -> None:
         (("default",), "name one"),
         (("smoke", "--target", "gw"), "give host:port of the gateway's gRPC"),
         (("smoke", "--http", "http://gw"), "go with --target"),
+        (("smoke", "--token", "t"), "go with --target"),
+        (("smoke", "--turn", "stun:x"), "a TURN server is given as"),
+        (("smoke", "--scale", "1e9"), "more than 1,000,000 sessions"),
+        (("smoke", "--scale", "nan"), "above 0"),
         (("smoke", "--target", "a:1", "--target", "b:1", "--http", "a:2"), "HTTP of each gateway"),
         (("smoke", "--slo", "/nonexistent"), "/nonexistent cannot be read"),
         (("smoke", "--scale", "0"), "above 0"),
@@ -105,8 +109,48 @@ def test_a_file_that_holds_no_thresholds_is_refused(tmp_path: Path, text: str, s
 
 def test_a_target_is_addresses_in_the_same_order() -> None:
     target = modes.target_of(("a:1", "b:2"), ("http://a:3", "https://b"), "secret")
-    assert target is not None
     assert (target.grpc, target.http) == (("a:1", "b:2"), ("a:3", "https://b"))
+    assert "secret" not in repr(target)
+
+
+def test_a_turn_server_may_stand_beside_a_service_that_is_yet_to_be_started() -> None:
+    target = modes.target_of((), (), "", "turn:ann:secret@127.0.0.1:5000")
+    assert (target.grpc, target.turn) == ((), "turn:ann:secret@127.0.0.1:5000")
+    with pytest.raises(ConfigurationError, match="a TURN server is given as"):
+        modes.target_of((), (), "", "stun:host")
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_strict_is_said_by_the_scenario_or_by_the_command(tmp_path: Path, *, strict: bool) -> None:
+    scenario = modes.scenario_of("smoke", scale=1.0, seed=None, slo=None, strict=strict)
+    assert scenario.load.strict == strict
+    path = tmp_path / "mine.yaml"
+    path.write_text(library.text("smoke").replace("\nload:", "\nload:\n  strict: true"))
+    own = modes.scenario_of(str(path), scale=1.0, seed=None, slo=None, strict=strict)
+    assert own.load.strict
+
+
+def test_where_nothing_can_be_written_nothing_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(modes, "showing", lambda *_, **__: pytest.fail("it was run"))
+    for words in (("run", "smoke"), ("chaos",), ("capacity", "steady")):
+        done = RUN.invoke(command.load, [*words, "--out", str(tmp_path / "file" / "out")])
+        assert done.exit_code == Exit.INVALID
+        assert "cannot be written" in done.output
+
+
+def test_of_the_reports_those_are_left_that_can_be(tmp_path: Path) -> None:
+    where = outputs.places(tmp_path, {"html": tmp_path / "taken"})
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="taken"):
+        outputs.write(full(), where)
+    assert {each.name for each in tmp_path.iterdir() if each.is_file()} == {
+        "report.json",
+        "report.md",
+        "junit.xml",
+    }
 
 
 def test_reports_are_left_in_all_forms(tmp_path: Path) -> None:

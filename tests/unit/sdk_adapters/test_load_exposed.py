@@ -30,6 +30,7 @@ def pool(**signals: float) -> pool_pb2.DescribePoolResponse:
             )
         ],
         sessions=[pool_pb2.PooledSession(session_id="p", state=pool_pb2.LEASE_STATE_PARKED)],
+        session_counts=[pool_pb2.SessionCount(state=pool_pb2.LEASE_STATE_PARKED, count=1)],
         signals=pool_pb2.PoolSignals(**{"queued": 3, "queue_age_s": 1.5, **signals}),
         scheduler=SCHEDULER,
     )

@@ -198,6 +198,8 @@ def test_only_networks_that_do_something_are_made() -> None:
     assert list(applied(load, with_turn)) == ["slow", "office"]
     assert "--turn" in unapplied(load, without)["office"]
     assert unapplied(load, with_turn) == {}
+    browsers = load.model_copy(update={"wires": {"grpc": 1.0, "chromium": 0.1}})
+    assert list(unapplied(browsers, with_turn)) == ["slow of browsers", "office of browsers"]
     with pytest.raises(ConfigurationError):
         applied(load, Target(("a:1",), turn="stun:host"))
 

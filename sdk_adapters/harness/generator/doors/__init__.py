@@ -11,16 +11,20 @@ from sdk_adapters.harness.generator.source import Camera
 from sdk_adapters.harness.generator.watching import Watching
 from sdk_adapters.harness.networks.turn import TurnServer
 
+Told = tuple[int, int]
+"""Run of a frame, and its index in the run."""
+
 
 class Pictures(Protocol):
     """Takes encoded frames, to decode them."""
 
-    def frame(self, data: bytes, at: float, *, keyframe: bool) -> None:
+    def frame(self, data: bytes, at: float, told: Told | None, *, keyframe: bool) -> None:
         """Takes a frame, at once; decodes it elsewhere.
 
         Args:
             data: The frame.
             at: When it came.
+            told: Which frame it is, by what came with it; None: that is not known.
             keyframe: Whether it can be decoded alone.
         """
 
@@ -55,6 +59,8 @@ class Seat:
     """Takes a metric, a value and its moment."""
     way: Way | None = None
     """None: nothing lies between."""
+    shared_clock: bool = False
+    """Whether somebody else's camera stamps its frames by `clock`."""
 
 
 class Line(Protocol):

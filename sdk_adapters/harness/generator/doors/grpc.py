@@ -110,7 +110,7 @@ class GrpcLine:
         seat = self._seat
         clock, parse, note = seat.clock, media_pb2.MediaResponse.FromString, seat.watching.arrivals
         arrived, pictures = note.append, seat.pictures
-        live = seat.camera is not None
+        live = seat.camera is not None or seat.shared_clock
         read, end = self._call.read, grpc.aio.EOF  # type: ignore[attr-defined]
         with suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
             while (data := await read()) is not end:
@@ -121,7 +121,8 @@ class GrpcLine:
                     continue
                 frame = response.video
                 if pictures is not None:
-                    pictures.frame(frame.data, at, keyframe=frame.keyframe)
+                    told = frame.run, frame.frame
+                    pictures.frame(frame.data, at, told, keyframe=frame.keyframe)
                 if frame.held:
                     continue
                 captured_at = frame.source_us / 1e6 if live else 0.0

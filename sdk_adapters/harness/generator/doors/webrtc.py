@@ -337,7 +337,8 @@ class WebRtcLine:
             )
             if self._seat.pictures is not None and None not in parts:
                 keyframe = _is_keyframe(self._seat.codec, data)
-                self._seat.pictures.frame(data, at, keyframe=keyframe)
+                number = None if told is None else (told.run, told.frame)
+                self._seat.pictures.frame(data, at, number, keyframe=keyframe)
 
     def _decrypted(self, part: Part) -> bytes | None:
         if part.clear:

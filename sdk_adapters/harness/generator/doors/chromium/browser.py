@@ -13,17 +13,21 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 START_S: Final = 60.0
-"""How long the browser may take to start; on a busy machine that is long."""
+"""How long the browser may take to start, or a page to load; on a busy machine that is long."""
 ANSWER_S: Final = 30.0
 """How long a call of the protocol may take."""
 STOP_S: Final = 5.0
-MESSAGE: Final = 1 << 24
+MESSAGE: Final = 1 << 26
 """Longest message."""
+SAID: Final = 256
+"""Most lines of a page's console that are kept; then the oldest goes."""
 
 _FLAGS: Final = (
     "--headless",
@@ -33,11 +37,11 @@ _FLAGS: Final = (
     "--remote-debugging-pipe",
     "--allow-file-access-from-files",
     "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--disable-features=WebRtcHideLocalIpsWithMdns",
+    # Pages that nobody looks at run at full speed.
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
     "--disable-renderer-backgrounding",
+    # No calls home.
     "--disable-quic",
     "--disable-background-networking",
     "--disable-component-update",
@@ -45,9 +49,14 @@ _FLAGS: Final = (
     "--disable-default-apps",
     "--disable-extensions",
 )
+_TRUSTING: Final = (
+    # The camera without asking, and this host's addresses before that.
+    "--use-fake-ui-for-media-stream",
+    "--disable-features=WebRtcHideLocalIpsWithMdns",
+)
 _LAUNCH: Final = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); "
-    "os.execv(sys.argv[3], sys.argv[3:])"
+    "os.execvp(sys.argv[3], sys.argv[3:])"
 )
 """The ends of the pipe are descriptors 3 and 4 of the browser."""
 
@@ -65,15 +74,27 @@ class Browser:
     """A running browser."""
 
     def __init__(self) -> None:
+        self.version = ""
+        """For example `Chrome/156.0.8078.79`; known once started."""
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._pages: dict[str, Page] = {}
         self._number = 0
         self._profile = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.WriteTransport | None = None
         self._reading: asyncio.Task[None] | None = None
 
-    async def start(self, path: str) -> None:
-        """Starts it.
+    async def start(
+        self, path: str, *flags: str, prefix: Sequence[str] = (), trusting: bool = True
+    ) -> None:
+        """Starts it with an empty profile.
+
+        Args:
+            path: The program.
+            flags: Options to add.
+            prefix: Words before the command, for example `ip netns exec NAME`.
+            trusting: Whether pages get what they want. As users have it, a page has no camera
+                before `Page.allow_camera`, and does not know this host's addresses until then.
 
         Raises:
             BrowserError: It does not start.
@@ -81,9 +102,11 @@ class Browser:
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
         loop = asyncio.get_running_loop()
-        flags = [*_FLAGS, f"--user-data-dir={self._profile.name}"]
+        options = [*_FLAGS, f"--user-data-dir={self._profile.name}", *flags]
+        if trusting:
+            options += _TRUSTING
         if os.geteuid() == 0:
-            flags.append("--no-sandbox")
+            options.append("--no-sandbox")
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -91,13 +114,15 @@ class Browser:
                 _LAUNCH,
                 str(theirs_in),
                 str(theirs_out),
+                *prefix,
                 path,
-                *flags,
+                *options,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs_in, theirs_out),
                 start_new_session=True,
+                env={**os.environ, "HOME": self._profile.name},
             )
         finally:
             os.close(theirs_in)
@@ -110,16 +135,22 @@ class Browser:
             asyncio.BaseProtocol, os.fdopen(ours_out, "wb", buffering=0)
         )
         self._reading = asyncio.create_task(self._read(reader))
-        await self.ask("Browser.getVersion", wait_s=START_S)
+        self.version = str((await self.ask("Browser.getVersion", wait_s=START_S))["product"])
 
     async def ask(
         self,
         method: str,
         session: str = "",
-        wait_s: float = ANSWER_S,
+        wait_s: float | None = ANSWER_S,
         **parameters: Any,  # noqa: ANN401 - of the protocol
     ) -> dict[str, Any]:
         """Calls a method of the protocol and returns what it returns.
+
+        Args:
+            method: Its name.
+            session: The page that it is about, if it is about one.
+            wait_s: How long to wait for the answer; None: for ever.
+            parameters: Its parameters.
 
         Raises:
             BrowserError: It was refused, no answer came, or the browser has ended.
@@ -143,13 +174,32 @@ class Browser:
             self._asked.pop(number, None)
 
     async def open(self, url: str) -> Page:
-        """Opens a page in a profile of its own."""
+        """Opens a page in a window and a profile of its own.
+
+        Raises:
+            BrowserError: It does not load.
+        """
         context = str((await self.ask("Target.createBrowserContext"))["browserContextId"])
-        target = await self.ask("Target.createTarget", url=url, browserContextId=context)
+        target = await self.ask(
+            "Target.createTarget", url="about:blank", browserContextId=context, newWindow=True
+        )
         attached = await self.ask(
             "Target.attachToTarget", targetId=target["targetId"], flatten=True
         )
-        return Page(self, str(attached["sessionId"]), context)
+        page = Page(self, str(attached["sessionId"]), context)
+        self._pages[page.session] = page
+        try:
+            for domain in ("Page", "Runtime", "Log"):
+                await self.ask(f"{domain}.enable", page.session)
+            await page.go(url)
+        except BaseException:
+            await page.close()
+            raise
+        return page
+
+    def forget(self, page: Page) -> None:
+        """A page is closed."""
+        self._pages.pop(page.session, None)
 
     async def close(self) -> None:
         """Ends it with all its processes. Repeating it is no error."""
@@ -171,31 +221,56 @@ class Browser:
         await asyncio.to_thread(self._profile.cleanup)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        try:
+        with suppress(asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
             while True:
-                message = json.loads((await reader.readuntil(b"\0"))[:-1])
-                answer = self._asked.get(message.get("id", 0))
-                if answer is None or answer.done():
-                    continue
-                if "error" in message:
-                    answer.set_exception(BrowserError(message["error"]["message"]))
-                else:
-                    answer.set_result(message["result"])
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
-            for answer in self._asked.values():
-                if not answer.done():
-                    answer.set_exception(BrowserError("the browser has ended"))
+                self._received(json.loads((await reader.readuntil(b"\0"))[:-1]))
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(BrowserError("the browser has ended"))
+
+    def _received(self, message: dict[str, Any]) -> None:
+        answer = self._asked.get(message.get("id", 0))
+        if answer is not None and not answer.done():
+            if "error" in message:
+                answer.set_exception(BrowserError(message["error"]["message"]))
+            else:
+                answer.set_result(message["result"])
+        elif (page := self._pages.get(message.get("sessionId", ""))) and "method" in message:
+            page.happened(message["method"], message["params"])
 
 
 class Page:
     """A page of the browser."""
 
     def __init__(self, browser: Browser, session: str, context: str) -> None:
+        self.session = session
+        self.said: deque[str] = deque(maxlen=SAID)
+        """Its console, and what nobody caught."""
         self._browser = browser
-        self._session = session
         self._context = context
+        self._loaded = asyncio.Event()
 
-    async def run(self, expression: str) -> Any:  # noqa: ANN401 - whatever the page returns
+    async def go(self, url: str) -> None:
+        """Loads a document and waits until it and its scripts are there.
+
+        Raises:
+            BrowserError: It does not load.
+        """
+        self._loaded.clear()
+        told = await self._browser.ask("Page.navigate", self.session, url=url)
+        if reason := told.get("errorText"):
+            raise BrowserError(f"{url} does not load: {reason}")
+        try:
+            async with asyncio.timeout(START_S):
+                await self._loaded.wait()
+        except TimeoutError:
+            raise BrowserError(f"{url} does not load: {[*self.said]}") from None
+
+    async def run(
+        self,
+        expression: str,
+        wait_s: float | None = ANSWER_S,
+    ) -> Any:  # noqa: ANN401 - whatever the page returns
         """Returns the value of an expression, awaited where it is a promise.
 
         Raises:
@@ -203,19 +278,47 @@ class Page:
         """
         result = await self._browser.ask(
             "Runtime.evaluate",
-            self._session,
+            self.session,
+            wait_s,
             expression=expression,
             awaitPromise=True,
             returnByValue=True,
         )
         if (thrown := result.get("exceptionDetails")) is not None:
-            exception = thrown.get("exception", {})
-            raise BrowserError(str(exception.get("description") or thrown.get("text")))
+            raise BrowserError(_words(thrown))
         return result["result"].get("value")
+
+    async def allow_camera(self, origin: str) -> None:
+        """Gives documents of an origin the camera, as a user does who is asked."""
+        await self._browser.ask(
+            "Browser.grantPermissions",
+            origin=origin,
+            permissions=["videoCapture"],
+            browserContextId=self._context,
+        )
 
     async def close(self) -> None:
         """Closes it."""
+        self._browser.forget(self)
         with suppress(BrowserError):
             await self._browser.ask(
                 "Target.disposeBrowserContext", browserContextId=self._context, wait_s=STOP_S
             )
+
+    def happened(self, method: str, parameters: dict[str, Any]) -> None:
+        """Takes an event of the protocol."""
+        match method:
+            case "Page.loadEventFired":
+                self._loaded.set()
+            case "Runtime.exceptionThrown":
+                self.said.append(_words(parameters["exceptionDetails"]))
+            case "Runtime.consoleAPICalled":
+                values = [str(each.get("value", "")) for each in parameters["args"]]
+                self.said.append(" ".join(values))
+            case "Log.entryAdded":
+                self.said.append(str(parameters["entry"]["text"]))
+
+
+def _words(thrown: dict[str, Any]) -> str:
+    exception = thrown.get("exception", {})
+    return str(exception.get("description") or exception.get("value") or thrown.get("text"))

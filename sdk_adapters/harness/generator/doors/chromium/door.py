@@ -27,11 +27,8 @@ from sdk_adapters.harness.generator.doors.chromium.browser import (
 PAGE: Final = Path(__file__).with_name("page.html").as_uri()
 POLL_S: Final = 0.25
 """Time between two looks at what the page noted."""
-LOAD_S: Final = 0.1
-"""Time between two looks whether the page is there."""
 EARLY: Final = 16
 """Chunks that may be told of before their first frame is on the screen."""
-_LOADED: Final = "document.readyState === 'complete' && 'offer' in window"
 CONNECT_S: Final = 60.0
 """How long a page may take to connect: the browser may have to start first."""
 
@@ -118,8 +115,6 @@ class ChromiumLine:
             GatewayError: The gateway refused.
         """
         seat, page = self._seat, self._page
-        while not await page.run(_LOADED):  # noqa: ASYNC110 - a page answers only when asked
-            await asyncio.sleep(LOAD_S)
         camera = None
         if seat.camera is not None:
             camera = {"width": 320, "height": 176, "rate": seat.camera.reel.frame_rate}
