@@ -35,6 +35,7 @@ from gateway.webrtc.sdp import (
     parse_candidate,
     parse_offer,
     with_frame_metadata,
+    with_profiles,
 )
 from gateway.webrtc.statistics import PeerStatistics
 from gateway.webrtc.udp import UdpPorts
@@ -275,7 +276,7 @@ class AiortcPeer:
         await peer.setLocalDescription(await peer.createAnswer())
         await aiortc_adapter.add_candidates(peer, offer.candidates)
         self.waits_since = time.monotonic() if self._half_open else None
-        answer = str(peer.localDescription.sdp)
+        answer = with_profiles(str(peer.localDescription.sdp), offer.profiles)
         return with_frame_metadata(answer) if offer.frame_metadata else answer
 
     async def add_candidates(self, candidates: Sequence[session_pb2.IceCandidate]) -> None:

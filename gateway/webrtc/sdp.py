@@ -3,7 +3,8 @@
 The negotiation itself is aiortc's. This module looks at an offer first, so that a bad
 one costs nothing, and hands on a text without the surprises that a peer connection
 trips over: candidates are taken out (they are added one by one, tolerantly), the BUNDLE
-group is led by a track, and every section says its direction.
+group is led by a track, every section says its direction, and who sends H.264 of a profile
+that we read but aiortc does not know says the constrained baseline instead.
 
 Sources: RFC 8866 (SDP), RFC 8839 (candidates), RFC 6184 section 8 (H.264 parameters),
 RFC 9143 (BUNDLE); `x-reactor-frame-metadata` is a session attribute of Reactor's clients.
@@ -43,6 +44,10 @@ _BASELINE_PROFILES: Final = (
 )
 
 
+_READ_AS: Final = "packetization-mode=1;profile-level-id=42e01f"
+"""H.264 parameters that aiortc answers, in place of those of a profile that it does not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A way to reach the client over UDP."""
@@ -79,6 +84,8 @@ class Offer:
     """Those that can be used, each once."""
     frame_metadata: bool
     """Whether the client reads the frame trailer."""
+    profiles: tuple[tuple[str, str, str], ...] = ()
+    """Mid, payload type and parameters of H.264 that `sdp` gives other parameters."""
 
 
 def parse_offer(text: str) -> Offer:
@@ -104,8 +111,15 @@ def parse_offer(text: str) -> Offer:
     if not any(section.kind == "video" for section in sections):
         raise BadOfferError("the offer has no video section")
     lines = _bundled(session, sections)
+    profiles = []
     for section, section_lines in zip(sections, media, strict=True):
-        lines += _without_candidates(section_lines)
+        written = _without_candidates(section_lines)
+        foreign = _foreign_profile(section.direction, section_lines)
+        if foreign is not None:
+            payload_type, parameters = foreign
+            profiles.append((section.mid, payload_type, parameters))
+            written = _with_parameters(written, payload_type, _READ_AS)
+        lines += written
         if not any(line[2:] in _DIRECTIONS for line in section_lines if line.startswith("a=")):
             lines.append(f"a={section.direction}")
     return Offer(
@@ -113,6 +127,7 @@ def parse_offer(text: str) -> Offer:
         sections=sections,
         candidates=_candidates(media),
         frame_metadata=FRAME_METADATA in session,
+        profiles=tuple(profiles),
     )
 
 
@@ -142,6 +157,24 @@ def with_frame_metadata(answer: str) -> str:
     return f"{session}\r\n{FRAME_METADATA}{separator}{media}"
 
 
+def with_profiles(answer: str, profiles: Sequence[tuple[str, str, str]]) -> str:
+    """Answers H.264 with the parameters that were offered (RFC 6184, section 8.2.2).
+
+    Args:
+        answer: The answer to `Offer.sdp`.
+        profiles: `Offer.profiles`.
+    """
+    if not profiles:
+        return answer
+    lines, media = _split(answer)
+    for section in media:
+        for mid, payload_type, parameters in profiles:
+            if f"a=mid:{mid}" in section:
+                section = _with_parameters(section, payload_type, parameters)
+        lines += section
+    return "\r\n".join(lines) + "\r\n"
+
+
 def _split(text: str) -> tuple[list[str], list[list[str]]]:
     """Returns the lines of the session and those of each media section."""
     session: list[str] = []
@@ -168,12 +201,46 @@ def _section(lines: Sequence[str]) -> Section:
     if kind not in ("video", "audio", "application"):
         raise BadOfferError("the offer has a media section of unknown kind")
     directions = [line[2:] for line in lines if line[2:] in _DIRECTIONS]
-    return Section(
-        mid=mids[0],
-        kind=kind,
-        direction=directions[0] if directions else "sendrecv",
-        codecs=_codecs(first[4].split(), lines) if kind == "video" else (),
-    )
+    direction = directions[0] if directions else "sendrecv"
+    codecs = _codecs(first[4].split(), lines) if kind == "video" else ()
+    if _foreign_profile(direction, lines) is not None:
+        codecs = (media_pb2.CODEC_H264,)
+    return Section(mid=mids[0], kind=kind, direction=direction, codecs=codecs)
+
+
+def _foreign_profile(direction: str, lines: Sequence[str]) -> tuple[str, str] | None:
+    """Returns payload type and parameters of the H.264 to take from a client that sends
+    nothing else: every profile can be read, though only the constrained baseline is sent.
+    """
+    payload_types = lines[0].split()[3:]
+    if (
+        direction != "sendonly"
+        or not lines[0].startswith("m=video ")
+        or _codecs(payload_types, lines)
+    ):
+        return None
+    names = _attributes("a=rtpmap:", lines)
+    parameters = _attributes("a=fmtp:", lines)
+    for payload_type in payload_types:
+        if names.get(payload_type, "").lower() == "h264/90000":
+            return payload_type, parameters.get(payload_type, "")
+    return None
+
+
+def _with_parameters(lines: Sequence[str], payload_type: str, parameters: str) -> list[str]:
+    """Returns the lines of a section with other parameters of a payload type; empty ones are
+    none at all.
+    """
+    prefix = f"a=fmtp:{payload_type} "
+    rest = [line for line in lines if not line.startswith(prefix)]
+    if not parameters:
+        return rest
+    written = []
+    for line in rest:
+        written.append(line)
+        if line.startswith(f"a=rtpmap:{payload_type} "):
+            written.append(prefix + parameters)
+    return written
 
 
 def _codecs(
