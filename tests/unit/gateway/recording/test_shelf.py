@@ -1,0 +1,66 @@
+"""Where recordings lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.recording import shelf as module
+from gateway.recording.shelf import Shelf
+from scheduler.process.storage import FilesystemStorage, StorageError
+from tests.unit.gateway.recording.test_index import FIVE, recording
+
+pytestmark = pytest.mark.unit
+
+
+class Full(FilesystemStorage):
+    """A storage whose disk is full after the first bytes."""
+
+    async def append(self, key: str, offset: int, data: bytes) -> None:
+        await super().append(key, offset, data[:2])
+        raise StorageError("the storage failed: No space left on device")
+
+
+async def test_of_a_file_that_does_not_fit_nothing_is_left(tmp_path: Path) -> None:
+    storage = Full(tmp_path)
+    with pytest.raises(StorageError):
+        await Shelf(storage).put("s1", "chunk_00000.m4s", b"media")
+    assert list((tmp_path / "recordings/s1").iterdir()) == []
+    await storage.close()
+
+
+async def test_a_large_file_is_read_whole(tmp_path: Path) -> None:
+    storage = FilesystemStorage(tmp_path)
+    data = bytes(range(256)) * 20_000
+    await Shelf(storage).put("s1", "chunk_00000.m4s", data)
+    assert await Shelf(storage).get("s1", "chunk_00000.m4s") == data
+    with pytest.raises(StorageError):
+        await Shelf(storage).get("s1", "chunk_00001.m4s")
+    await storage.close()
+
+
+async def test_all_is_listed_however_much_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAGE", 2)
+    storage = FilesystemStorage(tmp_path)
+    shelf = Shelf(storage)
+    assert [each async for each in shelf.sessions()] == []
+    for number in range(5):
+        await shelf.put_index(f"s{number}", recording(*FIVE).encoded())
+    assert [each async for each in shelf.sessions()] == [f"s{number}" for number in range(5)]
+    await storage.close()
+
+
+@pytest.mark.parametrize("at_once", [0, 1 << 20])
+async def test_an_index_is_read_whatever_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(module, "READ_AT_ONCE", at_once)
+    storage = FilesystemStorage(tmp_path)
+    shelf = Shelf(storage)
+    await shelf.put_index("s1", recording(*FIVE).encoded())
+    assert await shelf.index("s1") == recording(*FIVE)
+    assert await shelf.index("s2") is None
+    await storage.close()
