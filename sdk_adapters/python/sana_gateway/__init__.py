@@ -4,7 +4,9 @@
         async with await client.create_session("painter") as session:
             await session.set_prompt("a watercolour painting")
 
-Requires only grpcio and protobuf. The messages themselves are in `sana_gateway.v1`.
+Requires only grpcio and protobuf; arrays of pixels (`Session.pictures`, `sana_gateway.camera`)
+need the extra `video`, WebRTC (`Session.peer`) the extra `webrtc`. The messages themselves are
+in `sana_gateway.v1`.
 """
 
 from sana_gateway.client import Client
@@ -19,6 +21,7 @@ from sana_gateway.errors import (
     LimitError,
     NoCapacityError,
     NotReadyError,
+    PeerLostError,
     PublisherTakenError,
     SessionClosedError,
     UnauthenticatedError,
@@ -54,6 +57,7 @@ __all__ = [
     "Mode",
     "NoCapacityError",
     "NotReadyError",
+    "PeerLostError",
     "Phase",
     "PublisherTakenError",
     "RejectReason",

@@ -2,6 +2,7 @@
 
     GatewayError                     root
     +-- CommandRejected              a session refused a command
+    +-- PeerLostError                a WebRTC peer could not connect, or was cut off
     +-- CallError                    a call failed
         +-- UnavailableError         nobody answers, or the gateway stops
         +-- UnknownSessionError      no such session, or not one of the caller's
@@ -66,6 +67,10 @@ class CommandRejected(GatewayError):  # noqa: N818 - an answer of the session, n
         """Phases in which the command is allowed; empty when the phase is not the cause."""
         self.retry_after: float | None = error.retry_after_s or None
         """Seconds after which to try again; None when that would not help."""
+
+
+class PeerLostError(GatewayError):
+    """A WebRTC peer could not connect, or was cut off; the session goes on without it."""
 
 
 class CallError(GatewayError):

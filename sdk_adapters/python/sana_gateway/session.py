@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -13,13 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from sana_gateway import tracing
 from sana_gateway.attachment import Attachment
 from sana_gateway.errors import SessionClosedError, UnknownSessionError
+from sana_gateway.events import Subscribe
 from sana_gateway.media import CodecName, Watch, publish
 from sana_gateway.observed import Messages, Observed
 from sana_gateway.uploads import Progress, Uploader, described, opened
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2, session_pb2
 
 if TYPE_CHECKING:
+    from aiortc import RTCIceServer
+
+    from sana_gateway.camera import Camera
     from sana_gateway.client import Client
+    from sana_gateway.pictures import Pictures
+    from sana_gateway.webrtc import Peer
 
 ModeName = Literal["live", "file"]
 _MODES: dict[str, command_pb2.Mode.ValueType] = {
@@ -41,6 +47,9 @@ class Session:
         self._client = client
         self._owned = owned
         self._observed = Observed()
+        self.on: Subscribe = self._observed.on
+        """Calls back whenever something of a kind happens: `on("chunk_complete", print)`; see
+        `Subscribe` for the kinds. Returns what stops calling."""
         self._attachment = Attachment(
             stub=client.stub,
             session_id=session_id,
@@ -134,20 +143,6 @@ class Session:
         async with asyncio.timeout(timeout):
             return await self._observed.wait_for(condition)
 
-    def on(self, kind: str, callback: Callable[[Any], None]) -> Callable[[], None]:
-        """Calls back whenever something of a kind happens.
-
-        Args:
-            kind: A payload of `Message`, such as `state` or `chunk_complete` (called with the
-                payload), `message` (with every whole message), `queue` (with a QueueUpdate)
-                or `ended` (with the reason).
-            callback: Must return at once.
-
-        Returns:
-            Stops calling.
-        """
-        return self._observed.on(kind, callback)
-
     def messages(self) -> Messages:
         """Returns the messages from now on, for `async for`."""
         return self._observed.messages()
@@ -239,6 +234,51 @@ class Session:
         """
         client = self._client
         return Watch(client.stub, client.metadata(), self.session_id, codec, on_stats)
+
+    def pictures(self, codec: CodecName | None = None) -> Pictures:
+        """Watches main_video over gRPC: pictures as arrays, each when it is due.
+
+        A lost connection is taken up again. Needs the extra `video`.
+
+        Args:
+            codec: `h264` or `vp8`; None lets the service choose.
+        """
+        from sana_gateway.pictures import Pictures
+
+        return Pictures(lambda: self.watch(codec), self._client.policy)
+
+    async def publish_camera(self, camera: Camera, codec: CodecName = "h264") -> None:
+        """Publishes a camera made of arrays over gRPC until it is closed.
+
+        Args:
+            camera: Gives the pictures; see `sana_gateway.camera`.
+            codec: What to encode them in.
+
+        Raises:
+            PublisherTakenError: Another connection publishes.
+            CallError: The call failed.
+        """
+        await self.publish(camera.encoded(codec), codec, on_keyframe=camera.request_keyframe)
+
+    def peer(
+        self,
+        *,
+        camera: Camera | None = None,
+        codec: CodecName | None = None,
+        ice_servers: Sequence[RTCIceServer] = (),
+    ) -> Peer:
+        """Makes a WebRTC peer for this session's media; `async with` connects it.
+
+        Needs the extra `webrtc`.
+
+        Args:
+            camera: What to publish; None: nothing.
+            codec: What to receive main_video in; None: what the service prefers.
+            ice_servers: STUN and TURN servers, where the gateway cannot be reached directly.
+        """
+        from sana_gateway.webrtc import Peer
+
+        return Peer(self, camera=camera, codec=codec, ice_servers=ice_servers)
 
     async def publish(
         self,
