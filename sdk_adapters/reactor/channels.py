@@ -25,7 +25,16 @@ from scheduler.core.errors import (
     PublisherTakenError,
     SessionClosedError,
 )
-from sdk_adapters.reactor import replies, schema, translate, wire, wire_json, wire_protobuf
+from sdk_adapters.reactor import (
+    clips,
+    openapi,
+    replies,
+    translate,
+    wire,
+    wire_json,
+    wire_protobuf,
+    wire_typed,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -43,10 +52,13 @@ CAMERA: Final = "camera"
 def wire_of(client_info: object) -> wire.Wire | None:
     """Returns the wire that a client will speak, by the `client_info` of its offer.
 
-    JavaScript clients and Python before 1.0 speak JSON, Python from 1.0 on protobuf.
+    JavaScript clients and Python before 1.0 speak JSON, Python from 1.0 on protobuf. Our own
+    client speaks a wire of its own.
     """
     if not isinstance(client_info, dict):
         return None
+    if client_info.get("sdk_type") == wire_typed.SDK_TYPE:
+        return wire_typed
     if client_info.get("sdk_type") == "js":
         return wire_json
     major, _, _ = str(client_info.get("sdk_version", "")).partition(".")
@@ -96,6 +108,8 @@ class Conversation:
         # Command ids are unique in the session, also after a reconnect elsewhere.
         self._prefix = secrets.token_hex(6)
         self._closed = False
+        self.resume_after: int | None = None
+        """Revision after which the client wants to be told what it missed; None: the state."""
         self.last_heard: float | None = None
         """When the client last gave a sign of life; None before its data channel is open."""
 
@@ -104,8 +118,13 @@ class Conversation:
         """Bytes that have not left yet."""
         return sum(channel.buffered_amount for channel in self._channels.values())
 
-    def joined(self, connection: ports.Connection) -> None:
-        """Says which connection the commands go to. Messages may have come before."""
+    def joined(self, connection: ports.Connection, *, gap: bool = False) -> None:  # noqa: ARG002
+        """Says which connection the commands go to. Messages may have come before.
+
+        Args:
+            connection: The connection.
+            gap: Whether messages that the client asked for are lost.
+        """
         self._connection = connection
 
     def connected(self, peer: Peer) -> None:
@@ -167,9 +186,11 @@ class Conversation:
                 if self._peer is not None:
                     self._peer.resume(name)
             case wire.SchemaRequest(request_id=request_id):
-                self._say(wire.Schema(request_id, schema.openapi(self._session.describe())))
-            case wire.ClipRequest(request_id=request_id):
-                self._say(wire.ClipFailed(request_id, "recorder disabled"))
+                described = self._session.describe()
+                document = openapi.document(described.model, described.capabilities)
+                self._say(wire.Schema(request_id, document))
+            case wire.ClipRequest() | wire.RecordingRequest():
+                self._say(clips.answer(self._session, said))
             case wire.Ping() | wire.FileUploaded():
                 pass
 
@@ -262,10 +283,11 @@ class Conversation:
 
     def _say(self, said: wire.Outbound) -> None:
         encoded = self._wire.encode(said) if self._wire is not None else None
-        if encoded is None or self._closed:
-            return
-        label, payload = encoded
-        channel = self._channels.get(label)
+        if encoded is not None:
+            self._send(*encoded)
+
+    def _send(self, label: wire.Label, payload: str | bytes) -> None:
+        channel = self._channels.get(label) if not self._closed else None
         if channel is None:
             return
         if self.buffered_amount > MAX_BUFFERED_BYTES:

@@ -212,7 +212,7 @@ def check_version(request: web.Request) -> None:
     if int(said) > _API_VERSION:
         raise web.HTTPNotImplemented(reason="this server speaks version 1 of the API")
     if int(said) < _API_VERSION:
-        raise web.HTTPUpgradeRequired
+        raise web.HTTPUpgradeRequired(reason="this server speaks version 1 of the API")
 
 
 def _ice_server(server: IceServer) -> dict[str, Any]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway.ingress import IngressServices
+from sdk_adapters.reactor.clips import ClipRoutes
 from sdk_adapters.reactor.http_routes import Routes
 from sdk_adapters.reactor.local_routes import LocalRoutes
+from sdk_adapters.reactor.schema_routes import SchemaRoutes
 from sdk_adapters.reactor.sessions import Sessions
+from sdk_adapters.reactor.typed_routes import TypedRoutes
 from sdk_adapters.reactor.uploads import UploadRoutes
 
 
@@ -25,6 +28,9 @@ class ReactorIngress:
             *Routes(services, self._sessions).routes(),
             *LocalRoutes(services, self._sessions).routes(),
             *UploadRoutes(services, self._sessions).routes(),
+            *ClipRoutes(services).routes(),
+            *TypedRoutes(services, self._sessions).routes(),
+            *SchemaRoutes(services).routes(),
         ]
 
     def routes(self) -> list[web.AbstractRouteDef]:

@@ -25,7 +25,7 @@ from sdk_adapters.reactor.sessions import Room, Sessions
 PLACE_S: Final = 5.0
 """How long a session may take to be placed or queued."""
 CONNECT_S: Final = 10.0
-"""How long a session is kept for its client before another may take over."""
+"""How long a session is kept for its client to connect before another may take over."""
 
 
 class LocalRoutes:
@@ -66,12 +66,18 @@ class LocalRoutes:
         async with self._starting:
             room = self._room
             if room is not None and not room.ended:
-                if room.calls or self._now() < self._kept_until:
+                if self._is_taken(room):
                     return web.json_response({"detail": "a session is running"}, status=409)
                 await self._sessions.close(principal, room.session.session_id, "abandoned")
             self._room = room = await self._place(principal)
             self._kept_until = self._now() + CONNECT_S
         return web.json_response(schema.full(room.session.describe()))
+
+    def _is_taken(self, room: Room) -> bool:
+        """Whether somebody is connected, or may still be about to connect for the first time."""
+        if any(link.call for link in room.links.values()):
+            return bool(room.calls)
+        return self._now() < self._kept_until
 
     async def _place(self, principal: Principal) -> Room:
         served = self._services.hub.served_models()

@@ -28,7 +28,8 @@ from scheduler.core.errors import (
 )
 from scheduler.core.ids import Principal
 from sdk_adapters.reactor import polls
-from sdk_adapters.reactor.channels import Conversation, wire_of
+from sdk_adapters.reactor.channels import Conversation
+from sdk_adapters.reactor.typed_channels import conversation_about
 
 _log = structlog.get_logger(__name__)
 
@@ -205,16 +206,8 @@ class Sessions:
         return self._rooms.setdefault(session.session_id, Room(session))
 
     async def find(self, principal: Principal, session_id: str) -> Room:
-        """Returns a session of the caller's tenant.
-
-        Raises:
-            UnknownSessionError: No such session, or not the caller's.
-        """
-        room = self._rooms.get(session_id)
-        if room is not None:
-            if room.session.principal.tenant != principal.tenant:
-                raise UnknownSessionError("no such session")
-            return room
+        """Returns a session that the caller may use; see `gateway.ports.Hub.find`."""
+        # The hub alone knows who may use what: it is asked every time.
         session = await self._services.hub.find(principal, session_id)
         return self._rooms.setdefault(session_id, Room(session))
 
@@ -226,7 +219,13 @@ class Sessions:
             is_gone: Tells whether the client that asks has hung up.
         """
         if room.session.describe().status == session_pb2.SESSION_STATUS_WAITING:
-            await self._polls.hold(room.session.wait_ready, polls.PLACE_HOLD_S, is_gone)
+            await self.hold(room.session.wait_ready, is_gone)
+
+    async def hold(
+        self, known: Callable[[], Coroutine[Any, Any, object]], is_gone: Callable[[], bool]
+    ) -> None:
+        """Keeps the request of a client that waits for its place; see `Polls.hold`."""
+        await self._polls.hold(known, polls.PLACE_HOLD_S, is_gone)
 
     async def close(self, principal: Principal, session_id: str, reason: str) -> None:
         """Ends a session; ending an ended one is no error.
@@ -252,15 +251,15 @@ class Sessions:
         """
         if link.call is not None:
             self.hang_up(link.call, "replaced")
-        conversation = Conversation(
+        conversation = conversation_about(
             room.session,
-            wire_of(client_info),
+            client_info,
             now=self._now,
             on_broken=lambda cause: self.hang_up(call, cause),
             on_ended=lambda: self.hang_up(call, "session ended", drain=True),
         )
-        connection, _ = room.session.connect(conversation)
-        conversation.joined(connection)
+        connection, gap = room.session.connect(conversation, resume_after=conversation.resume_after)
+        conversation.joined(connection, gap=gap)
         call = link.call = Call(connection, conversation, self._now())
         _CALLS.inc()
         self._own(self._negotiate(call, link, sdp, tracks))

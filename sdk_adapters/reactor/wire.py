@@ -1,14 +1,15 @@
 """What is said on the data channels of a Reactor connection, whichever wire carries it.
 
-Two wires say the same: JSON text (`wire_json`) and protobuf (`wire_protobuf`). Both are
-pure codecs between channel messages and the values here.
+Two wires say the same: JSON text (`wire_json`) and protobuf (`wire_protobuf`). A third says
+more: that of our own client (`wire_typed`). All are pure codecs between channel messages and
+the values here.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 
@@ -28,11 +29,16 @@ class Command:
     name: object
     arguments: object
     uploads: object
+    traceparent: str = ""
+    """W3C trace context that the client gave; only our own clients do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
     """A sign of life."""
+
+    request_id: str = ""
+    """Id for the answer; only our own clients want one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,16 @@ class SchemaRequest:
 
 @dataclass(frozen=True, slots=True)
 class ClipRequest:
-    """Wants a clip or a recording."""
+    """Wants the last seconds as a clip."""
+
+    request_id: str
+    duration_s: object
+    """How many, not yet checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingRequest:
+    """Wants all that was recorded as a clip."""
 
     request_id: str
 
@@ -89,6 +104,7 @@ Inbound = (
     | FileUploaded
     | SchemaRequest
     | ClipRequest
+    | RecordingRequest
     | PublishTrack
     | UnpublishTrack
     | PauseTrack
@@ -123,6 +139,31 @@ class Schema:
 
 
 @dataclass(frozen=True, slots=True)
+class ClipReady:
+    """A clip can be fetched, now or soon."""
+
+    request_id: str
+    session_id: str
+    kind: str
+    """`snap` or `recording`."""
+    start_marker: float
+    """Where it begins, in seconds of what was recorded."""
+    end_marker: float
+    now_marker: float
+    """How much was recorded when it was asked for."""
+    predicted_ready_at_ms: int
+    """When its last segment is expected to be stored, in milliseconds since 1970."""
+    playlist_url: str
+    """Path of its playlist."""
+
+    def fields(self) -> dict[str, Any]:
+        """Returns what travels: all but the id of the request."""
+        told = asdict(self)
+        del told["request_id"]
+        return told
+
+
+@dataclass(frozen=True, slots=True)
 class ClipFailed:
     """There is no clip."""
 
@@ -154,12 +195,21 @@ class SessionEnded:
     reason: str
 
 
-Outbound = ModelMessage | Ack | Schema | ClipFailed | TrackGranted | TrackRefused | SessionEnded
+Outbound = (
+    ModelMessage
+    | Ack
+    | Schema
+    | ClipReady
+    | ClipFailed
+    | TrackGranted
+    | TrackRefused
+    | SessionEnded
+)
 """To the client."""
 
 
 class Wire(Protocol):
-    """A codec; the modules `wire_json` and `wire_protobuf` are two."""
+    """A codec; the modules `wire_json`, `wire_protobuf` and `wire_typed` are three."""
 
     NAME: str
     """Name of the wire in logs and metrics."""

@@ -36,6 +36,8 @@ def encode(outbound: wire.Outbound, /) -> tuple[wire.Label, str] | None:
             return None
         case wire.Schema(document=document):
             return _data("runtime", "modelSchema", document)
+        case wire.ClipReady():
+            return _data("runtime", "clipReady", outbound.fields())
         case wire.ClipFailed(reason=reason):
             return _data("runtime", "clipFailed", {"reason": reason})
         case wire.SessionEnded(reason=reason):
@@ -68,8 +70,13 @@ def _decode_data(envelope: dict[str, Any]) -> wire.Inbound | None:
             "", inner.get("type"), inner.get("data") or {}, inner.get("uploads") or {}
         )
     if envelope.get("scope") == "runtime":
-        return _RUNTIME.get(str(inner.get("type")))
+        made = _RUNTIME.get(str(inner.get("type")))
+        return made(inner.get("data")) if made is not None else None
     return None
+
+
+def _clip_request(data: object) -> wire.Inbound:
+    return wire.ClipRequest("", data.get("duration_seconds") if isinstance(data, dict) else None)
 
 
 def _decode_control(message: dict[str, Any]) -> wire.Inbound | None:
@@ -85,12 +92,12 @@ def _decode_control(message: dict[str, Any]) -> wire.Inbound | None:
     return None
 
 
-_RUNTIME: Final[dict[str, wire.Inbound]] = {
-    "ping": wire.Ping(),
-    "fileUploaded": wire.FileUploaded(),
-    "requestSchema": wire.SchemaRequest(""),
-    "requestClip": wire.ClipRequest(""),
-    "requestRecording": wire.ClipRequest(""),
+_RUNTIME: Final[dict[str, Callable[[object], wire.Inbound]]] = {
+    "ping": lambda _: wire.Ping(),
+    "fileUploaded": lambda _: wire.FileUploaded(),
+    "requestSchema": lambda _: wire.SchemaRequest(""),
+    "requestClip": _clip_request,
+    "requestRecording": lambda _: wire.RecordingRequest(""),
 }
 _NOTIFICATIONS: Final[dict[str, Callable[[str], wire.Inbound]]] = {
     "pause_track": wire.PauseTrack,

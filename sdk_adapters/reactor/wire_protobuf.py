@@ -38,6 +38,8 @@ def encode(outbound: wire.Outbound, /) -> tuple[wire.Label, bytes] | None:
             return _data(request_id)
         case wire.Schema(request_id=request_id, document=document):
             return _control(request_id, model_schema=pb.ModelSchema(openapi=_struct(document)))
+        case wire.ClipReady(request_id=request_id):
+            return _control(request_id, clip_ready=pb.ClipReady(**outbound.fields()))
         case wire.ClipFailed(request_id=request_id, reason=reason):
             return _control(request_id, clip_failed=pb.ClipFailed(reason=reason))
         case wire.TrackGranted(request_id=request_id, name=name):
@@ -57,6 +59,7 @@ def _control(
     request_id: str,
     *,
     model_schema: pb.ModelSchema | None = None,
+    clip_ready: pb.ClipReady | None = None,
     clip_failed: pb.ClipFailed | None = None,
     publish_track: pb.PublishTrackResponse | None = None,
     session_ended: pb.SessionEnded | None = None,
@@ -66,6 +69,7 @@ def _control(
         request_id=request_id,
         kind=_kind(request_id),
         model_schema=model_schema,
+        clip_ready=clip_ready,
         clip_failed=clip_failed,
         publish_track=publish_track,
         session_ended=session_ended,
@@ -128,8 +132,10 @@ _CONTROL: Final[dict[str, Callable[[pb.ControlClientMessage], wire.Inbound]]] = 
     "ping": lambda _: wire.Ping(),
     "file_uploaded": lambda _: wire.FileUploaded(),
     "request_schema": lambda message: wire.SchemaRequest(message.request_id),
-    "request_clip": lambda message: wire.ClipRequest(message.request_id),
-    "request_recording": lambda message: wire.ClipRequest(message.request_id),
+    "request_clip": lambda message: wire.ClipRequest(
+        message.request_id, message.request_clip.duration_seconds
+    ),
+    "request_recording": lambda message: wire.RecordingRequest(message.request_id),
     "publish_track": lambda message: wire.PublishTrack(
         message.request_id, message.publish_track.name
     ),

@@ -1,14 +1,8 @@
 "use strict";
 
-// A client of the Reactor wire on plain browser APIs: JSON on two data channels, HTTP
-// signalling, candidates trickled. Driven from outside through the global `client`.
+// A viewer on the wire of js-sdk 2.12 (`Wire212`) that looks at every picture, and a camera drawn
+// on a canvas. Driven from outside through the global `client`.
 
-const VERSIONS = {
-  "Reactor-API-Version": "1", "Reactor-API-Accept-Version": "1", "Reactor-WebRTC-Version": "1.0",
-};
-const INFO = { sdk_type: "js", sdk_version: "2.12.3" };
-/** How often a client gives a sign of life. */
-const PING_MS = 5000;
 /** Where the ground of the picture is looked at: left, top, width, height as parts of it. */
 const GROUND = [0.05, 0.55, 0.1, 0.1];
 
@@ -27,22 +21,15 @@ class Client {
     /** What reached the screen, as requestVideoFrameCallback tells it. */
     this.shown = [];
     this.watchers = new Set();
-    this.answers = new Map();
     /** Encoded frames as they came: {at, key, bytes, rtpTimestamp, spoilt}. */
     this.encoded = [];
-  }
-
-  // -- signalling
-
-  async ask(method, path, body) {
-    const response = await fetch(this.base + path, {
-      method,
-      headers: { ...VERSIONS, "Content-Type": "application/json", Authorization: "Bearer local" },
-      body: body === undefined ? undefined : JSON.stringify(body),
+    this.wire = new Wire212({ modelName: "sana-streaming", apiUrl: base });
+    this.wire.on("message", (message) => {
+      this.messages.push({ ...message, at: now() });
+      this.wake();
     });
-    const text = await response.text();
-    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
-    return { status: response.status, body: text ? JSON.parse(text) : {} };
+    this.wire.on("statusChanged", () => this.wake());
+    this.wire.on("answered", () => { this.times.answered = now(); });
   }
 
   /**
@@ -50,135 +37,41 @@ class Client {
    * @param {{session?: string, codec?: string, cameraCodec?: string}} options
    */
   async connect({ session, codec, cameraCodec } = {}) {
-    this.times.begun = now();
-    this.session = session ?? (await this.ask("POST", "/sessions", {
-      model: { name: "sana-streaming" }, client_info: INFO,
-      supported_transports: [{ protocol: "webrtc", version: "1.0" }],
-    })).body.session_id;
-    const { tracks } = await this.placed();
-    this.times.placed = now();
-    const path = `/sessions/${this.session}/transport/webrtc`;
-    const servers = (await this.ask("GET", `${path}/ice_servers`)).body.ice_servers;
-    const { connection_id: id } = (await this.ask("POST", `${path}/connections`)).body;
-    this.connection = `${path}/connections/${id}`;
-    const peer = this.peer = new RTCPeerConnection({
-      iceServers: servers.map(({ uris, credentials }) => ({ urls: uris, ...credentials })),
+    const { times, wire } = this;
+    times.begun = now();
+    wire.on("offering", (transceivers, peer) => {
+      this.transceivers = transceivers;
+      peer.addEventListener("connectionstatechange", () => { times[peer.connectionState] ??= now(); });
+      prefer(transceivers.main_video, RTCRtpReceiver, codec);
+      prefer(transceivers.camera, RTCRtpSender, cameraCodec);
+      this.tap(transceivers.main_video.receiver);
+      this.watch(transceivers.main_video.receiver.track);
     });
-    this.transceivers = {};
-    peer.onconnectionstatechange = () => { this.times[peer.connectionState] ??= now(); };
-    for (const { name, kind, direction } of tracks)
-      this.transceivers[name] = peer.addTransceiver(kind, { direction });
-    prefer(this.transceivers.main_video, RTCRtpReceiver, codec);
-    prefer(this.transceivers.camera, RTCRtpSender, cameraCodec);
-    this.tap(this.transceivers.main_video.receiver);
-    const open = ["control", "data"].map((label) => this.channel(peer, label));
-    this.watch(this.transceivers.main_video.receiver.track);
-    await this.negotiate(tracks);
-    await Promise.all(open);
-    this.times.ready = now();
-    this.pinging = setInterval(() => this.ping(), PING_MS);
-    for (const { name, direction } of tracks)
-      if (direction === "recvonly") this.notify("resume_track", { name });
+    await wire.connect("any", { sessionId: session });
+    await this.until(() => wire.getStatus() === "ready");
+    times.ready = now();
     setStatus(`${codec ?? "any codec"}: ready`);
-    return { session: this.session, times: this.times };
-  }
-
-  async placed() {
-    for (let wait = 200; ; wait = Math.min(2 * wait, 10000)) {
-      const { body } = await this.ask("GET", `/sessions/${this.session}`);
-      if (body.state === "CLOSED") throw new Error("the session has ended");
-      if (body.capabilities && body.selected_transport) return body.capabilities;
-      await pause(wait);
-    }
-  }
-
-  async negotiate(tracks) {
-    const peer = this.peer, early = [];
-    let send = (candidate) => early.push(candidate);
-    peer.onicecandidate = ({ candidate }) => send(candidate);
-    await peer.setLocalDescription();
-    const mapping = tracks.map((track) => ({ ...track, mid: this.transceivers[track.name].mid }));
-    await this.ask("POST", `${this.connection}/sdp_params`, {
-      sdp_offer: peer.localDescription.sdp, client_info: INFO, track_mapping: mapping,
-    });
-    send = (candidate) => this.trickle([candidate]);
-    await this.trickle(early);
-    for (let wait = 200; ; wait *= 2) {
-      const { status, body } = await this.ask("GET", `${this.connection}/sdp_params`);
-      if (status === 200) {
-        this.times.answered = now();
-        return peer.setRemoteDescription({ type: "answer", sdp: body.sdp_answer });
-      }
-      await pause(wait);
-    }
-  }
-
-  async trickle(candidates) {
-    const usable = candidates.filter((each) => each?.candidate);
-    await this.ask("POST", `${this.connection}/ice_candidates`, {
-      candidates: usable.map((each) => ({
-        candidate: each.candidate, sdp_mid: each.sdpMid, sdp_mline_index: each.sdpMLineIndex,
-      })),
-      is_final: candidates.includes(null),
-      client_info: INFO,
-    });
-  }
-
-  // -- channels
-
-  channel(peer, label) {
-    const channel = this[label] = peer.createDataChannel(label);
-    channel.onmessage = ({ data }) => this.heard(JSON.parse(data));
-    return new Promise((resolve, reject) => {
-      channel.onopen = resolve;
-      channel.onclose = () => { reject(new Error(`${label} is closed`)); this.closed = true; };
-    });
-  }
-
-  heard(message) {
-    if (message.type === "response") {
-      this.answers.get(message.request_id)?.(message);
-    } else if (message.scope === "application") {
-      this.messages.push({ ...message.data, at: now() });
-      this.wake();
-    }
-  }
-
-  ping() {
-    const ping = { scope: "runtime", data: { type: "ping", data: {} } };
-    if (this.data.readyState === "open") this.data.send(JSON.stringify(ping));
-  }
-
-  notify(event, data) {
-    this.control.send(JSON.stringify({ type: "notification", event, data }));
+    return { session: wire.getSessionId(), times };
   }
 
   /** Claims the camera; returns the code of a refusal, or null. */
-  async claim() {
-    const id = `ctrl_${this.answers.size + 1}`;
-    const answered = new Promise((resolve) => this.answers.set(id, resolve));
-    this.control.send(JSON.stringify({
-      type: "request", method: "publish_track", request_id: id, data: { name: "camera" },
-    }));
-    return (await answered).error?.code ?? null;
+  claim() {
+    return this.wire.request("publish_track", { name: "camera" }).then(() => null, ({ code }) => code);
   }
 
   /** Sends a command. Returns how many messages there were before. */
-  command(type, data = {}, uploads = undefined) {
-    this.data.send(JSON.stringify({ scope: "application", data: { type, data, uploads } }));
+  command(type, data = {}) {
+    void this.wire.sendCommand(type, data);
     return this.messages.length;
   }
 
   /** Uploads a clip, given in base64, and stages it. */
   async stage(clip, prompt) {
     const bytes = Uint8Array.from(atob(clip), (letter) => letter.charCodeAt(0));
-    const file = { name: "clip.mp4", size: bytes.length, mime_type: "video/mp4" };
-    const slot = (await this.ask("POST", `/sessions/${this.session}/uploads`, file)).body;
-    const headers = { "Content-Type": file.mime_type };
-    await fetch(slot.presigned_url, { method: "PUT", headers, body: bytes });
+    const file = new File([bytes], "clip.mp4", { type: "video/mp4" });
+    const video = await this.wire.uploadFile(file);
     this.command("set_mode", { mode: "file" });
-    const { presigned_id: upload_id } = slot;
-    const since = this.command("set_video", {}, { video: { upload_id, ...file } });
+    const since = this.command("set_video", { video });
     this.command("set_prompt", { prompt });
     await this.told("prompt_accepted", {}, since);
     await this.told("state", { has_video: true, has_prompt: true }, since);
@@ -348,14 +241,6 @@ class Client {
     const about = name === "camera" ? sender : receiver;
     const reports = [...(await about.getStats()).values()];
     return Object.fromEntries(reports.map((each) => [each.type, each]));
-  }
-
-  close() {
-    clearInterval(this.pinging);
-    this.canvas?.stop();
-    this.device?.stop();
-    this.peer.close();
-    this.worker.terminate();
   }
 }
 

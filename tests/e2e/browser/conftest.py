@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,28 +9,20 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.browser.chromium import Browser
+from tests.e2e.browser.site import served
 from tests.e2e.browser.viewer import Viewer
 from tests.stack import Stack
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
+"""What the page and its scripts lie below."""
 Open = Callable[[], Viewer]
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name upstream
-        """Says nothing."""
 
 
 @pytest.fixture(scope="package")
 def site() -> Iterator[str]:
     """Address of our page, on another origin than the service."""
-    handler = functools.partial(_Quiet, directory=str(HERE))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/page.html"
-        server.shutdown()
-        thread.join()
+    with served(ROOT) as origin:
+        yield f"{origin}/browser/page.html"
 
 
 @pytest.fixture(scope="package")

@@ -5,27 +5,19 @@ Prints its address as a JSON object, and ends with standard input.
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import sys
-import threading
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent.parent / "browser"
+from tests.e2e.browser.site import served
 
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name upstream
-        """Says nothing."""
+FOLDER = Path(__file__).resolve().parents[1]
 
 
 def serve(host: str) -> None:
     """Serves until standard input ends."""
-    handler = functools.partial(_Quiet, directory=str(FOLDER))
-    with http.server.ThreadingHTTPServer((host, 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        print(json.dumps({"origin": f"http://{host}:{server.server_port}"}), flush=True)
+    with served(FOLDER, host) as origin:
+        print(json.dumps({"origin": origin}), flush=True)
         sys.stdin.read()
 
 

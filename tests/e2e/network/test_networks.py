@@ -104,7 +104,7 @@ def browser_of(bed: TwoHosts, service: Stack) -> Iterator[Viewer]:
         # Looking at encoded frames is allowed to pages of secure origins only.
         secure = f"--unsafely-treat-insecure-origin-as-secure={origin}"
         browser = stack.enter_context(Browser(secure, prefix=inside(bed.client)))
-        page = stack.enter_context(browser.open(f"{origin}/page.html"))
+        page = stack.enter_context(browser.open(f"{origin}/browser/page.html"))
         yield Viewer(page, service.http_url)
 
 

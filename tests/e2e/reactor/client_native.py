@@ -1,38 +1,54 @@
-"""Drives `reactor-sdk` 1.x (native, protobuf) through a scenario. Runs in its own environment."""
+"""Drives `reactor-sdk` 1.x (native, protobuf) through flows. Runs in its own environment."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import sys
+from collections.abc import Awaitable
 from contextlib import suppress
+from itertools import cycle
 from typing import Any
 
+import flows
 import numpy as np
 import scenario
 from reactor_sdk import Reactor, ReactorError
+
+RATE = 24
 
 
 class NativeClient:
     """One `reactor_sdk.Reactor`."""
 
     correlated = True
+    words = {"404": "NOT_FOUND", "409": "CONFLICT", "taken": "PUBLISHER_SLOT_TAKEN"}  # noqa: RUF012
 
-    def __init__(self, options: argparse.Namespace, seen: scenario.Seen) -> None:
+    def __init__(
+        self, options: argparse.Namespace, seen: scenario.Seen, model: str = "sana-streaming"
+    ) -> None:
+        self.local = options.mode == "local"
+        self._options = options
         self._seen = seen
         self._loop = asyncio.get_running_loop()
-        local = options.mode == "local"
         self._reactor = Reactor(
-            "sana-streaming",
+            model,
             api_url=options.base_url,
-            local=local,
-            **({} if local else {"api_key": "rk_test"}),
+            local=self.local,
+            **({} if self.local else {"api_key": "rk_test"}),
         )
         self._reactor.on_status(seen.status)
         self._reactor.on_message(seen.message)
-        self._reactor.on_error(lambda error: seen.errors.append(f"{error.code}: {error}"))
+        self._reactor.on_error(lambda error: seen.error(error.code, str(error)))
         self._reactor.track("main_video").on_frame(self._frame)
         self._camera: asyncio.Task[None] | None = None
+
+    @property
+    def session_id(self) -> str:
+        return self._reactor.session_id or ""
+
+    def another(self, seen: scenario.Seen, model: str = "") -> NativeClient:
+        return NativeClient(self._options, seen, model or "sana-streaming")
 
     def _frame(self, frame: Any, frame_id: int) -> None:
         # Runs on the SDK's media thread.
@@ -40,23 +56,33 @@ class NativeClient:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._seen.frame, width, height, frame_id)
 
-    async def connect(self) -> None:
-        await self._reactor.connect()
-        assert self._reactor.status == "ready", self._reactor.status
+    async def connect(self, session_id: str | None = None) -> None:
+        await self._reactor.connect(session_id=session_id)
+        assert self.is_ready(), self._reactor.status
 
-    async def publish(self) -> None:
+    def is_ready(self) -> bool:
+        return bool(self._reactor.status == "ready")
+
+    async def refusal(self, asking: Awaitable[Any]) -> str:
+        try:
+            await asking
+        except ReactorError as error:
+            return str(error.code)
+        return ""
+
+    async def publish(self, sizes: list[tuple[int, int]] | None = None) -> None:
         track = await self._reactor.track("camera").publish()
-        self._camera = asyncio.create_task(self._push(track))
+        self._camera = asyncio.create_task(self._push(track, sizes or [(640, 360)]))
 
-    async def _push(self, track: Any) -> None:
-        picture = np.full((360, 640, 3), 90, np.uint8)
-        number = 0
-        while True:
-            moving = picture.copy()
-            moving[:, (number * 8) % 600 : (number * 8) % 600 + 40] = (220, 40, 40)
-            track.push_frame(moving)
-            number += 1
-            await asyncio.sleep(1 / 24)
+    async def _push(self, track: Any, sizes: list[tuple[int, int]]) -> None:
+        for width, height in cycle(sizes):
+            picture = np.full((height, width, 3), 90, np.uint8)
+            for number in range(RATE // 2):
+                moving = picture.copy()
+                at = (number * 8) % (width - 40)
+                moving[:, at : at + 40] = (220, 40, 40)
+                track.push_frame(moving)
+                await asyncio.sleep(1 / RATE)
 
     async def unpublish(self) -> None:
         if self._camera is not None:
@@ -78,7 +104,7 @@ class NativeClient:
 
     async def reconnect(self) -> None:
         await self._reactor.reconnect()
-        assert self._reactor.status == "ready", self._reactor.status
+        assert self.is_ready(), self._reactor.status
 
     async def extras(self, seen: scenario.Seen) -> None:
         schema = await self._reactor.request_schema()
@@ -87,25 +113,6 @@ class NativeClient:
             await self._reactor.request_clip(2.0)
         except ReactorError as error:
             seen.notes["clip_refusal"] = error.code
-        second = Reactor("sana-streaming", jwt="whatever", api_url=self._reactor._api_url)
-        if not self._reactor._local:
-            await self._second_viewer(second, seen)
-
-    async def _second_viewer(self, second: Reactor, seen: scenario.Seen) -> None:
-        """Joins the session, sees its frames, and cannot take its camera."""
-        frames = asyncio.Event()
-        second.track("main_video").on_frame(lambda _: self._loop.call_soon_threadsafe(frames.set))
-        await second.connect(session_id=self._reactor.session_id)
-        try:
-            async with asyncio.timeout(10):
-                await frames.wait()
-            try:
-                await second.track("camera").publish()
-            except ReactorError as error:
-                seen.notes["second_publisher"] = error.code
-        finally:
-            await second.disconnect()
-            second.close()
 
     async def disconnect(self) -> None:
         if self._camera is not None:
@@ -116,4 +123,4 @@ class NativeClient:
 
 
 if __name__ == "__main__":
-    sys.exit(scenario.run(NativeClient))
+    sys.exit(scenario.run(NativeClient, flows.FLOWS))

@@ -27,6 +27,14 @@ def test_presets_for_services_say_what_must_hold(name: str) -> None:
     assert "sessions_lost" in read(name).slo
 
 
+@pytest.mark.parametrize("name", ["smoke", "steady", "soak", "chaos"])
+def test_presets_for_services_have_gpus_that_are_on_no_edge_of_a_slot(name: str) -> None:
+    # The scheduler counts with the time that it measures: some milliseconds more than declared.
+    spec = read(name).spec
+    ceiling, chunk_ms = spec.pool_rules().compute_ceiling, spec.model.chunk_ms
+    assert ceiling // (chunk_ms * 0.95) == ceiling // (chunk_ms * 1.05)
+
+
 def test_a_scenario_of_the_simulator_can_be_put_on_a_service() -> None:
     scenario = read("spot", scale=0.01)
     assert 10 < len(plan(scenario).visits) < 200

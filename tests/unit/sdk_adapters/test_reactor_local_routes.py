@@ -62,6 +62,18 @@ async def test_an_abandoned_local_session_gives_way(
     assert (await site.ask("POST", "/start_session", {}))[0] == 409
 
 
+async def test_a_local_session_whose_client_has_left_gives_way_at_once(site: Site) -> None:
+    _, first = await site.ask("POST", "/start_session", {})
+    path = f"/sessions/{first['session_id']}/transport/webrtc/sdp_params"
+    await site.ask("POST", path, OFFER)
+    assert (await site.ask("POST", "/start_session", {}))[0] == 409
+    assert (await site.ask("GET", path))[0] == 200
+    site.peers.peers[-1].fail()
+    status, second = await site.ask("POST", "/start_session", {})
+    assert status == 200
+    assert second["session_id"] != first["session_id"]
+
+
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/start_session"), ("GET", "/session"), ("POST", "/stop_session")]
 )

@@ -72,8 +72,8 @@ def test_protobuf_uploads_are_kept_apart() -> None:
     ("field", "meaning"),
     [
         ("request_schema", wire.SchemaRequest("c")),
-        ("request_clip", wire.ClipRequest("c")),
-        ("request_recording", wire.ClipRequest("c")),
+        ("request_clip", wire.ClipRequest("c", 0.0)),
+        ("request_recording", wire.RecordingRequest("c")),
         ("file_uploaded", wire.FileUploaded()),
         ("pause_track", wire.PauseTrack("")),
         ("unpublish_track", wire.UnpublishTrack("")),
@@ -127,6 +127,10 @@ def test_protobuf_ack_is_a_response_without_payload() -> None:
     ("said", "payload"),
     [
         (wire.Schema("c", {"openapi": "3.1.0"}), "model_schema"),
+        (
+            wire.ClipReady("c", "s1", "snap", 1.5, 3.5, 3.5, 1_790_000_000_000, "/clips?"),
+            "clip_ready",
+        ),
         (wire.ClipFailed("c", "recorder disabled"), "clip_failed"),
         (wire.TrackGranted("c", "camera"), "publish_track"),
         (wire.TrackRefused("c", "PUBLISHER_SLOT_TAKEN", "taken"), "error"),
@@ -169,8 +173,13 @@ def _envelope(scope: str, kind: str, **more: object) -> str:
         ),
         (Label.DATA, _envelope("runtime", "ping"), wire.Ping()),
         (Label.DATA, _envelope("runtime", "requestSchema"), wire.SchemaRequest("")),
-        (Label.DATA, _envelope("runtime", "requestClip"), wire.ClipRequest("")),
-        (Label.DATA, _envelope("runtime", "requestRecording"), wire.ClipRequest("")),
+        (
+            Label.DATA,
+            _envelope("runtime", "requestClip", data={"duration_seconds": 2.5}),
+            wire.ClipRequest("", 2.5),
+        ),
+        (Label.DATA, _envelope("runtime", "requestClip", data=None), wire.ClipRequest("", None)),
+        (Label.DATA, _envelope("runtime", "requestRecording"), wire.RecordingRequest("")),
         (Label.DATA, _envelope("runtime", "fileUploaded"), wire.FileUploaded()),
         (
             Label.CONTROL,
@@ -234,6 +243,25 @@ def test_json_unknown_and_malformed_is_ignored(label: Label, payload: str | byte
             wire.SessionEnded("over"),
             Label.DATA,
             {"scope": "runtime", "data": {"type": "sessionEnded", "data": {"reason": "over"}}},
+        ),
+        (
+            wire.ClipReady("", "s1", "snap", 1.5, 3.5, 3.75, 1_790_000_000_000, "/clips?x=1"),
+            Label.DATA,
+            {
+                "scope": "runtime",
+                "data": {
+                    "type": "clipReady",
+                    "data": {
+                        "session_id": "s1",
+                        "kind": "snap",
+                        "start_marker": 1.5,
+                        "end_marker": 3.5,
+                        "now_marker": 3.75,
+                        "predicted_ready_at_ms": 1_790_000_000_000,
+                        "playlist_url": "/clips?x=1",
+                    },
+                },
+            },
         ),
         (
             wire.ClipFailed("", "recorder disabled"),
