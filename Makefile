@@ -53,6 +53,7 @@ format: setup ## Format Python and proto files
 proto: ## Generate the stubs from proto/
 	$(SETUP) proto
 	.venv/bin/python proto/generate.py
+	.venv/bin/python sdk_adapters/typescript/generate.py
 
 BENCH = media
 OUT = .cache/bench/$(BENCH).json

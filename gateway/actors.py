@@ -13,6 +13,7 @@ from google.protobuf import duration_pb2, json_format
 from rich.console import Console
 from rich.table import Table
 
+from gateway.auth import API_KEY_METADATA, KEY_MARK
 from sana_gateway.v1 import pool_pb2, pool_pb2_grpc
 from scheduler import option_values as values
 from scheduler.core.errors import SanaGatewayError
@@ -34,8 +35,8 @@ Address = Annotated[str, typer.Option(help="gRPC address of a gateway.", envvar=
 Token = Annotated[
     str,
     typer.Option(
-        help="Token with the scope `operator`; better given in the environment, as the list of "
-        "processes shows options.",
+        help="API key or token with the scope `operator`; better given in the environment, as "
+        "the list of processes shows options.",
         envvar="SANA_TOKEN",
         show_envvar=True,
     ),
@@ -186,6 +187,8 @@ def _asking(address: str, *, tls: bool) -> Iterator[Any]:
 
 
 def _metadata(token: str) -> tuple[tuple[str, str], ...]:
+    if token.startswith(KEY_MARK):
+        return ((API_KEY_METADATA, token),)
     return (("authorization", f"Bearer {token}"),) if token else ()
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -19,7 +19,7 @@ from rich.table import Table
 from gateway.collecting import spare_what_is_loaded
 from gateway.head_process import HeadOptions, HeadProcess
 from gateway.settings import MOST_WORKERS, GatewaySettings
-from scheduler import options
+from scheduler import option_values, options
 from scheduler.backends.launcher import BITRATE
 from scheduler.options import MOST_PORT
 from scheduler.process import plugins
@@ -102,6 +102,13 @@ HttpPort = Annotated[int | None, _setting("http_port", min=0, max=MOST_PORT)]
 GrpcPort = Annotated[int | None, _setting("grpc_port", min=0, max=MOST_PORT)]
 Host = Annotated[str | None, _setting("host")]
 Auth = Annotated[str | None, _setting("auth")]
+ApiKeys = Annotated[str | None, _setting("api_keys", metavar="FILE")]
+TokenSecret = Annotated[str | None, _setting("token_secret", metavar="FILE")]
+Recording = Annotated[bool | None, _setting("recording.enabled")]
+RecordingsDir = Annotated[str | None, _setting("recording.folder", metavar="FOLDER")]
+RecordingBytes = Annotated[str | None, _setting("recording.session_bytes", metavar="SIZE")]
+RecordingsBytes = Annotated[str | None, _setting("recording.total_bytes", metavar="SIZE")]
+RecordingsKept = Annotated[str | None, _setting("recording.kept_s", metavar="TIME")]
 Otlp = Annotated[str | None, _setting("otlp_endpoint")]
 LogLevel = Annotated[str | None, _setting("log_level")]
 Placement = Annotated[str | None, _setting("placement_address")]
@@ -122,6 +129,7 @@ def serve_all(
     context: typer.Context,
     model: options.Models = options.DEFAULT_MODELS,
     model_option: options.ModelOption = None,
+    weights: options.Weights = None,
     actors: Annotated[
         int | None,
         typer.Option(
@@ -158,6 +166,8 @@ def serve_all(
     http_port: HttpPort = None,
     grpc_port: GrpcPort = None,
     auth: Auth = None,
+    api_keys: ApiKeys = None,
+    token_secret: TokenSecret = None,
     storage_root: Annotated[
         Path | None,
         typer.Option(help="Folder for uploads; by default a new one, removed at the end."),
@@ -165,6 +175,11 @@ def serve_all(
     media_workers: MediaWorkers = None,
     udp_ports: UdpPorts = None,
     tls: Tls = None,
+    recording: Recording = None,
+    recordings_dir: RecordingsDir = None,
+    recording_bytes: RecordingBytes = None,
+    recordings_bytes: RecordingsBytes = None,
+    recordings_kept: RecordingsKept = None,
     otlp_endpoint: Otlp = None,
     log_level: LogLevel = None,
     config: Config = None,
@@ -187,9 +202,14 @@ def serve_all(
             http_port=http_port,
             grpc_port=grpc_port,
             auth=auth,
+            api_keys=api_keys,
+            token_secret=token_secret,
             media_workers=media_workers,
             udp_ports=udp_ports,
             tls=tls,
+            recording=_recording(
+                recording, recordings_dir, recording_bytes, recordings_bytes, recordings_kept
+            ),
             otlp_endpoint=otlp_endpoint,
             log_level=log_level,
         )
@@ -197,6 +217,7 @@ def serve_all(
             {
                 "model": model,
                 "model_option": model_option,
+                "weights": weights and weights.resolve(),
                 "actors": actors,
                 "surge": surge,
                 "gpus_per_actor": gpus_per_actor,
@@ -236,6 +257,8 @@ def serve_gateway(
     http_port: HttpPort = None,
     grpc_port: GrpcPort = None,
     auth: Auth = None,
+    api_keys: ApiKeys = None,
+    token_secret: TokenSecret = None,
     storage_root: Annotated[
         Path | None,
         typer.Option(
@@ -246,6 +269,11 @@ def serve_gateway(
     media_workers: MediaWorkers = None,
     udp_ports: UdpPorts = None,
     tls: Tls = None,
+    recording: Recording = None,
+    recordings_dir: RecordingsDir = None,
+    recording_bytes: RecordingBytes = None,
+    recordings_bytes: RecordingsBytes = None,
+    recordings_kept: RecordingsKept = None,
     otlp_endpoint: Otlp = None,
     log_level: LogLevel = None,
     config: Config = None,
@@ -260,9 +288,14 @@ def serve_gateway(
         http_port=http_port,
         grpc_port=grpc_port,
         auth=auth,
+        api_keys=api_keys,
+        token_secret=token_secret,
         media_workers=media_workers,
         udp_ports=udp_ports,
         tls=tls,
+        recording=_recording(
+            recording, recordings_dir, recording_bytes, recordings_bytes, recordings_kept
+        ),
         otlp_endpoint=otlp_endpoint,
         log_level=log_level,
     )
@@ -284,12 +317,35 @@ def list_plugins() -> None:
 
 
 def _settings(
-    config: Path | None, storage_root: Path | None, **options: str | int | None
+    config: Path | None,
+    storage_root: Path | None,
+    **options: str | int | Mapping[str, object] | None,
 ) -> GatewaySettings:
     """Builds the settings from the file, the environment and the options that were given."""
     storage = None if storage_root is None else {"root": str(storage_root)}
     overrides = {**options, "storage_options": storage}
     return load_settings(GatewaySettings, file=config, overrides=overrides)
+
+
+def _recording(
+    enabled: bool | None,
+    folder: str | None,
+    session_bytes: str | None,
+    total_bytes: str | None,
+    kept: str | None,
+) -> dict[str, object]:
+    """Reads the options of recordings; None for those that were not given."""
+    sizes = {"--recording-bytes": session_bytes, "--recordings-bytes": total_bytes}
+    session, total = (
+        None if text is None else option_values.size(text, name) for name, text in sizes.items()
+    )
+    return {
+        "enabled": enabled,
+        "folder": folder,
+        "session_bytes": session,
+        "total_bytes": total,
+        "kept_s": None if kept is None else option_values.seconds(kept, "--recordings-kept"),
+    }
 
 
 async def _serve_all(

@@ -5,6 +5,9 @@ One that comes late leaves at once; one encoded anew while the picture holds too
 
 An output has two rungs (`gateway.rungs`), each one encode however many watch it. A viewer
 changes rungs at a keyframe of the new one and is given the old one until then.
+
+A recorder (`gateway.recording`) is a viewer of `main` that has no network: it never changes
+rungs, says nothing about rates, and is given frames from a keyframe on.
 """
 
 from __future__ import annotations
@@ -63,9 +66,10 @@ class OutputOwner(Protocol):
         wanted: bool,
         keyframe: bool = False,
         bitrate: int = 0,
+        recorded: bool = False,
     ) -> None:
-        """Tells the actor whether anybody watches a rung, whether a keyframe is needed, and
-        the rate in bits per second (0: as it is).
+        """Tells the actor whether anybody watches a rung, whether a keyframe is needed, the
+        rate in bits per second (0: as it is), and whether it is recorded here.
         """
 
     def now(self) -> float:
@@ -153,6 +157,7 @@ class OutputFanout:
         self._made: tuple[_Rung, ...] = ()
         """The rungs that are wanted; `LOW` first, so that who goes down at a frame is not
         given that frame twice."""
+        self._recorder: Viewer | None = None
 
     # -- viewers ------------------------------------------------------------------------------
 
@@ -171,12 +176,31 @@ class OutputFanout:
             main.waiting = (*main.waiting, viewer)
         self._want(main, keyframe=not frames)
 
+    def record(self, recorder: Viewer) -> None:
+        """Adds the recorder: it is given `main` from its next keyframe on."""
+        main = self._rungs[MAIN]
+        self._recorder = recorder
+        main.waiting = (*main.waiting, recorder)
+        if main.wanted:
+            self._demand(main, keyframe=True)
+        else:
+            self._want(main, keyframe=True)
+
+    def refresh(self) -> None:
+        """Asks for a keyframe of `main` that nobody needs to go on; see `ASK_AGAIN_S`."""
+        self._want(self._rungs[MAIN], keyframe=True)
+
     def leave(self, viewer: Viewer) -> None:
-        """Removes a viewer; a rung without any is no longer wanted."""
+        """Removes a viewer, or the recorder; a rung without any is no longer wanted."""
         self._choice.leave(viewer)
         for rung in self._rungs:
             rung.remove(viewer)
         self._settle()
+        if viewer is self._recorder:
+            self._recorder = None
+            main = self._rungs[MAIN]
+            if main.wanted:
+                self._demand(main)
 
     def keyframe(self, viewer: Viewer) -> None:
         """A viewer has lost the picture: it is given nothing until a keyframe."""
@@ -231,9 +255,11 @@ class OutputFanout:
         return next((held for held in holding if (held[-1].run, held[-1].frame) == reached), ())
 
     @property
-    def wanted(self) -> tuple[tuple[int, int], ...]:
-        """The rungs that somebody watches, each with its rate in bits per second (0: any)."""
-        return tuple((rung.number, rung.bitrate) for rung in self._made)
+    def wanted(self) -> tuple[tuple[int, int, bool], ...]:
+        """The rungs that somebody watches, each with its rate in bits per second (0: any) and
+        whether it is recorded.
+        """
+        return tuple((rung.number, rung.bitrate, self._is_recorded(rung)) for rung in self._made)
 
     def demand_again(self) -> None:
         """Tells a new actor what is wanted. What it makes follows on from nothing but a
@@ -243,9 +269,7 @@ class OutputFanout:
             rung.clear_but_held()
             rung.skip_to_key = True
             rung.asked_at = self._owner.now()
-            self._owner.demand(
-                self.codec, rung.number, wanted=True, keyframe=True, bitrate=rung.bitrate
-            )
+            self._demand(rung, keyframe=True, bitrate=rung.bitrate)
 
     def packet(self, rung_number: int, packet: Packet) -> None:
         """Keeps a packet for its time; none of a rung that nobody watches."""
@@ -388,7 +412,7 @@ class OutputFanout:
             target = self._choice.bitrate(rung.number)
             if target and abs(target - rung.bitrate) > BITRATE_STEP * rung.bitrate:
                 rung.bitrate = target
-                self._owner.demand(self.codec, rung.number, wanted=True, bitrate=target)
+                self._demand(rung, bitrate=target)
 
     def _want(self, rung: _Rung, *, keyframe: bool) -> None:
         """Wants a rung; asks for a keyframe unless one is on its way."""
@@ -402,13 +426,21 @@ class OutputFanout:
         coming = asked or any(packet.keyframe for packet in rung.early)
         if first or (keyframe and not coming):
             rung.asked_at = now
-            self._owner.demand(
-                self.codec,
-                rung.number,
-                wanted=True,
-                keyframe=True,
-                bitrate=rung.bitrate if first else 0,
-            )
+            self._demand(rung, keyframe=True, bitrate=rung.bitrate if first else 0)
+
+    def _demand(self, rung: _Rung, *, keyframe: bool = False, bitrate: int = 0) -> None:
+        """Tells the actor what is wanted of a rung that somebody watches."""
+        self._owner.demand(
+            self.codec,
+            rung.number,
+            wanted=True,
+            keyframe=keyframe,
+            bitrate=bitrate,
+            recorded=self._is_recorded(rung),
+        )
+
+    def _is_recorded(self, rung: _Rung) -> bool:
+        return self._recorder is not None and rung.number == MAIN
 
     def _settle(self) -> None:
         """Wants no more the rungs that nobody watches."""

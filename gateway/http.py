@@ -65,7 +65,7 @@ QUIET.setLevel(logging.CRITICAL + 1)
 
 CORS: Final = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "Retry-After",
+    "Access-Control-Expose-Headers": "Retry-After, Location, Link, ETag, Sana-Session-Id",
 }
 """On every answer: no cookies are used, so any page may call with the token it holds."""
 PREFLIGHT: Final = {
@@ -77,6 +77,8 @@ PREFLIGHT: Final = {
     "Access-Control-Max-Age": "3600",
 }
 """On the answer to every OPTIONS request, beside `CORS`."""
+ACCEPT_POST: Final = {"whip": "application/sdp", "whep": "application/sdp"}
+"""What else is said there of paths that begin so: what they take (RFC 9725)."""
 
 _SECONDS = Histogram(
     "sana_gateway_http_request_seconds",
@@ -251,6 +253,12 @@ def public_base(services: IngressServices, request: web.Request) -> str:
     return base.rstrip("/") + settings.path_prefix
 
 
+def preflight(path: str) -> dict[str, str]:
+    """Returns the headers of the answer to an OPTIONS request."""
+    taken = ACCEPT_POST.get(path.lstrip("/").partition("/")[0])
+    return PREFLIGHT if taken is None else {**PREFLIGHT, "Accept-Post": taken}
+
+
 def refusal(error: errors.RequestError) -> web.Response:
     """Returns the response that says why a request was refused."""
     status = STATUSES.get(type(error), 400)
@@ -259,6 +267,9 @@ def refusal(error: errors.RequestError) -> web.Response:
         retry_after_s = RETRY_AFTER_S.get(status)
     headers = {} if retry_after_s is None else {"Retry-After": str(max(1, round(retry_after_s)))}
     body: dict[str, object] = {"detail": str(error), "reason": error.reason}
+    if status == 401:
+        # RFC 9110, section 11.6.1: what to come with.
+        headers["WWW-Authenticate"] = 'Bearer realm="sana-gateway"'
     if isinstance(error, errors.UnknownModelError):
         body["served_models"] = list(error.served)
     return web.json_response(body, status=status, headers=headers)
@@ -280,7 +291,7 @@ async def _measured(request: web.Request, handler: Handler) -> web.StreamRespons
 async def _preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answers every OPTIONS itself: browsers ask before they authenticate."""
     if request.method == "OPTIONS":
-        return web.Response(status=204, headers=PREFLIGHT)
+        return web.Response(status=204, headers=preflight(request.path))
     return await handler(request)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
@@ -11,14 +12,19 @@ from typing import Any
 
 import structlog
 
+from gateway.auth import ANY_MODEL, Access
 from gateway.links import ActorLinks
 from gateway.once import Once
 from gateway.pacing import Pacing
 from gateway.placement import PlacementClient, SchedulerAwayError
+from gateway.ports import Clip
+from gateway.recording.errors import ClipFailedError
+from gateway.recording.recordings import Recordings
 from gateway.seeking import Seeking
 from gateway.session import GatewaySession
 from sana_gateway.v1 import command_pb2, pool_pb2, session_pb2
 from sana_gateway_internal.v1 import placement_pb2, snapshot_pb2, stream_pb2
+from scheduler import wire
 from scheduler.core.errors import (
     BadArgumentError,
     NoCapacityError,
@@ -27,7 +33,7 @@ from scheduler.core.errors import (
     SessionClosedError,
     UnknownSessionError,
 )
-from scheduler.core.ids import Principal
+from scheduler.core.ids import Grant, Principal
 
 log = structlog.get_logger(__name__)
 
@@ -50,11 +56,9 @@ MOST_COPIES = 16
 """Copies of one fork."""
 RETRY_S = 0.25
 NO_COPY = "not all copies could be made"
+OVERTIME = "the session has reached the longest time that its key or token allows"
 KEPT_STATES = (pool_pb2.LEASE_STATE_PARKED, pool_pb2.LEASE_STATE_LOST)
 """Sessions on no actor that any gateway may ask a place for."""
-ITS_MODEL = "*"
-"""Stands for the model of a session that the scheduler knows, until its lease names it."""
-
 RequestKey = tuple[str, str, str]
 """What is asked for, of whom, and the request id."""
 
@@ -73,6 +77,7 @@ class GatewayHub:
             [str, Sequence[command_pb2.FileRef], Sequence[str]], Coroutine[Any, Any, None]
         ],
         new_session_id: Callable[[], str],
+        recordings: Recordings | None = None,
     ) -> None:
         """Prepares; `run` keeps it going.
 
@@ -83,12 +88,15 @@ class GatewayHub:
             on_ended: Called with the id of every session that has ended.
             on_copied: Called with a session, its uploads that copies need, and the copies.
             new_session_id: Draws an unguessable id that belongs to this process.
+            recordings: Records all sessions; None: nothing is recorded.
         """
+        self._recordings = recordings
         self._on_ended = on_ended
         self._on_copied = on_copied
         self._new_session_id = new_session_id
         self._placement = placement
         self._seeking = Seeking(placement, links, self._forget)
+        self._access = Access(lambda: placement.pool)
         self._max_connections = max_connections
         self._pacing = Pacing()
         self._sessions: dict[str, GatewaySession] = {}
@@ -123,6 +131,12 @@ class GatewayHub:
         """Names that clients may ask for."""
         return self._placement.served
 
+    def capabilities(self, model: str) -> session_pb2.Capabilities | None:
+        """Returns what a model can do; see `gateway.ports.Hub`."""
+        pool = self._placement.pool
+        actors = () if pool is None else pool.actors
+        return next((each.capabilities for each in actors if model in each.names), None)
+
     @property
     def session_count(self) -> int:
         """Sessions that this process takes part in."""
@@ -133,8 +147,10 @@ class GatewayHub:
     ) -> GatewaySession:
         """Creates a session; see `gateway.ports.Hub`."""
         self._refuse_stopping()
+        self._access.may_create(principal, model)
         key = ("create", principal.tenant, request_id)
-        (session,) = await self._once(key, lambda: self._create(principal, model))
+        owner = _owner(principal)
+        (session,) = await self._once(key, lambda: self._create(owner, model))
         return session
 
     async def find(self, principal: Principal, session_id: str) -> GatewaySession:
@@ -144,6 +160,7 @@ class GatewayHub:
             session = await self._adoptions.do(key, lambda: self._adopt(principal, session_id))
         if session.principal.tenant != principal.tenant:
             raise UnknownSessionError("no such session")
+        self._access.may_use(principal, session_id, session.principal, session.model)
         return session
 
     async def close(self, principal: Principal, session_id: str, reason: str) -> None:
@@ -160,8 +177,10 @@ class GatewayHub:
         if not 1 <= copies <= MOST_COPIES:
             raise BadArgumentError(f"a session is copied 1 to {MOST_COPIES} times at once")
         session = await self.find(principal, session_id)
+        self._access.may_create(principal, session.model)
         key = ("fork", session_id, request_id)
-        made = await self._once(key, lambda: self._fork(session, copies))
+        owner = _owner(principal)
+        made = await self._once(key, lambda: self._fork(session, owner, copies))
         if len(made) != copies:
             raise BadArgumentError("another number of copies was asked for under this request_id")
         return made
@@ -181,6 +200,15 @@ class GatewayHub:
     def opened(self, session: GatewaySession) -> None:
         """Its actor takes part."""
         self._seeking.opened(session)
+        if self._recordings is not None:
+            self._recordings.opened(session)
+
+    def clip(self, session: GatewaySession, duration_s: float | None) -> Clip:
+        """Somebody wants a part of its recording."""
+        if self._recordings is None:
+            # By exactly this text the clients know why.
+            raise ClipFailedError("recorder disabled")
+        return self._recordings.clip(session.session_id, duration_s)
 
     def unplaced(self, session: GatewaySession, *, refused: bool) -> None:
         """Its actor died or has refused it: the scheduler finds it another."""
@@ -297,8 +325,7 @@ class GatewayHub:
         known = self._sessions.get(session_id)
         if known is not None:
             return known
-        owner = Principal(lease.principal.tenant, frozenset(lease.principal.scopes))
-        session = self._make(session_id, lease.model, owner)
+        session = self._make(session_id, lease.model, wire.principal_in(lease.principal))
         session.existed = True
         self._seeking.move(session, lease)
         return session
@@ -308,7 +335,9 @@ class GatewayHub:
         known = self._sessions.get(session_id)
         if known is not None:
             return known
-        session = self._make(session_id, ITS_MODEL, principal)
+        # Its lease says what was granted with it.
+        owner = Principal(principal.tenant, principal.scopes)
+        session = self._make(session_id, ANY_MODEL, owner)
         session.existed = True
         await self._placing(session)
         return session
@@ -339,12 +368,14 @@ class GatewayHub:
 
     # -- copies -----------------------------------------------------------------------------
 
-    async def _fork(self, session: GatewaySession, copies: int) -> list[GatewaySession]:
+    async def _fork(
+        self, session: GatewaySession, owner: Principal, copies: int
+    ) -> list[GatewaySession]:
         """Copies a session; all copies are made, or nothing stays of any."""
         ids = [self._new_session_id() for _ in range(copies)]
         copying = asyncio.create_task(session.copy(ids))
         try:
-            made = await self._copies(session, ids, copying)
+            made = await self._copies(session, owner, ids, copying)
         except BaseException:
             for each in ids:
                 if (copy := self._sessions.get(each)) is not None:
@@ -359,7 +390,11 @@ class GatewayHub:
         return made
 
     async def _copies(
-        self, session: GatewaySession, ids: list[str], copying: asyncio.Task[stream_pb2.Copied]
+        self,
+        session: GatewaySession,
+        owner: Principal,
+        ids: list[str],
+        copying: asyncio.Task[stream_pb2.Copied],
     ) -> list[GatewaySession]:
         try:
             async with asyncio.timeout(COPY_S):
@@ -370,7 +405,7 @@ class GatewayHub:
         clips = {each.upload_id: each for each in (snapshot.clip.video, snapshot.probe)}
         clips.pop("", None)
         await self._on_copied(session.session_id, list(clips.values()), ids)
-        made = [self._make(each, session.model, session.principal) for each in ids]
+        made = [self._make(each, session.model, owner) for each in ids]
         for copy in made:
             copy.begin_from(_as_of(snapshot, copy.session_id))
         answers = await asyncio.gather(
@@ -405,6 +440,8 @@ class GatewayHub:
         if len(self._ended) > ENDED_KEPT:
             self._ended.popitem(last=False)
         session.close(reason)
+        if self._recordings is not None:
+            self._recordings.ended(session.session_id)
         self._on_ended(session.session_id)
 
     async def _sweep(self) -> None:
@@ -412,6 +449,10 @@ class GatewayHub:
             await asyncio.sleep(SWEEP_S)
             now = time.monotonic()
             for session in list(self._sessions.values()):
+                ends_at = session.principal.ends_at
+                if ends_at is not None and now >= ends_at:
+                    await self._end(session, OVERTIME)
+                    continue
                 waiting = session.status == session_pb2.SESSION_STATUS_WAITING
                 # One that existed is not ours alone: clients may be connected elsewhere.
                 new = session.is_fork or not session.existed
@@ -430,6 +471,13 @@ class GatewayHub:
         return {
             session_id: session.connection_count for session_id, session in self._sessions.items()
         }
+
+
+def _owner(principal: Principal) -> Principal:
+    """Returns who a session belongs to that a caller creates now."""
+    most = principal.grant.max_session_s
+    ends_at = None if most is None else time.monotonic() + most
+    return dataclasses.replace(principal, grant=Grant(), ends_at=ends_at)
 
 
 def _as_of(snapshot: snapshot_pb2.ControlSnapshot, session_id: str) -> snapshot_pb2.ControlSnapshot:

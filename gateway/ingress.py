@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway import ports
+from gateway.recording.library import Library
 from sana_gateway.v1 import pool_pb2, session_pb2
 from scheduler.core.ids import Principal
 
@@ -167,3 +168,5 @@ class IngressServices:
     """Has the scheduler empty an actor; yields how far it has come."""
     settings: IngressSettings = field(default_factory=IngressSettings)
     """Addresses and limits."""
+    recordings: Library | None = None
+    """What was recorded; None: nothing is."""

@@ -72,7 +72,7 @@ class PlacementClient:
         self.served: tuple[str, ...] = ()
         """Names that clients may ask for, as last heard."""
         self.pool: pool_pb2.DescribePoolResponse | None = None
-        """The pool, as last heard; None while the scheduler is away."""
+        """The pool without its sessions, as last heard; None while the scheduler is away."""
         self.serving = asyncio.Event()
         """Set while there is a model to ask for."""
         self._misses = 0
@@ -151,13 +151,16 @@ class PlacementClient:
         except grpc.aio.AioRpcError as error:
             log.warning("release.failed", session_id=session_id, code=error.code().name)
 
-    async def describe_pool(self) -> pool_pb2.DescribePoolResponse:
+    async def describe_pool(self, *, sessions: bool = True) -> pool_pb2.DescribePoolResponse:
         """Returns the operator's view.
+
+        Args:
+            sessions: Whether with all sessions, of which there may be thousands.
 
         Raises:
             SchedulerAwayError: No answer.
         """
-        request = placement_pb2.DescribePoolRequest()
+        request = placement_pb2.DescribePoolRequest(without_sessions=not sessions)
         try:
             answer = await self._stub.DescribePool(request, timeout=5.0)
         except grpc.aio.AioRpcError as error:
@@ -224,7 +227,7 @@ class PlacementClient:
         """Keeps `served` fresh until cancelled."""
         while True:
             try:
-                pool = await self.describe_pool()
+                pool = await self.describe_pool(sessions=False)
             except SchedulerAwayError as error:
                 self._missed(error)
             else:

@@ -56,6 +56,23 @@ class CameraFrame:
     """True on the first frame after frames were lost or discarded."""
 
 
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A part of a session's recording. It is whole segments, so it may begin some seconds
+    earlier.
+    """
+
+    session_id: str
+    whole: bool
+    """Whether it is all that was recorded and is kept."""
+    start_us: int
+    """Where it begins, in the time of the recording: what was played, without pauses."""
+    end_us: int
+    """Where it ends, which is how much was recorded so far."""
+    ready_at: float
+    """When it is expected to be stored, in seconds since 1970."""
+
+
 class Sink(Protocol):
     """What a wire gives for one connection: where its session's words go."""
 
@@ -200,6 +217,17 @@ class HubSession(Protocol):
             LimitError: Too many connections.
         """
 
+    def request_clip(self, duration_s: float | None) -> Clip:
+        """Returns a part of the session's recording up to now.
+
+        Args:
+            duration_s: The last so many seconds, at most five minutes; None: all that is kept.
+
+        Raises:
+            ClipFailedError: There is none (`gateway.recording.errors`); the text is for the
+                client.
+        """
+
 
 class Hub(Protocol):
     """The sessions of this gateway, and through the scheduler all others."""
@@ -207,11 +235,16 @@ class Hub(Protocol):
     def served_models(self) -> Sequence[str]:
         """Names that clients may ask for, as last heard of the scheduler."""
 
+    def capabilities(self, model: str) -> session_pb2.Capabilities | None:
+        """Returns what a model can do, as its plugin declares it; None while no actor has it."""
+
     async def create(self, principal: Principal, model: str, request_id: str = "") -> HubSession:
         """Creates a session and begins to place it. Repeating a request id returns the first.
 
         Raises:
             UnknownModelError: The model is not served.
+            ForbiddenError: The caller's key or token does not allow the model, or creates none.
+            LimitError: Its key or token has as many sessions as it may have.
             NoCapacityError: The queue is full.
         """
 
@@ -220,6 +253,7 @@ class Hub(Protocol):
 
         Raises:
             UnknownSessionError: No such session, or not the caller's.
+            ForbiddenError: The caller's token is for other sessions or models.
         """
 
     async def close(self, principal: Principal, session_id: str, reason: str) -> None:

@@ -11,6 +11,7 @@ import structlog
 from prometheus_client.registry import REGISTRY
 
 from gateway import chosen
+from gateway.auth import Access, Refreshing
 from gateway.front_door.routing import WHOLE, Share
 from gateway.http import HttpServer
 from gateway.hub import GatewayHub
@@ -18,6 +19,7 @@ from gateway.ingress import IngressServices, IngressSettings
 from gateway.links import ActorLinks
 from gateway.loop_lag import watch_lag
 from gateway.placement import PlacementClient
+from gateway.recording.recordings import Bounds, Recordings
 from gateway.settings import GatewaySettings
 from gateway.uploads import StoredUploads
 from gateway.webrtc.ice import IceServer
@@ -62,7 +64,7 @@ class GatewayProcess:
 
         Raises:
             PluginError: One is missing or broken.
-            ConfigurationError: The options of the storage do not fit it, or the folder of the
+            ConfigurationError: The options of a plugin do not fit it, or the folder of the
                 certificate cannot be used.
         """
         self._settings = settings
@@ -71,6 +73,7 @@ class GatewayProcess:
         self._sockets = sockets
         self._gateway_id = f"g{secrets.token_hex(6)}"
         self._storage = chosen.storage(settings)()
+        self._recordings_storage = chosen.recordings_storage(settings, self._storage)
         self._authenticator = chosen.authenticator(settings)
         self._wires = {
             name: plugins.load("sana_gateway.ingress", name) for name in settings.ingress
@@ -121,6 +124,7 @@ class GatewayProcess:
             upload_session_bytes=settings.limits.upload_session_bytes,
             on_complete=lambda session_id: self._hub.upload_completed(session_id),
         )
+        self._recordings = self._make_recordings()
         self._hub = GatewayHub(
             self._placement,
             self._links,
@@ -128,6 +132,7 @@ class GatewayProcess:
             on_ended=self._uploads.forget,
             on_copied=self._uploads.copy,
             new_session_id=self._share.new_session_id,
+            recordings=self._recordings,
         )
         services = IngressServices(
             hub=self._hub,
@@ -137,6 +142,7 @@ class GatewayProcess:
             pool=self._placement.describe_pool,
             drain=self._placement.drain,
             settings=ingress_settings,
+            recordings=None if self._recordings is None else self._recordings.library,
         )
         self._http = HttpServer(services)
         for name, wire in self._wires.items():
@@ -155,6 +161,10 @@ class GatewayProcess:
             asyncio.create_task(self._hub.run(), name="hub"),
             asyncio.create_task(watch_lag(), name="loop lag"),
         ]
+        if self._recordings is not None:
+            self._tasks.append(asyncio.create_task(self._recordings.run(), name="recordings"))
+        if isinstance(self._authenticator, Refreshing):
+            self._tasks.append(asyncio.create_task(self._authenticator.run(), name="auth"))
         try:
             for ingress in self._ingresses.values():
                 await ingress.start()
@@ -184,11 +194,24 @@ class GatewayProcess:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._recordings is not None:
+            await self._recordings.close()
         await self._uploads.close()
         await self._links.close()
         await self._placement.close()
+        if self._recordings_storage is not self._storage:
+            await self._recordings_storage.close()
         await self._storage.close()
         log.info("gateway.stopped")
+
+    def _make_recordings(self) -> Recordings | None:
+        wanted = self._settings.recording
+        if not wanted.enabled:
+            return None
+        bounds = Bounds(wanted.session_bytes, wanted.total_bytes, wanted.kept_s)
+        storage, first = self._recordings_storage, self._share.index == 0
+        access = Access(lambda: self._placement.pool)
+        return Recordings(storage, self._gateway_id, bounds, access.may_use, sweeps=first)
 
     def _peer_settings(self) -> PeerSettings:
         settings = self._settings

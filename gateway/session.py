@@ -26,12 +26,13 @@ from gateway.fanout import OutputFanout
 from gateway.journal import Journal
 from gateway.links import ActorLink
 from gateway.pacing import Pacing
-from gateway.ports import Sink
+from gateway.ports import Clip, Sink
 from gateway.publishing import Publishing
 from gateway.showing import Showing
 from gateway.viewer_stats import ViewerClock
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2, session_pb2
 from sana_gateway_internal.v1 import placement_pb2, snapshot_pb2, stream_pb2
+from scheduler import wire
 from scheduler.core.errors import (
     CommandRefusedError,
     LimitError,
@@ -68,6 +69,9 @@ class SessionEvents(Protocol):
 
     def over(self, session: GatewaySession, reason: str) -> None:
         """The actor says that it has ended."""
+
+    def clip(self, session: GatewaySession, duration_s: float | None) -> Clip:
+        """Somebody wants a part of its recording; see `gateway.ports.HubSession`."""
 
 
 class GatewaySession:
@@ -185,6 +189,10 @@ class GatewaySession:
         if self._queue[0]:
             sink.queued(*self._queue)
         return connection, self._journal.lacks(resume_after)
+
+    def request_clip(self, duration_s: float | None) -> Clip:
+        """Returns a part of its recording; see `gateway.ports.HubSession`."""
+        return self._events.clip(self, duration_s)
 
     # -- what connections ask -------------------------------------------------------------------
 
@@ -462,6 +470,10 @@ class GatewaySession:
     def _leased(self, lease: placement_pb2.Lease) -> None:
         self.lease = lease
         self.model = lease.model or self.model
+        own = self._principal
+        if lease.HasField("principal") and not own.holders and own.ends_at is None:
+            # Another gateway made it: what was granted with it stands in the lease.
+            self._principal = wire.principal_in(lease.principal)
         self._host = ""
         self.is_parked = False
 

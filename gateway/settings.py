@@ -80,6 +80,21 @@ class Limits(Section):
     """WebRTC peers of one process at once; one core carries some forty."""
 
 
+class RecordingSettings(Section):
+    """Recordings of sessions (docs/recording.md)."""
+
+    enabled: bool = False
+    """Record every session: clips and recordings for Reactor clients."""
+    folder: str = ""
+    """Folder for recordings, the same for all gateways. Empty: in the storage of uploads."""
+    session_bytes: int = Field(default=2 * 1024**3, ge=1)
+    """Size of the recording of one session in bytes: the oldest of it goes first."""
+    total_bytes: int = Field(default=64 * 1024**3, ge=1)
+    """Size of all recordings in bytes: those of the sessions that ended first go first."""
+    kept_s: float = Field(default=86_400.0, ge=0)
+    """Seconds that a recording is kept after its session has ended."""
+
+
 class GatewaySettings(ProcessSettings):
     """What a gateway is started with."""
 
@@ -95,10 +110,16 @@ class GatewaySettings(ProcessSettings):
     """Address of the scheduler: host:port, or unix:/path."""
     tls: str = ""
     """Folder of `sana-gateway certs`: mutual TLS to scheduler and actors. Empty: in the clear."""
-    ingress: tuple[str, ...] = ("grpc", "reactor")
+    ingress: tuple[str, ...] = ("grpc", "reactor", "whip")
     """Wires to answer, by plugin name."""
     auth: str = "none"
     """Who may call: the auth plugin. `none` is for one's own machine."""
+    api_keys: str = ""
+    """File of API keys, for `--auth api-key`; docs/auth.md says what is in it."""
+    token_secret: str = ""
+    """File of the secret that signs tokens, one for all gateways. Empty: this user's own here."""
+    auth_options: dict[str, str] = Field(default_factory=dict)
+    """Options of another auth plugin."""
     media_workers: int = Field(0, ge=0, le=MOST_WORKERS)
     """Processes for media behind a front door with the public ports. 0: all in one process."""
     ice_servers: tuple[str, ...] = ()
@@ -111,6 +132,8 @@ class GatewaySettings(ProcessSettings):
     """Options of the storage plugin; `filesystem` needs `root`."""
     limits: Limits = Limits()
     """Bounds of what one client may use."""
+    recording: RecordingSettings = RecordingSettings()
+    """Recordings of sessions."""
     otlp_endpoint: str = ""
     """Where traces go (OTLP over gRPC, host:port). Empty: nowhere."""
     log_level: Level = "info"

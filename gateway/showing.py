@@ -197,9 +197,17 @@ class Showing:
             send: Sends to it alone.
         """
         for codec, output in self._outputs.items():
-            for rung, bitrate in output.wanted:
-                demand = self._demand(codec, rung, wanted=True, keyframe=True, bitrate=bitrate)
-                send(demand)
+            for rung, bitrate, recorded in output.wanted:
+                send(
+                    self._demand(
+                        codec,
+                        rung,
+                        wanted=True,
+                        keyframe=True,
+                        bitrate=bitrate,
+                        recorded=recorded,
+                    )
+                )
         send(self._clock_report(self._playout.report(self._clock())))
 
     def rewind(self, run: int, first: int) -> None:
@@ -419,9 +427,19 @@ class Showing:
         wanted: bool,
         keyframe: bool = False,
         bitrate: int = 0,
+        recorded: bool = False,
     ) -> None:
         """Tells the actor what is wanted of an output."""
-        self._send(self._demand(codec, rung, wanted=wanted, keyframe=keyframe, bitrate=bitrate))
+        self._send(
+            self._demand(
+                codec,
+                rung,
+                wanted=wanted,
+                keyframe=keyframe,
+                bitrate=bitrate,
+                recorded=recorded,
+            )
+        )
 
     def _demand(
         self,
@@ -431,6 +449,7 @@ class Showing:
         wanted: bool,
         keyframe: bool,
         bitrate: int,
+        recorded: bool,
     ) -> stream_pb2.ControlRequest:
         demand = stream_pb2.OutputDemand(
             session_id=self._session_id,
@@ -438,6 +457,7 @@ class Showing:
             wanted=wanted,
             keyframe=keyframe,
             bitrate=bitrate,
+            recorded=recorded,
         )
         return stream_pb2.ControlRequest(output=demand)
 

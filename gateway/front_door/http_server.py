@@ -106,7 +106,7 @@ class FrontDoorHttp:
         response: web.StreamResponse
         try:
             if request.method == "OPTIONS":
-                response = web.Response(status=204, headers=http.PREFLIGHT)
+                response = web.Response(status=204, headers=http.preflight(request.path))
             elif own := self._own.get(request.path):
                 response = await own(request)
             else:

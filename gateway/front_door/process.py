@@ -12,6 +12,7 @@ import structlog
 from prometheus_client.registry import REGISTRY
 
 from gateway import chosen
+from gateway.auth import Refreshing
 from gateway.front_door.grpc_server import FrontDoorGrpc
 from gateway.front_door.http_server import FrontDoorHttp
 from gateway.front_door.workers import MediaWorkers
@@ -38,10 +39,10 @@ class FrontDoor:
 
         Raises:
             PluginError: One is missing or broken.
-            ConfigurationError: The options of the storage do not fit it, or the folder of the
+            ConfigurationError: The options of a plugin do not fit it, or the folder of the
                 workers' certificate cannot be used.
         """
-        authenticator = chosen.authenticator(settings)
+        authenticator = self._authenticator = chosen.authenticator(settings)
         # The workers' own affair, but one sentence from here is better than one from each.
         chosen.storage(settings)
         Wires(settings.tls)
@@ -95,6 +96,8 @@ class FrontDoor:
                 asyncio.create_task(self._follow(), name="follow"),
                 asyncio.create_task(watch_lag(), name="loop lag"),
             ]
+            if isinstance(self._authenticator, Refreshing):
+                self._tasks.append(asyncio.create_task(self._authenticator.run(), name="auth"))
             await self._workers.start(self._folder, placement_address)
         except BaseException:
             await self.stop()

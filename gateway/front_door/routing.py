@@ -96,6 +96,8 @@ def http_route(method: str, path: str) -> Route:
         if rest:
             return Route("session", rest.partition("/")[0])
         return Route("create" if method == "POST" else "any")
+    if first in ("whip", "whep"):
+        return _stream_route(method, first, rest)
     if first == "uploads":
         return Route("worker", "0")
     if first == WORKER_PATH:
@@ -103,6 +105,20 @@ def http_route(method: str, path: str) -> Route:
         if index.isascii() and index.isdecimal():
             return Route("worker", index, f"/{beyond}")
     return Route("any")
+
+
+def _stream_route(method: str, first: str, rest: str) -> Route:
+    """Returns where a request of a publisher or player goes: a name that its user chose stands
+    for a session, and belongs to a worker as an id does.
+    """
+    if first == "whep":
+        return Route("session", rest.partition("/")[0])
+    if rest.startswith("sessions/"):
+        return Route("session", rest.split("/")[1])
+    name = rest.rpartition("/")[2]
+    if name.startswith("~"):
+        return Route("session", name)
+    return Route("create" if method == "POST" else "any")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import structlog
 from google.protobuf.message import DecodeError
 from opentelemetry import propagate, trace
 
-from gateway.auth import OPERATOR, SESSION, bearer_token, require
+from gateway.auth import OPERATOR, SESSION, caller_of_metadata, require
 from gateway.grpc_api.errors import to_status
 from gateway.ingress import Authenticator
 from scheduler.core.errors import BadArgumentError
@@ -90,7 +90,7 @@ class _Surroundings:
             set_status_on_exception=False,
         ) as span:
             try:
-                principal = self._auth.authenticate(bearer_token(metadata.get("authorization")))
+                principal = caller_of_metadata(self._auth, metadata)
                 require(principal, self._scope)
                 _CALLER.set(principal)
                 yield

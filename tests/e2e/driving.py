@@ -160,9 +160,12 @@ async def watching(
             await reading
 
 
-async def polled(look: Callable[[], Awaitable[ResultT]]) -> ResultT:
+async def polled(
+    look: Callable[[], Awaitable[ResultT]],
+    within_s: float = WAIT_S,
+) -> ResultT:
     """Asks what only answers when asked, until the answer is true; returns it."""
-    async with asyncio.timeout(WAIT_S):
+    async with asyncio.timeout(within_s):
         while not (result := await look()):  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(POLL_S)
     return result

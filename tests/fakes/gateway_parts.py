@@ -12,6 +12,7 @@ from gateway.links import LinkDeadError
 from gateway.ports import EncodedFrame
 from sana_gateway.v1 import media_pb2, message_pb2, pool_pb2
 from sana_gateway_internal.v1 import placement_pb2, stream_pb2
+from scheduler import wire
 from scheduler.core.errors import UnknownSessionError
 from scheduler.core.ids import Principal
 from tests.fakes.changes import Changes
@@ -287,6 +288,6 @@ def lease(
         epoch=epoch,
         address=address,
         token=f"token for {address}",
-        principal=placement_pb2.Principal(tenant=principal.tenant, scopes=sorted(principal.scopes)),
+        principal=wire.principal_out(principal),
         model=model,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from sana_gateway.v1 import session_pb2
 from scheduler.core.errors import RequestError, UnknownModelError, UnknownSessionError
 from scheduler.core.ids import Principal
 from tests.fakes.changes import Changes
@@ -41,6 +42,13 @@ class FakeHub:
 
     def served_models(self) -> Sequence[str]:
         return self.models
+
+    def capabilities(self, model: str) -> session_pb2.Capabilities | None:
+        """What every session of the fakes can do."""
+        if model not in self.models:
+            return None
+        example = FakeSession(self.changes, "", Principal("", frozenset()), model, ready=True)
+        return example.describe().capabilities
 
     async def create(self, principal: Principal, model: str, request_id: str = "") -> FakeSession:
         if self.create_error is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import ports
+from gateway.recording.errors import ClipFailedError
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2, session_pb2
 from scheduler.core.errors import (
     BadOfferError,
@@ -158,6 +159,9 @@ class FakeSession:
         self.handled: dict[str, bool] = {}
         self.effects = 0
         """Commands that took effect, repeats not counted."""
+        self.clip: ports.Clip | str = "recorder disabled"
+        """What `request_clip` gives, or why it gives none."""
+        self.clips_asked: list[float | None] = []
         self.position = 0 if ready else 1
         self.ready = ready
         self.end_reason: str | None = None
@@ -174,6 +178,12 @@ class FakeSession:
     @property
     def open_connections(self) -> list[FakeConnection]:
         return [each for each in self.connections if not each.closed]
+
+    def request_clip(self, duration_s: float | None) -> ports.Clip:
+        self.clips_asked.append(duration_s)
+        if isinstance(self.clip, str):
+            raise ClipFailedError(self.clip)
+        return self.clip
 
     def describe(self) -> session_pb2.Session:
         if self.end_reason is not None:

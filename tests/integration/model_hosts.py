@@ -18,8 +18,11 @@ SECRET = "s" * 32
 class Hosts:
     """Model actors of one machine."""
 
-    def __init__(self, folder: Path, placement_address: str = "") -> None:
+    def __init__(
+        self, folder: Path, placement_address: str = "", *, model: str = "simulated"
+    ) -> None:
         self._folder = folder
+        self._model = model
         self._placement_address = placement_address or f"unix:{folder}/nobody"
         self.hosts: list[ModelHost] = []
 
@@ -30,8 +33,8 @@ class Hosts:
                 actor_id=name,
                 placement_address=self._placement_address,
                 lease_secret=SECRET,
-                model="simulated",
-                model_options={"chunk_ms": "20"},
+                model=self._model,
+                model_options={"chunk_ms": "20"} if self._model == "simulated" else {},
                 listen=f"unix:{self._folder}/{name}",
                 storage={"plugin": "filesystem", "root": str(self._folder / "storage")},
                 encoder_threads=1,
@@ -57,6 +60,6 @@ class Hosts:
             await host.stop()
 
 
-def placement(epoch: int, **told: bool) -> Placement:
+def placement(epoch: int, session_id: str = "s1", **told: bool) -> Placement:
     principal = Principal("t", frozenset())
-    return Placement("s1", epoch, principal, "simulated", Context(), **told)
+    return Placement(session_id, epoch, principal, "simulated", Context(), **told)

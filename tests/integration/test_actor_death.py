@@ -16,6 +16,7 @@ import pytest
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2
 from sana_gateway_internal.v1 import snapshot_pb2, stream_pb2, stream_pb2_grpc
 from scheduler.core.ids import Epoch, GatewayId, SessionId
+from scheduler.core.quality import FULL, Quality
 from scheduler.process.storage import FilesystemStorage
 from scheduler.process.tokens import LeaseTokens
 from sdk_adapters.harness.marker import read_marker
@@ -189,9 +190,9 @@ async def test_a_viewer_sees_every_frame_of_a_clip_once_although_its_actor_died(
 ) -> None:
     booked = asyncio.Event()
 
-    async def book(*_: object) -> tuple[bool, float]:
+    async def book(*_: object) -> tuple[Quality, float]:
         booked.set()
-        return True, 0.0
+        return FULL, 0.0
 
     monkeypatch.setattr("model_actor.enrolment.Enrolment.book", book)
     # A busy machine may encode late: here every frame counts.

@@ -109,8 +109,8 @@ def marked(session_id: str) -> Any:
 async def test_the_viewer_reads_the_markers_over_webrtc(hub: FakeHub, address: str) -> None:
     session = await hub.create(fake_services(hub).auth.authenticate(None), "painter")
     session.codecs = (media_pb2.CODEC_VP8,)
-    words = ("--address", address, "--session", session.session_id, "--transport", "webrtc")
-    options = viewer.parse((*words, "--codec", "vp8", "--seconds", "60"))
+    words = ("--address", address, "--session", session.session_id, "--wire", "webrtc")
+    options = viewer.parse((*words, "--codec", "vp8", "--decode", "--seconds", "60"))
     viewing = asyncio.create_task(viewer.view(options))
 
     def subscriptions() -> list[FakeSubscription]:
@@ -124,7 +124,8 @@ async def test_the_viewer_reads_the_markers_over_webrtc(hub: FakeHub, address: s
         await asyncio.sleep(1 / 24)  # the pace of a live stream
     session.end("over")
     report = await viewing
-    assert report.received >= 24
-    assert (report.repeated, report.out_of_order, report.foreign) == (0, 0, 0)
-    assert [run.run for run in report.runs] == [1]
-    assert report.runs[0].missing == 0
+    counts = report.counts
+    assert counts["frames_shown"] >= 24
+    assert (counts["frames_lost"], counts["frames_repeated"]) == (0, 0)
+    assert counts["pictures_read"] >= 24
+    assert counts.get("pictures_wrong", 0) == counts.get("pictures_unreadable", 0) == 0

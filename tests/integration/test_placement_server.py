@@ -263,6 +263,15 @@ async def test_the_pool_is_described(stub: Any) -> None:
     assert (waiting.session_id, waiting.actor_id) == ("x", "")
     assert (running.session_id, running.computing, running.tenant) == ("s", True, "tenant")
     assert running.age.ToNanoseconds() > 0
+    brief = (await stub.DescribePool(pb.DescribePoolRequest(without_sessions=True))).pool
+    assert (len(brief.actors), len(brief.sessions)) == (1, 0)
+    for each in (pool, brief):
+        counts = {count.state: count.count for count in each.session_counts}
+        # Nobody has connected to the one that was placed.
+        assert counts == {
+            pool_pb2.LEASE_STATE_QUEUED: 1,
+            running.state: 1,
+        }
     call.cancel()
     await actor.close()
 

@@ -47,6 +47,7 @@ class Demand:
     wanted: bool
     keyframe: bool = False
     bitrate: int = 0
+    recorded: bool = False
 
 
 class Bench:
@@ -67,9 +68,12 @@ class Bench:
         wanted: bool,
         keyframe: bool = False,
         bitrate: int = 0,
+        recorded: bool = False,
     ) -> None:
         assert codec == media_pb2.CODEC_VP8
-        self.demands.append(Demand(rung, wanted=wanted, keyframe=keyframe, bitrate=bitrate))
+        self.demands.append(
+            Demand(rung, wanted=wanted, keyframe=keyframe, bitrate=bitrate, recorded=recorded)
+        )
 
     def now(self) -> float:
         return 100.0 + self.us / 1e6

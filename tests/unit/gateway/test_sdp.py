@@ -131,6 +131,55 @@ def test_h264_counts_where_the_client_reads_what_we_send(parameters: str, usable
     assert section.codecs == ((H264,) if usable else ())
 
 
+def publisher_section(parameters: str, *, direction: str = "sendonly") -> str:
+    return h264_section(parameters) + f"a={direction}\n"
+
+
+HIGH = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=64001f"
+FOREIGN = [HIGH, "packetization-mode=1;profile-level-id=4d0032", "profile-level-id=42e01f"]
+
+
+@pytest.mark.parametrize("parameters", FOREIGN)
+def test_who_sends_no_other_h264_is_read_all_the_same(parameters: str) -> None:
+    offer = parse_offer(publisher_section(parameters))
+    assert offer.sections[0].codecs == (H264,)
+    assert offer.profiles == (("1", "100", parameters),)
+    assert "a=fmtp:100 packetization-mode=1;profile-level-id=42e01f\r\n" in offer.sdp
+    assert f"a=fmtp:100 {parameters}\r\n" not in offer.sdp
+
+
+def test_h264_without_parameters_is_read_too() -> None:
+    text = publisher_section("x").replace("a=fmtp:100 x\n", "")
+    offer = parse_offer(text)
+    assert offer.profiles == (("1", "100", ""),)
+    answer = "v=0\r\nm=video 9 X 100\r\na=mid:1\r\na=rtpmap:100 H264/90000\r\n"
+    ours = answer + "a=fmtp:100 packetization-mode=1;profile-level-id=42e01f\r\n"
+    assert sdp.with_profiles(ours, offer.profiles) == answer
+
+
+@pytest.mark.parametrize("direction", ["recvonly", "sendrecv"])
+def test_who_reads_h264_is_sent_only_a_profile_that_it_names(direction: str) -> None:
+    offer = parse_offer(publisher_section(HIGH, direction=direction))
+    assert (offer.sections[0].codecs, offer.profiles) == ((), ())
+
+
+def test_a_profile_that_we_answer_anyway_is_left_alone() -> None:
+    offer = parse_offer(OFFER)
+    assert offer.profiles == ()
+    assert sdp.with_profiles("v=0\r\n", ()) == "v=0\r\n"
+
+
+def test_a_profile_is_answered_as_it_was_offered() -> None:
+    answer = (
+        "v=0\r\nm=audio 9 X 0\r\na=mid:0\r\na=fmtp:100 audio\r\n"
+        "m=video 9 X 100\r\na=mid:1\r\na=rtpmap:100 H264/90000\r\n"
+        "a=fmtp:100 packetization-mode=1;profile-level-id=42e01f\r\na=recvonly\r\n"
+    )
+    assert sdp.with_profiles(answer, (("1", "100", HIGH),)) == answer.replace(
+        "packetization-mode=1;profile-level-id=42e01f", HIGH
+    )
+
+
 @pytest.mark.parametrize(
     "text",
     [

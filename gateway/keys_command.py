@@ -1,0 +1,243 @@
+"""`sana-gateway keys`: make, list and revoke the API keys of a service."""
+
+from __future__ import annotations
+
+import datetime as dt
+import fcntl
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gateway import keys_editing
+from gateway.auth.callers import KEY_MARK, SESSION
+from gateway.auth.key_file import ALL, KeyRecord, digest_of, moment, read
+from scheduler import option_values
+from scheduler.core.errors import ConfigurationError
+from scheduler.process.config import PREFIX
+
+KEY_BYTES: Final = 32
+"""Randomness of a key in bytes: more than anybody can try out."""
+_FILE_MODE: Final = 0o600
+
+_EXAMPLES: Final = """Examples:
+
+\b
+  sana-gateway keys new --file keys.yaml --id web --tenant acme
+  sana-gateway keys new --file keys.yaml --id trial --tenant visitors \\
+      --model painter --max-sessions 2 --max-session-duration 10m --expires 30d
+  sana-gateway keys new --file keys.yaml --id ops --tenant staff --scope operator
+  sana-gateway serve --auth api-key --api-keys keys.yaml
+
+A client turns its key into a token that is good for some hours, and calls with that:
+
+\b
+  curl -X POST http://127.0.0.1:8080/tokens -H "Reactor-API-Key: $KEY"
+
+Reactor SDKs do so by themselves (api_key=...). Keys stay on servers; browsers are given
+tokens. A running service reads the file again when it changes: docs/auth.md.
+"""
+
+keys = typer.Typer(
+    help="Make, list and revoke the API keys of `serve --auth api-key`.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog=_EXAMPLES,
+)
+
+File = Annotated[
+    Path,
+    typer.Option(
+        "--file",
+        help="The file of keys; `serve` is given the same one with --api-keys.",
+        envvar=f"{PREFIX}API_KEYS",
+        show_envvar=True,
+        dir_okay=False,
+    ),
+]
+
+
+@keys.command("new", epilog=_EXAMPLES)
+def new_key(
+    file: File,
+    key_id: Annotated[
+        str,
+        typer.Option(
+            "--id", help="Name of the key: in logs, in the list, and to revoke it by.", metavar="ID"
+        ),
+    ],
+    tenant: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Whose sessions they are: keys of one tenant see each other's sessions, and "
+            "`serve --tenant` says what a tenant is entitled to.",
+        ),
+    ],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What it may do; repeat it for both: `session` creates sessions and drives them, "
+            "`operator` sees the pool and drains actors.",
+            metavar="session|operator",
+            show_default=SESSION,
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A model that it may create sessions of; repeat it for several.",
+            metavar="NAME",
+            show_default="all",
+        ),
+    ] = None,
+    max_sessions: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Sessions that it may have at once, over all of its tokens.",
+            show_default="any number",
+        ),
+    ] = None,
+    max_session_duration: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="How long a session lasts at most, as 600s, 10m or 2h.",
+            show_default="for ever",
+        ),
+    ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME|DATE",
+            help="When it ends: in 30d, or on 2027-01-31 (UTC).",
+            show_default="never",
+        ),
+    ] = None,
+) -> None:
+    """Make a key, add it to the file, and print it: once, for the file holds only its hash.
+
+    The key goes to standard output and nothing else does.
+    """
+    key = KEY_MARK + secrets.token_urlsafe(KEY_BYTES)
+    fields = {
+        "id": key_id,
+        "sha256": digest_of(key),
+        "tenant": tenant,
+        "scopes": scope or [SESSION],
+        "models": model or ALL,
+        "max_sessions": max_sessions,
+        "max_session_duration": max_session_duration,
+        "expires": None if expires is None else _moment(expires),
+    }
+    entry = {name: value for name, value in fields.items() if value is not None}
+    with _changing(file) as change:
+        change(keys_editing.added(file.read_text() if file.exists() else "", entry))
+    typer.echo(f"{file}: added {key_id}; its key, which is shown only now:", err=True)
+    typer.echo(key)
+
+
+@keys.command("list")
+def list_keys(file: File) -> None:
+    """List the keys of a file: never the keys themselves, which it does not hold."""
+    table = Table("id", "tenant", "scopes", "models", "sessions", "duration", "expires")
+    now = dt.datetime.now(dt.UTC).timestamp()
+    for each in read(file).records:
+        table.add_row(
+            each.key_id,
+            each.tenant,
+            ", ".join(sorted(each.scopes)),
+            ALL if each.models is None else ", ".join(sorted(each.models)),
+            "any" if each.max_sessions is None else str(each.max_sessions),
+            "any" if each.max_session_s is None else f"{each.max_session_s:g} s",
+            _end_of(each, now),
+        )
+    Console().print(table)
+
+
+@keys.command("revoke")
+def revoke_key(
+    file: File, key_id: Annotated[str, typer.Argument(metavar="ID", help="Which; see `list`.")]
+) -> None:
+    """Take a key out of the file: it makes no more tokens, and those it made are refused.
+
+    A running service notices within seconds. Sessions that were created with it go on, for other
+    keys of its tenant.
+    """
+    with _changing(file) as change:
+        read(file)
+        change(keys_editing.removed(file.read_text(), key_id))
+    typer.echo(f"{file}: {key_id} is revoked", err=True)
+
+
+def _moment(text: str) -> dt.datetime:
+    """Returns when `--expires` is: after a time from now, or at a date."""
+    try:
+        at = moment(text)
+    except (ValueError, OverflowError):
+        try:
+            at = dt.datetime.now(dt.UTC).timestamp() + option_values.seconds(text, "--expires")
+        except ConfigurationError:
+            raise ConfigurationError(
+                "--expires is a time from now, as 30d, or a date, as 2027-01-31"
+            ) from None
+    try:
+        return dt.datetime.fromtimestamp(round(at), dt.UTC)
+    except (ValueError, OverflowError, OSError):
+        raise ConfigurationError("--expires is too far away") from None
+
+
+def _end_of(record: KeyRecord, now: float) -> str:
+    if record.expires_at is None:
+        return "never"
+    day = dt.datetime.fromtimestamp(record.expires_at, dt.UTC).strftime("%Y-%m-%d %H:%M")
+    return f"{day} (over)" if record.is_over(now) else day
+
+
+class _Change:
+    """Puts a new content in the place of a file, whole."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __call__(self, text: str) -> None:
+        mode = self._file.stat().st_mode & 0o777 if self._file.exists() else _FILE_MODE
+        with tempfile.NamedTemporaryFile("w", dir=self._file.parent, delete=False) as fresh:
+            try:
+                fresh.write(text)
+                fresh.flush()
+                Path(fresh.name).chmod(mode)
+                Path(fresh.name).replace(self._file)
+            except BaseException:
+                with suppress(OSError):
+                    Path(fresh.name).unlink()
+                raise
+
+
+@contextmanager
+def _changing(file: Path) -> Iterator[_Change]:
+    """Keeps others of these commands from changing the file meanwhile.
+
+    Raises:
+        ConfigurationError: The file cannot be read or written.
+    """
+    # What a link leads to is changed, not the link.
+    file = file.resolve()
+    try:
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield _Change(file)
+        finally:
+            os.close(folder)
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigurationError(f"the file of keys cannot be changed ({file}: {why})") from None
