@@ -7,6 +7,7 @@ does for all routes what each would else do for itself: CORS, errors as
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import logging
@@ -25,6 +26,7 @@ from prometheus_client.registry import REGISTRY
 
 from gateway import auth
 from gateway.ingress import IngressServices
+from gateway.placement import SchedulerAwayError
 from scheduler.core import errors
 from scheduler.core.ids import Principal
 
@@ -32,6 +34,8 @@ _log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES: Final = 128 * 1024
 """Largest body that is read as a whole. An SDP offer has about 10 kB; uploads stream."""
+BODY_S: Final = 10.0
+"""How long such a body may take."""
 
 STATUSES: Final[dict[type[errors.RequestError], int]] = {
     errors.UnknownSessionError: 404,
@@ -221,14 +225,25 @@ def caller(services: IngressServices, request: web.Request, scope: str = auth.SE
 async def json_object(request: web.Request) -> dict[str, Any]:
     """Returns the JSON object that a request carries; an absent body or `null` is an empty one.
 
+    All of its strings are text that can be written as UTF-8. JSON can say others (RFC 8259,
+    section 8.2); no wire of ours can carry them.
+
     Raises:
         BadArgumentError: The body is something else.
+        HTTPRequestTimeout: It does not come to its end.
     """
-    body = await request.read()
+    try:
+        async with asyncio.timeout(BODY_S):
+            body = await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
     if not body.strip():
         return {}
     try:
         value = json.loads(body)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise errors.BadArgumentError("the body has a string that is not text") from None
     except (ValueError, RecursionError):
         raise errors.BadArgumentError("the body is not JSON") from None
     if value is None:
@@ -302,6 +317,8 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         return await handler(request)
     except errors.RequestError as error:
         return refusal(error)
+    except SchedulerAwayError:
+        return refusal(errors.NoCapacityError("the service is starting; try again"))
     except web.HTTPException as error:
         if error.status < 400:
             raise
@@ -333,6 +350,9 @@ padding: 0 1rem }} code {{ background: #8881; padding: 0 .2em }}</style>
 <ul>
 <li>Reactor clients: give them this page's URL as their API URL (<code>POST /tokens</code>,
 <code>POST /sessions</code>, WebRTC below <code>/sessions/&lt;id&gt;/transport/webrtc</code>).</li>
+<li>OBS Studio, FFmpeg, GStreamer and other clients of WHIP: publish to
+<code>/whip/&lt;model&gt;/~&lt;name&gt;</code>, watch with WHEP at <code>/whep/~&lt;name&gt;</code>,
+command with <code>POST /sessions/~&lt;name&gt;/commands</code>.</li>
 <li>Any language: gRPC, <code>sana_gateway.v1.SessionService</code>, with server reflection.</li>
 <li>Operations: <a href="/livez">/livez</a>, <a href="/readyz">/readyz</a>,
 <a href="/metrics">/metrics</a>.</li>

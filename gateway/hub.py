@@ -8,6 +8,7 @@ import dataclasses
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -54,13 +55,16 @@ LATE_S = 30.0
 """How long an actor that did not copy in time is waited for, to have its copies removed."""
 MOST_COPIES = 16
 """Copies of one fork."""
+MOST_RELEASES = 32
+"""Sessions over their time that the scheduler is told of at once."""
 RETRY_S = 0.25
 NO_COPY = "not all copies could be made"
 OVERTIME = "the session has reached the longest time that its key or token allows"
 KEPT_STATES = (pool_pb2.LEASE_STATE_PARKED, pool_pb2.LEASE_STATE_LOST)
 """Sessions on no actor that any gateway may ask a place for."""
-RequestKey = tuple[str, str, str]
-"""What is asked for, of whom, and the request id."""
+RequestKey = tuple[str, ...]
+"""What is asked for, of whom, by which token if it is narrowed to its own sessions, and, last,
+the request id."""
 
 
 class GatewayHub:
@@ -113,7 +117,7 @@ class GatewayHub:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._placement.run_presence(self._counts, self))
             group.create_task(self._placement.run_poll())
-            group.create_task(self._sweep())
+            group.create_task(self._sweep(group))
 
     async def stop(self, reason: str) -> None:
         """Tells all connections; the sessions themselves live on for their window."""
@@ -148,16 +152,20 @@ class GatewayHub:
         """Creates a session; see `gateway.ports.Hub`."""
         self._refuse_stopping()
         self._access.may_create(principal, model)
-        key = ("create", principal.tenant, request_id)
+        key = ("create", principal.tenant, principal.grant.own, model, request_id)
         owner = _owner(principal)
-        (session,) = await self._once(key, lambda: self._create(owner, model))
+        (session,) = await self._once(key, principal, lambda: self._create(owner, model))
         return session
 
     async def find(self, principal: Principal, session_id: str) -> GatewaySession:
         """Returns a session; see `gateway.ports.Hub`."""
         session, key = self._known(session_id), (principal.tenant, session_id)
+        lease = None
+        if session is None and key not in self._adoptions:
+            lease = await self._lease_for(principal, session_id)
         if session is None or key in self._adoptions:
-            session = await self._adoptions.do(key, lambda: self._adopt(principal, session_id))
+            adopt = partial(self._adopt, principal, session_id, lease)
+            session = await self._adoptions.do(key, adopt)
         if session.principal.tenant != principal.tenant:
             raise UnknownSessionError("no such session")
         self._access.may_use(principal, session_id, session.principal, session.model)
@@ -178,9 +186,9 @@ class GatewayHub:
             raise BadArgumentError(f"a session is copied 1 to {MOST_COPIES} times at once")
         session = await self.find(principal, session_id)
         self._access.may_create(principal, session.model)
-        key = ("fork", session_id, request_id)
-        owner = _owner(principal)
-        made = await self._once(key, lambda: self._fork(session, owner, copies))
+        key = ("fork", session_id, principal.grant.own, request_id)
+        owner = _owner(principal, session.principal.ends_at)
+        made = await self._once(key, principal, lambda: self._fork(session, owner, copies))
         if len(made) != copies:
             raise BadArgumentError("another number of copies was asked for under this request_id")
         return made
@@ -253,9 +261,16 @@ class GatewayHub:
     # -- placing ----------------------------------------------------------------------------
 
     async def _once(
-        self, key: RequestKey, make: Callable[[], Coroutine[Any, Any, list[GatewaySession]]]
+        self,
+        key: RequestKey,
+        principal: Principal,
+        make: Callable[[], Coroutine[Any, Any, list[GatewaySession]]],
     ) -> list[GatewaySession]:
-        """Makes sessions; a repeat under one request id returns the same ones."""
+        """Makes sessions; a repeat under one request id returns the same ones.
+
+        Raises:
+            ForbiddenError: Somebody else made them, and the caller may not use them.
+        """
         if not key[-1]:
             return await make()
 
@@ -266,6 +281,8 @@ class GatewayHub:
             known = [self._known(each) for each in await self._requests.do(key, ids)]
             made = [each for each in known if each is not None]
             if len(made) == len(known):
+                for each in made:
+                    self._access.may_use(principal, each.session_id, each.principal, each.model)
                 return made
             # They ended so long ago that nothing is known of them.
             self._requests.forget(key)
@@ -301,30 +318,46 @@ class GatewayHub:
             session.close(str(error))
             raise
 
-    async def _adopt(self, principal: Principal, session_id: str) -> GatewaySession:
-        """Takes part in a session that another gateway made.
+    async def _lease_for(self, principal: Principal, session_id: str) -> placement_pb2.Lease | None:
+        """Returns the lease of a session that the caller may use, as far as that is known of it;
+        None for one that is kept on no actor.
 
-        Waits a moment for its journal: who reconnects is told from it what was missed, and would
-        else be told of a gap.
+        Raises:
+            UnknownSessionError: There is none of its tenant.
+            ForbiddenError: The caller may not use it: nothing is done for it.
+            NotReadyError: It waits at another gateway.
         """
-        session = await self._taken_over(principal, session_id)
-        with contextlib.suppress(TimeoutError, SessionClosedError):
-            async with asyncio.timeout(JOIN_S):
-                await session.wait_ready()
-        return session
-
-    async def _taken_over(self, principal: Principal, session_id: str) -> GatewaySession:
         try:
             lease = await self._lease(session_id)
         except NotReadyError:
             if not await self._is_kept(principal, session_id):
                 raise
-            return await self._wake(principal, session_id)
+            self._access.may_wake(principal, session_id)
+            return None
         if lease.principal.tenant != principal.tenant:
             raise UnknownSessionError("no such session")
-        known = self._sessions.get(session_id)
-        if known is not None:
-            return known
+        self._access.may_use(principal, session_id, wire.principal_in(lease.principal), lease.model)
+        return lease
+
+    async def _adopt(
+        self, principal: Principal, session_id: str, lease: placement_pb2.Lease | None
+    ) -> GatewaySession:
+        """Takes part in a session that another gateway made.
+
+        Waits a moment for its journal: who reconnects is told from it what was missed, and would
+        else be told of a gap.
+        """
+        session = self._sessions.get(session_id)
+        if session is None and lease is not None:
+            session = self._take_over(session_id, lease)
+        elif session is None:
+            session = await self._wake(principal, session_id)
+        with contextlib.suppress(TimeoutError, SessionClosedError):
+            async with asyncio.timeout(JOIN_S):
+                await session.wait_ready()
+        return session
+
+    def _take_over(self, session_id: str, lease: placement_pb2.Lease) -> GatewaySession:
         session = self._make(session_id, lease.model, wire.principal_in(lease.principal))
         session.existed = True
         self._seeking.move(session, lease)
@@ -332,9 +365,6 @@ class GatewayHub:
 
     async def _wake(self, principal: Principal, session_id: str) -> GatewaySession:
         """Takes part in a session that is on no actor: somebody needs it now."""
-        known = self._sessions.get(session_id)
-        if known is not None:
-            return known
         # Its lease says what was granted with it.
         owner = Principal(principal.tenant, principal.scopes)
         session = self._make(session_id, ANY_MODEL, owner)
@@ -444,14 +474,17 @@ class GatewayHub:
             self._recordings.ended(session.session_id)
         self._on_ended(session.session_id)
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, tasks: asyncio.TaskGroup) -> None:
+        releases = asyncio.Semaphore(MOST_RELEASES)
         while True:
             await asyncio.sleep(SWEEP_S)
             now = time.monotonic()
             for session in list(self._sessions.values()):
                 ends_at = session.principal.ends_at
                 if ends_at is not None and now >= ends_at:
-                    await self._end(session, OVERTIME)
+                    # All of them in time: the scheduler may take seconds to hear of one.
+                    self._forget(session, OVERTIME)
+                    tasks.create_task(self._release(session, OVERTIME, releases))
                     continue
                 waiting = session.status == session_pb2.SESSION_STATUS_WAITING
                 # One that existed is not ours alone: clients may be connected elsewhere.
@@ -464,6 +497,12 @@ class GatewayHub:
                 ):
                     await self._end(session, "nobody took the place in the queue")
 
+    async def _release(
+        self, session: GatewaySession, reason: str, turns: asyncio.Semaphore
+    ) -> None:
+        async with turns:
+            await self._placement.release(session.session_id, reason)
+
     def _known(self, session_id: str) -> GatewaySession | None:
         return self._sessions.get(session_id) or self._ended.get(session_id)
 
@@ -473,11 +512,17 @@ class GatewayHub:
         }
 
 
-def _owner(principal: Principal) -> Principal:
-    """Returns who a session belongs to that a caller creates now."""
+def _owner(principal: Principal, latest: float | None = None) -> Principal:
+    """Returns who a session belongs to that a caller creates now.
+
+    Args:
+        principal: The caller.
+        latest: When the session ends that it is a copy of; copying it does not prolong it.
+    """
     most = principal.grant.max_session_s
-    ends_at = None if most is None else time.monotonic() + most
-    return dataclasses.replace(principal, grant=Grant(), ends_at=ends_at)
+    ends = [] if most is None else [time.monotonic() + most]
+    ends += [] if latest is None else [latest]
+    return dataclasses.replace(principal, grant=Grant(), ends_at=min(ends, default=None))
 
 
 def _as_of(snapshot: snapshot_pb2.ControlSnapshot, session_id: str) -> snapshot_pb2.ControlSnapshot:

@@ -209,17 +209,39 @@ class _Change:
         self._file = file
 
     def __call__(self, text: str) -> None:
-        mode = self._file.stat().st_mode & 0o777 if self._file.exists() else _FILE_MODE
+        before = self._file.stat() if self._file.exists() else None
         with tempfile.NamedTemporaryFile("w", dir=self._file.parent, delete=False) as fresh:
             try:
                 fresh.write(text)
                 fresh.flush()
-                Path(fresh.name).chmod(mode)
+                if before is not None:
+                    _give(fresh.fileno(), before)
+                os.fchmod(fresh.fileno(), before.st_mode & 0o777 if before else _FILE_MODE)
                 Path(fresh.name).replace(self._file)
             except BaseException:
                 with suppress(OSError):
                     Path(fresh.name).unlink()
                 raise
+
+
+def _give(fresh: int, before: os.stat_result) -> None:
+    """Makes a file belong to whom the one before belongs: a service that may not read the new
+    one would go on with the old keys.
+
+    Raises:
+        ConfigurationError: The caller may not do that.
+    """
+    owners = (before.st_uid, before.st_gid)
+    now = os.fstat(fresh)
+    if owners == (now.st_uid, now.st_gid):
+        return
+    try:
+        os.fchown(fresh, *owners)
+    except OSError as error:
+        raise ConfigurationError(
+            "the file of keys is not changed: it belongs to another user or group, and the new "
+            f"one would not ({error.strerror}); run this as its owner or as root"
+        ) from None
 
 
 @contextmanager

@@ -192,6 +192,12 @@ class HubSession(Protocol):
     def principal(self) -> Principal:
         """Who created it."""
 
+    @property
+    def state(self) -> message_pb2.State | None:
+        """Its newest snapshot, also while it is on no actor. None before the first, and once it
+        has ended. Looking at it is no connection, and wakes nobody.
+        """
+
     def describe(self) -> session_pb2.Session:
         """Returns it as the public contract shows it."""
 

@@ -144,6 +144,12 @@ class GatewaySession:
         """Connections to it here."""
         return len(self._connections)
 
+    @property
+    def state(self) -> message_pb2.State | None:
+        """Its newest snapshot; see `gateway.ports.HubSession`."""
+        newest = self._journal.state
+        return None if newest is None else newest.state
+
     def describe(self) -> session_pb2.Session:
         """Returns it as the public contract shows it."""
         session = session_pb2.Session(

@@ -9,12 +9,13 @@ import { Gateway, GatewayError } from "./gateway.js";
 const USAGE = `Usage: node edit_clip.js CLIP [options]
 
   --prompt TEXT      what to make of it (default: a watercolour painting)
-  --then TEXT        another prompt from the middle on
+  --then TEXT        another prompt from the middle on (of a clip of 80 frames or more: a shorter one
+                     is made before its middle is shown)
   --out FILE         where the edited video goes, H.264 (default: edited.h264)
   --address HOST     the gateway's gRPC (default: 127.0.0.1:50051)
   --model NAME       (default: sana-streaming)
   --seed NUMBER      the same seed gives the same video (default: 0)
-  --token TOKEN      where the gateway asks for one (default: $SANA_GATEWAY_TOKEN)`;
+  --key KEY          API key, where the gateway asks who calls (default: $SANA_GATEWAY_KEY)`;
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -25,7 +26,7 @@ const { values: options, positionals } = parseArgs({
     address: { type: "string", default: "127.0.0.1:50051" },
     model: { type: "string", default: "sana-streaming" },
     seed: { type: "string", default: "0" },
-    token: { type: "string", default: process.env.SANA_GATEWAY_TOKEN ?? "" },
+    key: { type: "string", default: process.env.SANA_GATEWAY_KEY ?? "" },
     help: { type: "boolean", default: false },
   },
 });
@@ -42,11 +43,7 @@ async function edit(gateway) {
   try {
     await session.command({ set_mode: { mode: "MODE_FILE" } });
     const video = await session.upload(clip);
-    const accepted = session.next("video_accepted");
-    const refused = session.next("command_error");
-    await session.command({ set_video: { video } });
-    // Whether the clip can be used is known a moment after the command was taken.
-    const { num_frames } = await Promise.race([accepted, refused.then(explain)]);
+    const { num_frames } = await session.setVideo(video);
     console.log(`${clip}: ${num_frames} frames`);
     await session.command({ set_seed: { seed: options.seed } });
     await session.command({ set_prompt: { prompt: options.prompt } });
@@ -81,11 +78,7 @@ async function save(session, total) {
   return frames;
 }
 
-function explain({ reason, code }) {
-  throw new GatewayError(reason, code.replace("REJECT_REASON_", ""));
-}
-
-const gateway = await Gateway.connect(options.address, { token: options.token });
+const gateway = await Gateway.connect(options.address, { apiKey: options.key });
 try {
   await edit(gateway);
 } catch (error) {

@@ -32,17 +32,18 @@ export class GatewayError extends Error {
 
 /** A gateway. */
 export class Gateway {
-  /** @param {string} address host:port of its gRPC. @param {{token?: string}} options Bearer token. */
-  static async connect(address, { token } = {}) {
+  /** @param {string} address host:port of its gRPC. @param {{token?: string, apiKey?: string}} options */
+  static async connect(address, { token, apiKey } = {}) {
     const definition = loadFileDescriptorSetFromBuffer(await readFile(DESCRIPTORS), STYLE);
-    return new Gateway(address, definition, token);
+    return new Gateway(address, definition, { token, apiKey });
   }
 
-  constructor(address, definition, token) {
+  constructor(address, definition, { token, apiKey }) {
     const { SessionService } = grpc.loadPackageDefinition(definition).sana_gateway.v1;
     this.stub = new SessionService(address, grpc.credentials.createInsecure());
     this.metadata = new grpc.Metadata();
     if (token) this.metadata.set("authorization", `Bearer ${token}`);
+    if (apiKey) this.metadata.set("x-api-key", apiKey);
     this.status = definition["google.rpc.Status"];
     this.detail = definition["sana_gateway.v1.ErrorDetail"];
   }
@@ -111,6 +112,19 @@ export class Session extends EventEmitter {
       this.waiting.set(command_id, { resolve, reject, error: null });
       this.stream.write({ command: { ...command, command_id } });
     });
+  }
+
+  /** Stages an uploaded clip; resolves with what it is once it was looked at, or fails. */
+  async setVideo(video) {
+    const accepted = this.next("video_accepted");
+    const refused = this.next("command_error").then(({ reason, code }) => {
+      throw new GatewayError(reason, code.replace("REJECT_REASON_", ""));
+    });
+    // Whichever does not come is nobody's fault.
+    accepted.catch(() => {});
+    refused.catch(() => {});
+    await this.command({ set_video: { video } });
+    return Promise.race([accepted, refused]);
   }
 
   /** Resolves with the next message of a kind, or fails when the session does. */

@@ -15,6 +15,8 @@ NAMESPACE: Final = "reactor/"
 """Some clients write it before the name of a model; it means the same model."""
 
 _AGAIN_S: Final = 1.0
+_STARTING: Final = "the service is starting; try again"
+_OTHER_SESSIONS: Final = "this token is for other sessions"
 _OTHER_MODELS: Final = "this key or token does not allow this model"
 
 
@@ -47,8 +49,7 @@ class Access:
         if not self._allows(principal, model):
             if self._pool() is None:
                 # It may be another name of one that is allowed.
-                text = "the service is starting; try again"
-                raise NoCapacityError(text, retry_after_s=_AGAIN_S)
+                raise NoCapacityError(_STARTING, retry_after_s=_AGAIN_S)
             raise ForbiddenError(_OTHER_MODELS)
 
     def may_use(self, principal: Principal, session_id: str, owner: Principal, model: str) -> None:
@@ -62,16 +63,34 @@ class Access:
 
         Raises:
             ForbiddenError: Its token is for other sessions or models.
-            NotReadyError: That is not known before the session has its place.
+            NotReadyError: That is not known before the session has its place, or while the
+                scheduler is away.
         """
         reached = _reaches(principal, session_id, owner)
         if model == ANY_MODEL and (principal.grant.models or not reached):
             # Nor is it known who else it belongs to.
             raise NotReadyError("the session is being placed; try again", retry_after_s=_AGAIN_S)
         if not reached:
-            raise ForbiddenError("this token is for other sessions")
+            raise ForbiddenError(_OTHER_SESSIONS)
         if not self._allows(principal, model):
+            if self._pool() is None:
+                raise NotReadyError(_STARTING, retry_after_s=_AGAIN_S)
             raise ForbiddenError(_OTHER_MODELS)
+
+    def may_wake(self, principal: Principal, session_id: str) -> None:
+        """Passes when a session that is on no actor may turn out to be one that the caller may
+        use: whose it is and its model are known once it has its place.
+
+        Args:
+            principal: The caller.
+            session_id: The session, of its tenant.
+
+        Raises:
+            ForbiddenError: Its token is for other sessions.
+        """
+        grant = principal.grant
+        if grant.sessions is not None and session_id not in grant.sessions and not grant.own:
+            raise ForbiddenError(_OTHER_SESSIONS)
 
     def _allows(self, principal: Principal, model: str) -> bool:
         allowed = principal.grant.models

@@ -25,12 +25,14 @@ from scheduler.core.ids import Grant, Holder, Principal
 
 LOOK_S: Final = 1.0
 """How often the file of keys is looked at."""
+REMIND_LOOKS: Final = 60
+"""A file that cannot be used is tried, and told of, again after so many looks."""
 
 _NO_SUCH_KEY: Final = "the API key is not valid"
 _log = structlog.get_logger(__name__)
 
-Stamp = tuple[int, int, int]
-"""What changes when a file does: time of change, size, number."""
+Stamp = tuple[int, int, int, int]
+"""What changes when a file does, or who may read it: times of both changes, size, number."""
 
 
 class ApiKeyAuth:
@@ -54,6 +56,10 @@ class ApiKeyAuth:
         self._clock = clock
         self._stamp = _stamp(self._path)
         self._keys = key_file.read(self._path)
+        self._is_stale = False
+        """Whether the file has become one that cannot be used."""
+        self._looks = 0
+        """Since it was read last."""
         self._tokens = TokenSigner(load_secrets(token_secret), clock)
         _log.info("api_keys.read", keys=len(self._keys.records))
 
@@ -114,7 +120,8 @@ class ApiKeyAuth:
     async def run(self) -> None:
         """Reads the file again whenever it changes, until cancelled.
 
-        One that cannot be used changes nothing but the log: the keys before it stay.
+        One that cannot be used changes nothing but the log: the keys before it stay, and the log
+        says so until it can.
         """
         while True:
             await asyncio.sleep(LOOK_S)
@@ -122,16 +129,23 @@ class ApiKeyAuth:
             await asyncio.to_thread(self.look)
 
     def look(self) -> bool:
-        """Reads the file again if it has changed; returns whether there are new keys."""
+        """Reads the file again if it has changed, or could not be used for a while; returns
+        whether there are new keys.
+        """
         stamp = _stamp(self._path)
-        if stamp == self._stamp:
+        self._looks += 1
+        if stamp == self._stamp and not (self._is_stale and self._looks >= REMIND_LOOKS):
             return False
-        self._stamp = stamp
+        self._stamp, self._looks = stamp, 0
         try:
             self._keys = key_file.read(self._path)
-        except ConfigurationError as error:
-            _log.warning("api_keys.kept", reason=str(error))
+        except Exception as error:
+            # Whatever it is, a gateway outlives its file.
+            self._is_stale = True
+            ours = isinstance(error, ConfigurationError)
+            _log.error("api_keys.kept", reason=str(error) if ours else type(error).__name__)
             return False
+        self._is_stale = False
         _log.info("api_keys.read", keys=len(self._keys.records))
         return True
 
@@ -176,4 +190,4 @@ def _stamp(path: Path) -> Stamp | None:
         told = path.stat()
     except OSError:
         return None
-    return told.st_mtime_ns, told.st_size, told.st_ino
+    return told.st_mtime_ns, told.st_ctime_ns, told.st_size, told.st_ino

@@ -30,6 +30,8 @@ MOST_DURATION_S: Final = 365 * 86_400.0
 NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """What an id and a tenant look like."""
 ALL: Final = "all"
+MOST_DEPTH: Final = 16
+"""How deep lists and mappings may lie in each other; a file of keys has four levels."""
 
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -113,20 +115,45 @@ def parse(text: str) -> Keys:
     if len(text) > MOST_BYTES:
         raise ConfigurationError(f"the file has more than {MOST_BYTES} bytes")
     try:
+        return _parsed(text)
+    except ConfigurationError:
+        raise
+    except Exception:
+        # A tag that does not fit its value makes YAML's constructors raise anything at all.
+        raise ConfigurationError("it is not YAML") from None
+
+
+def _parsed(text: str) -> Keys:
+    try:
+        _refuse_deep(text)
         content = yaml.load(text, _Unique)  # noqa: S506 - it is a safe loader
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}" if error.problem_mark else "the end"
         twice = isinstance(error, _TwiceError)
         why = "has a name for the second time" if twice else "is not YAML"
         raise ConfigurationError(f"{line} {why}") from None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        # A date that is none, or a text that is not text.
-        raise ConfigurationError("it is not YAML") from None
     try:
         file = _File.model_validate(content)
     except ValidationError as error:
         raise ConfigurationError(_explain(content, error)) from None
     return Keys(each.record() for each in file.keys)
+
+
+def _refuse_deep(text: str) -> None:
+    """Passes a text of few levels: libyaml's loader goes down one frame of C a level, and takes
+    the process along when there are too many.
+
+    Raises:
+        ConfigurationError: It has more levels.
+    """
+    depth = 0
+    for event in yaml.parse(text, _Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MOST_DEPTH:
+            raise ConfigurationError(f"it has more than {MOST_DEPTH} levels")
 
 
 def read(path: Path) -> Keys:
@@ -262,7 +289,9 @@ def _explain(content: object, error: ValidationError) -> str:
 
 
 def _name_of(content: object, index: int) -> str:
-    entry = content["keys"][index] if isinstance(content, Mapping) else None
+    entries = content.get("keys") if isinstance(content, Mapping) else None
+    # A set, which YAML has too, passes for a list but has no order.
+    entry = entries[index] if isinstance(entries, list) else None
     name = entry.get("id") if isinstance(entry, Mapping) else None
     return repr(name) if isinstance(name, str) and len(name) <= 64 else f"entry {index + 1}"
 

@@ -33,8 +33,6 @@ MAX_REQUESTS: Final = 2048
 """Requests under way at once; further ones are told to come back."""
 IDLE_S: Final = 30.0
 """How long a connection may take to its first request, and from an answer to the next."""
-BODY_S: Final = 10.0
-"""How long the body of a request that is no upload may take."""
 REQUEST_S: Final = 960.0
 """Longest life of a request; an upload may take 900 s."""
 BLOCK_BYTES: Final = 64 * 1024
@@ -215,7 +213,7 @@ async def _body(request: web.BaseRequest) -> bytes:
     """
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_S):
+        async with asyncio.timeout(http.BODY_S):
             async for block in request.content.iter_any():
                 body += block
                 if len(body) > http.MAX_BODY_BYTES:

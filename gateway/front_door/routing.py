@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+from urllib.parse import unquote
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
@@ -91,33 +92,32 @@ def http_route(method: str, path: str) -> Route:
         method: Its method.
         path: Its path, still encoded, without the query.
     """
-    first, _, rest = path.lstrip("/").partition("/")
+    # Encoded slashes divide nothing, so the parts are decoded one by one.
+    first, *rest = (unquote(part) for part in path.lstrip("/").split("/"))
     if first == "sessions":
-        if rest:
-            return Route("session", rest.partition("/")[0])
+        if rest and rest != [""]:
+            return Route("session", rest[0])
         return Route("create" if method == "POST" else "any")
     if first in ("whip", "whep"):
         return _stream_route(method, first, rest)
     if first == "uploads":
         return Route("worker", "0")
-    if first == WORKER_PATH:
-        index, _, beyond = rest.partition("/")
-        if index.isascii() and index.isdecimal():
-            return Route("worker", index, f"/{beyond}")
+    if first == WORKER_PATH and rest and rest[0].isascii() and rest[0].isdecimal():
+        beyond = path.lstrip("/").split("/", 2)[2:]
+        return Route("worker", rest[0], f"/{''.join(beyond)}")
     return Route("any")
 
 
-def _stream_route(method: str, first: str, rest: str) -> Route:
+def _stream_route(method: str, first: str, rest: Sequence[str]) -> Route:
     """Returns where a request of a publisher or player goes: a name that its user chose stands
     for a session, and belongs to a worker as an id does.
     """
     if first == "whep":
-        return Route("session", rest.partition("/")[0])
-    if rest.startswith("sessions/"):
-        return Route("session", rest.split("/")[1])
-    name = rest.rpartition("/")[2]
-    if name.startswith("~"):
-        return Route("session", name)
+        return Route("session", rest[0] if rest else "")
+    if len(rest) > 1 and rest[0] == "sessions":
+        return Route("session", rest[1])
+    if rest and rest[-1].startswith("~"):
+        return Route("session", rest[-1])
     return Route("create" if method == "POST" else "any")
 
 

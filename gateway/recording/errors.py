@@ -19,3 +19,7 @@ class ClipGoneError(SanaGatewayError):
 
 class ClipPendingError(SanaGatewayError):
     """The end of what was asked for is not stored yet."""
+
+
+class ClipBusyError(SanaGatewayError):
+    """Too many files of recordings are being read."""

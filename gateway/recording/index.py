@@ -1,6 +1,7 @@
 """What is known of a recording: kept beside its segments, read by any gateway. Pure.
 
 A segment is stored before the index names it, and is removed after the index has forgotten it.
+Who records is said every few seconds, in a small file of its own: the index may be large.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from gateway.recording.cutting import Segment
 from gateway.recording.errors import ClipGoneError, ClipPendingError
 from scheduler.core.ids import Holder, Principal
 
-VERSION: Final = 1
+VERSION: Final = 2
 HEADER: Final = "init.mp4"
 """Name of what stands before all segments."""
 MOST_SEGMENTS: Final = 8192
@@ -54,6 +55,37 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Beat:
+    """Who records a session, as it said last."""
+
+    recorder: str = ""
+    """The gateway that records it; empty: none."""
+    at: float = 0.0
+    """When that gateway last said so, in seconds since 1970."""
+
+    def is_live(self, now: float) -> bool:
+        """Tells whether more may come.
+
+        Args:
+            now: Seconds since 1970.
+        """
+        return bool(self.recorder) and now - self.at <= SILENT_S
+
+    def encoded(self) -> bytes:
+        """Returns it as the storage keeps it."""
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def decoded(cls, data: bytes) -> Beat | None:
+        """Reads what `encoded` wrote; None for what makes no sense."""
+        try:
+            told: dict[str, Any] = json.loads(data)
+            return cls(str(told["recorder"]), float(told["at"]))
+        except (ValueError, TypeError, KeyError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
 class Index:
     """A recording."""
 
@@ -65,10 +97,8 @@ class Index:
     """Names of who else the session was counted for."""
     secret: str
     """Signs the addresses of its files."""
-    recorder: str = ""
-    """The gateway that records it; empty: none."""
-    beat_at: float = 0.0
-    """When that gateway last said so, in seconds since 1970."""
+    beat: Beat = Beat()
+    """Who records it. Kept in a file of its own."""
     ended_at: float | None = None
     """When the session ended; None: it has not, as far as anybody said."""
     has_header: bool = False
@@ -108,7 +138,7 @@ class Index:
         Args:
             now: Seconds since 1970.
         """
-        return bool(self.recorder) and now - self.beat_at <= SILENT_S
+        return self.beat.is_live(now)
 
     def with_segment(self, stored: Stored, most_bytes: int) -> tuple[Index, tuple[Stored, ...]]:
         """Adds a segment.
@@ -148,22 +178,22 @@ class Index:
         """
         if end_us > self.position_us + ROUNDING_US and self.is_recorded(now):
             raise ClipPendingError("the end of the clip is not stored yet")
+        # However short it is, it touches the segment that it begins in.
+        before_us = max(end_us - ROUNDING_US, start_us + 1)
         keyed = [each.number for each in self.segments if each.keyed]
         first = max(
             (each.number for each in self.segments if each.keyed and each.start_us <= start_us),
             default=keyed[0] if keyed else 0,
         )
         chosen = tuple(
-            each
-            for each in self.segments
-            if each.number >= first and each.start_us < end_us - ROUNDING_US
+            each for each in self.segments if each.number >= first and each.start_us < before_us
         )
         if not chosen or chosen[-1].end_us <= start_us:
             raise ClipGoneError("nothing of this clip is kept")
         return chosen
 
     def encoded(self) -> bytes:
-        """Returns it as the storage keeps it."""
+        """Returns it as the storage keeps it, without the beat."""
         told = asdict(replace(self, segments=())) | {
             "version": VERSION,
             "segments": [
@@ -171,6 +201,7 @@ class Index:
                 for each in self.segments
             ],
         }
+        del told["beat"]
         return json.dumps(told, separators=(",", ":")).encode()
 
     @classmethod

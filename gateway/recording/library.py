@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.recording.errors import ClipUnknownError
 from gateway.recording.index import HEADER, Index
 from gateway.recording.playlist import GOOD_FOR_S, is_signed, playlist, signature
-from gateway.recording.shelf import Shelf
+from gateway.recording.shelf import OpenFile, Shelf
 from scheduler.core.ids import Principal
 from scheduler.process.storage import StorageError
 
@@ -77,17 +79,23 @@ class Library:
             raise ClipUnknownError("no such recording")
         self._may_use(principal, session_id, index.owner, index.model)
         now = self._now()
-        chosen = index.clip(round(start_s * 1e6), round(end_s * 1e6), now)
         until = int(now) + GOOD_FOR_S
 
         def signed(name: str) -> str:
             said = signature(index.secret, session_id, name, until)
             return address(SignedFile(session_id, name, until, said))
 
-        return playlist(chosen, signed)
+        def made() -> str:
+            return playlist(index.clip(round(start_s * 1e6), round(end_s * 1e6), now), signed)
 
-    async def file(self, session_id: str, name: str, until: str, signed: str) -> bytes:
-        """Returns a file of a recording.
+        # Of a long recording it is thousands of lines, each of them signed.
+        return await asyncio.to_thread(made)
+
+    @asynccontextmanager
+    async def file(
+        self, session_id: str, name: str, until: str, signed: str
+    ) -> AsyncIterator[OpenFile]:
+        """Opens a file of a recording.
 
         Args:
             session_id: Of which session.
@@ -98,6 +106,7 @@ class Library:
         Raises:
             ClipUnknownError: There is none, or the address is not one that was given out, or is
                 no longer good.
+            ClipBusyError: Too many are open.
             StorageError: The storage failed.
         """
         index = await self._index(session_id)
@@ -105,10 +114,12 @@ class Library:
             raise ClipUnknownError("no such file, or its address is no longer good")
         if name != HEADER and all(each.name != name for each in index.segments):
             raise ClipUnknownError("this file is kept no longer")
-        try:
-            return await self._shelf.get(session_id, name)
-        except StorageError:
-            raise ClipUnknownError("this file is kept no longer") from None
+        async with AsyncExitStack() as stack:
+            try:
+                file = await stack.enter_async_context(self._shelf.opened(session_id, name))
+            except StorageError:
+                raise ClipUnknownError("this file is kept no longer") from None
+            yield file
 
     async def _index(self, session_id: str) -> Index:
         index = await self._shelf.index(session_id) if _ID.fullmatch(session_id) else None

@@ -1,7 +1,8 @@
 """Records one session: a viewer that keeps what it is given.
 
-One gateway records a session. It says so in the index every few seconds; another that takes part
-in the session waits, and goes on with the recording when the first one has fallen silent.
+One gateway records a session. It says so every few seconds; another that takes part in the
+session waits, and goes on with the recording when the first one has fallen silent. Who was
+silent for too long, because the storage stalled, looks who records before it writes.
 
 Frames are cut on the event loop (`cutting`), which costs microseconds. All else happens on
 threads: at most `MOST_WAITING` segments wait for them, and one more is dropped, with all up
@@ -27,7 +28,7 @@ from prometheus_client import Counter, Gauge
 from gateway.ports import Clip, EncodedFrame, Viewer
 from gateway.recording.cutting import Cutter, Segment
 from gateway.recording.errors import ClipFailedError
-from gateway.recording.index import HEADER, Index, Stored
+from gateway.recording.index import HEADER, Beat, Index, Stored
 from gateway.recording.remuxing import Remuxed, parameter_sets, remuxed
 from gateway.recording.shelf import Shelf
 from sana_gateway.v1 import media_pb2, session_pb2
@@ -144,6 +145,8 @@ class Recorder:
         self._cut_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
         self._counted = 0
+        self._said_at = 0.0
+        """When it last said that it records."""
         self._ends: bool | None = None
         """Whether the session is over, once it is not recorded here any more."""
         self._failure = ""
@@ -230,18 +233,25 @@ class Recorder:
         """
         while self._ends is None:
             index = self._index = await self._shelf.index(self._session_id)
-            if index is None:
-                return self._new
-            if index.recorder == self._gateway_id or not index.is_recorded(self._now()):
-                # What was stored and not noted is not part of it.
-                after = index.segments[-1].name if index.segments else HEADER
-                left = [name async for name in self._shelf.names(self._session_id, after)]
-                await self._shelf.remove(
-                    self._session_id, (name for name in left if name.startswith("chunk_"))
-                )
-                return index
+            if index is None or self._may_go_on(index):
+                begun = self._new if index is None else index
+                await self._tidied(begun)
+                return begun
             await self._wait(BEAT_S)
         return None
+
+    def _may_go_on(self, index: Index) -> bool:
+        return index.beat.recorder == self._gateway_id or not index.is_recorded(self._now())
+
+    async def _tidied(self, index: Index) -> None:
+        """Removes what was stored and not noted: it is not part of the recording."""
+        after = index.segments[-1].name if index.segments else ""
+        left = [
+            name
+            async for name in self._shelf.names(self._session_id, after)
+            if name.startswith("chunk_")
+        ]
+        await self._shelf.remove(self._session_id, left)
 
     async def _record(self, index: Index) -> None:
         """Records until the end, or until another gateway does."""
@@ -254,7 +264,9 @@ class Recorder:
         )
         _ACTIVE.inc()
         try:
-            await self._note(index)
+            # First, so that it is not removed as one that nobody records.
+            await self._say(self._gateway_id)
+            await self._note(replace(index, ended_at=None))
             self._output.record(self)
             while await self._stored():
                 await self._wait(LOOK_S)
@@ -271,46 +283,67 @@ class Recorder:
         if is_open and self._clock() - self._came_at > LOOK_S:
             self._cut()
         while self._waiting:
-            index = await self._add(index, self._waiting[0])
+            added = await self._add(index, self._waiting[0])
+            if added is None:
+                return False
+            index = added
             self._waiting.popleft()
         self._count()
-        if ends is not None:
-            await self._note(replace(index, ended_at=self._now() if ends else None), recorder="")
+        is_due = self._now() - self._said_at >= BEAT_S
+        if (ends is not None or is_due) and await self._is_elsewhere():
             return False
-        if self._now() - index.beat_at >= BEAT_S:
-            other = await self._shelf.index(self._session_id)
-            if other is not None and other.recorder != self._gateway_id:
-                self._log.warning("recording.elsewhere")
-                self._index = other
-                return False
-            await self._note(index)
+        if ends is not None:
+            await self._note(replace(index, ended_at=self._now() if ends else None))
+            await self._say("")
+            return False
+        if is_due:
+            await self._say(self._gateway_id)
         return True
 
-    async def _add(self, index: Index, segment: Segment) -> Index:
-        """Stores a segment, and what the recording is with it."""
+    async def _add(self, index: Index, segment: Segment) -> Index | None:
+        """Stores a segment, and what the recording is with it; None: another gateway records."""
         loop = asyncio.get_running_loop()
         made = await loop.run_in_executor(self._threads, self._remuxed, segment)
+        if await self._is_elsewhere():
+            return None
         if not index.has_header:
-            await self._shelf.put(self._session_id, HEADER, made.header)
+            await self._put(HEADER, made.header)
             index = replace(index, has_header=True)
         stored = Stored.of(segment, len(made.media))
-        await self._shelf.put(self._session_id, stored.name, made.media)
+        await self._put(stored.name, made.media)
         _BYTES.inc(stored.size)
+        if await self._is_elsewhere():
+            return None
         index, gone = index.with_segment(stored, self._most_bytes)
-        index = await self._note(index)
+        await self._note(index)
+        await self._say(self._gateway_id)
         await self._shelf.remove(self._session_id, (each.name for each in gone))
         return index
 
-    async def _note(self, index: Index, *, recorder: str | None = None) -> Index:
+    async def _put(self, name: str, data: bytes) -> None:
+        """Stores a file, in the place of one that somebody left who records no more."""
+        await self._shelf.remove(self._session_id, (name,))
+        await self._shelf.put(self._session_id, name, data)
+
+    async def _is_elsewhere(self) -> bool:
+        """Tells whether it is another gateway that records; then what that has stored counts."""
+        beat = await self._shelf.beat(self._session_id)
+        if beat.recorder == self._gateway_id:
+            return False
+        self._log.warning("recording.elsewhere")
+        self._index = await self._shelf.index(self._session_id)
+        return True
+
+    async def _say(self, recorder: str) -> None:
+        """Says who records the session; empty: nobody."""
+        self._said_at = self._now()
+        await self._shelf.put_beat(self._session_id, Beat(recorder, self._said_at))
+
+    async def _note(self, index: Index) -> None:
         """Stores what the recording is."""
-        recorder = self._gateway_id if recorder is None else recorder
-        told = replace(index, recorder=recorder, beat_at=self._now())
-        if recorder:
-            told = replace(told, ended_at=None)
-        encoded = await asyncio.get_running_loop().run_in_executor(self._threads, told.encoded)
+        encoded = await asyncio.get_running_loop().run_in_executor(self._threads, index.encoded)
         await self._shelf.put_index(self._session_id, encoded)
-        self._index = told
-        return told
+        self._index = index
 
     def _remuxed(self, segment: Segment) -> Remuxed:
         """Makes files of a segment, on a thread."""

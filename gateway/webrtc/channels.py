@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import structlog
 from aiortc import InvalidStateError, RTCDataChannel
 from google.protobuf.json_format import MessageToJson
 
@@ -17,6 +18,8 @@ MAX_EARLY_MESSAGES: Final = 64
 """Messages kept for a handler that is not there yet; one more closes the channel."""
 MAX_STATS_BUFFERED: Final = 16 * 1024
 """Bytes that may wait in a channel of statistics; what comes on top is dropped."""
+
+_log = structlog.get_logger(__name__)
 
 
 class AiortcChannel:
@@ -54,7 +57,7 @@ class AiortcChannel:
         self._handler = handler
         early, self._early = self._early, []
         for data in early:
-            handler(data)
+            self._message(data)
 
     def set_closed(self, callback: Callable[[], None]) -> None:
         """Says whom to tell once, when the channel has closed."""
@@ -73,7 +76,12 @@ class AiortcChannel:
 
     def _message(self, data: str | bytes) -> None:
         if self._handler is not None:
-            self._handler(data)
+            try:
+                self._handler(data)
+            except Exception as error:
+                # It would end the task that receives for all channels of the peer. Its text may
+                # quote the message.
+                _log.error("channel.handler_failed", error=type(error).__name__)
         elif len(self._early) < MAX_EARLY_MESSAGES:
             self._early.append(data)
         elif not self._closed:

@@ -7,6 +7,7 @@ the files that it names are for whoever has their addresses: players send no tok
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Final
 from urllib.parse import urlencode
@@ -16,6 +17,7 @@ from aiohttp import web
 from gateway import http, ports
 from gateway.ingress import IngressServices
 from gateway.recording.errors import (
+    ClipBusyError,
     ClipFailedError,
     ClipGoneError,
     ClipPendingError,
@@ -24,13 +26,17 @@ from gateway.recording.errors import (
 from gateway.recording.index import HEADER
 from gateway.recording.library import Library, SignedFile
 from gateway.recording.playlist import MEDIA_TYPE
+from gateway.recording.shelf import OpenFile
 from scheduler.core.errors import BadArgumentError
 from scheduler.process.storage import StorageError
 from sdk_adapters.reactor import wire
 
 RETRY_AFTER_S: Final = 1
-"""When a playlist is to be asked for again whose end is not stored yet. Clients wait at most 2 s;
-the last segment ends when a clip is asked for, so this is seldom."""
+"""When a playlist is to be asked for again whose end is not stored yet, and a file while too many
+are being sent. Clients wait at most 2 s; the last segment ends when a clip is asked for, so this
+is seldom."""
+SEND_S: Final = 60.0
+"""How long a file may take to be sent; who takes longer could not play it either."""
 NO_CLIP: Final = "no such clip"
 UNREADABLE: Final = "the recording cannot be read just now"
 
@@ -101,17 +107,18 @@ class ClipRoutes:
             text=body, content_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"}
         )
 
-    async def _file(self, request: web.Request) -> web.Response:
+    async def _file(self, request: web.Request) -> web.StreamResponse:
         session_id, name = request.match_info["session_id"], request.match_info["file"]
         until, signed = request.query.get("until", ""), request.query.get("signature", "")
         try:
-            body = await self._library().file(session_id, name, until, signed)
+            async with self._library().file(session_id, name, until, signed) as file:
+                return await _sent(request, name, file)
         except ClipUnknownError as error:
             return _refusal(str(error), 404)
+        except ClipBusyError as error:
+            return _refusal(str(error), 503, {"Retry-After": str(RETRY_AFTER_S)})
         except StorageError:
             return _refusal(UNREADABLE, 503)
-        media_type = "video/mp4" if name == HEADER else "video/iso.segment"
-        return web.Response(body=body, content_type=media_type)
 
     def _library(self) -> Library:
         """Returns what was recorded.
@@ -127,7 +134,10 @@ class ClipRoutes:
 def _seconds(told: object) -> float:
     """Returns a number of seconds; of anything else, one that makes no clip."""
     if isinstance(told, (int, float)) and not isinstance(told, bool):
-        return float(told)
+        try:
+            return float(told)
+        except OverflowError:
+            return math.inf
     return math.nan
 
 
@@ -147,5 +157,23 @@ def _address(file: SignedFile) -> str:
     return f"{_FILES}/{file.session_id}/{file.name}?{said}"
 
 
-def _refusal(detail: str, status: int) -> web.Response:
-    return web.json_response({"detail": detail}, status=status)
+async def _sent(request: web.Request, name: str, file: OpenFile) -> web.StreamResponse:
+    """Sends a file, as fast as the client reads it."""
+    response = web.StreamResponse()
+    response.content_type = "video/mp4" if name == HEADER else "video/iso.segment"
+    response.content_length = file.size
+    try:
+        async with asyncio.timeout(SEND_S):
+            await response.prepare(request)
+            if request.method == "GET":
+                for piece in file.pieces():
+                    await response.write(piece)
+    except TimeoutError:
+        # Half of a file cannot be told from the whole unless the connection breaks.
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+def _refusal(detail: str, status: int, headers: dict[str, str] | None = None) -> web.Response:
+    return web.json_response({"detail": detail}, status=status, headers=headers)

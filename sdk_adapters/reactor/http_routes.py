@@ -27,6 +27,8 @@ from sdk_adapters.reactor.sessions import LEGACY_LINK, Link, Room, Sessions
 _TRANSPORT: Final = "/sessions/{session_id}/transport/webrtc"
 _CONNECTION: Final = _TRANSPORT + "/connections/{connection_id}"
 _API_VERSION: Final = 1
+_VERSION_DIGITS: Final = 4
+"""Most digits of a version that is looked at."""
 _MAX_SDP: Final = 65_536
 """Most characters of an offer."""
 _MAX_CANDIDATES: Final = 64
@@ -202,13 +204,13 @@ def check_version(request: web.Request) -> None:
     """Refuses versions of the API that are not spoken here; no version is fine.
 
     Raises:
-        BadArgumentError: The version is not a number.
+        BadArgumentError: The version is no number of a few digits.
         HTTPNotImplemented: The client is too new.
         HTTPUpgradeRequired: The client is too old.
     """
     said = request.headers.get("Reactor-API-Version", str(_API_VERSION))
-    if not said.isdecimal():
-        raise BadArgumentError("Reactor-API-Version is not a number")
+    if not said.isdecimal() or len(said) > _VERSION_DIGITS:
+        raise BadArgumentError("Reactor-API-Version is no number of a few digits")
     if int(said) > _API_VERSION:
         raise web.HTTPNotImplemented(reason="this server speaks version 1 of the API")
     if int(said) < _API_VERSION:

@@ -1,16 +1,19 @@
 """Uploads in three steps: a slot, the bytes, and a notice that the server does not need.
 
-The slot's URL is its own capability: unguessable, for one upload, for 15 minutes. The
-bytes come without a token, so nothing else about the request is trusted.
+The slot's URL is its own capability: signed by this process, for one upload, for 15 minutes.
+The bytes come without a token, so nothing else about the request is trusted. All that is kept
+of an upload is its record, which goes with its session: there is nothing that the uploads of
+some could fill for others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import StreamReader, web
@@ -20,7 +23,6 @@ from gateway.ingress import IngressServices
 from scheduler.core.errors import (
     BadArgumentError,
     BadUploadError,
-    LimitError,
     SessionClosedError,
     UnknownUploadError,
 )
@@ -28,54 +30,52 @@ from sdk_adapters.reactor.sessions import Sessions
 
 LIFETIME_S: Final = 900.0
 """How long the URL of a slot is good for."""
-MAX_SLOTS: Final = 4096
-"""Open slots of the gateway."""
 BLOCK_BYTES: Final = 1024 * 1024
 """What is handed to the storage at a time."""
 
-
-@dataclass(slots=True)
-class Slot:
-    """Room for one upload."""
-
-    session_id: str
-    upload_id: str
-    size: int
-    expires_at: float
-    busy: bool = False
-    """Whether bytes are coming in now."""
+_SIGNATURE_BYTES: Final = 32
 
 
-class Slots:
-    """The open slots by capability. Pure but for the capability's randomness."""
+class Capabilities:
+    """Names uploads to whoever holds their URL. Pure but for its key."""
 
     def __init__(self) -> None:
-        self._slots: dict[str, Slot] = {}
+        self._key = secrets.token_bytes(32)
 
-    def open(self, session_id: str, upload_id: str, size: int, now: float) -> str:
-        """Makes a slot and returns its capability.
+    def of(self, session_id: str, upload_id: str, now: float) -> str:
+        """Returns the capability to send the bytes of an upload, good for `LIFETIME_S`.
+
+        Args:
+            session_id: Of the session.
+            upload_id: Of the upload.
+            now: Monotonic clock in seconds.
+        """
+        said = "\n".join((session_id, upload_id, repr(now + LIFETIME_S))).encode()
+        return base64.urlsafe_b64encode(self._signature(said) + said).decode().rstrip("=")
+
+    def read(self, capability: str, now: float) -> tuple[str, str]:
+        """Returns the session and the upload of a capability.
+
+        Args:
+            capability: As the client says it.
+            now: Monotonic clock in seconds.
 
         Raises:
-            LimitError: Too many slots are open.
+            UnknownUploadError: It was not made here, or its time is over.
         """
-        while self._slots and next(iter(self._slots.values())).expires_at <= now:
-            del self._slots[next(iter(self._slots))]
-        if len(self._slots) >= MAX_SLOTS:
-            raise LimitError("too many uploads are open")
-        capability = secrets.token_urlsafe(32)
-        self._slots[capability] = Slot(session_id, upload_id, size, now + LIFETIME_S)
-        return capability
+        try:
+            data = base64.urlsafe_b64decode(capability + "=" * (-len(capability) % 4))
+        except ValueError:
+            data = b""
+        signature, said = data[:_SIGNATURE_BYTES], data[_SIGNATURE_BYTES:]
+        if hmac.compare_digest(signature, self._signature(said)):
+            session_id, upload_id, until = said.decode().rsplit("\n", 2)
+            if now < float(until):
+                return session_id, upload_id
+        raise UnknownUploadError("no such upload, or its time is over")
 
-    def find(self, capability: str, now: float) -> Slot:
-        """Returns a slot.
-
-        Raises:
-            UnknownUploadError: There is none, or its time is over.
-        """
-        slot = self._slots.get(capability)
-        if slot is None or slot.expires_at <= now:
-            raise UnknownUploadError("no such upload, or its time is over")
-        return slot
+    def _signature(self, said: bytes) -> bytes:
+        return hmac.digest(self._key, said, "sha256")
 
 
 class UploadRoutes:
@@ -88,7 +88,7 @@ class UploadRoutes:
         *,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Starts without slots.
+        """Starts without uploads.
 
         Args:
             services: Where uploads go, and who calls.
@@ -98,7 +98,9 @@ class UploadRoutes:
         self._services = services
         self._sessions = sessions
         self._now = now
-        self._slots = Slots()
+        self._capabilities = Capabilities()
+        self._arriving: set[tuple[str, str]] = set()
+        """Uploads whose bytes are coming in now."""
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Returns what to mount."""
@@ -116,7 +118,7 @@ class UploadRoutes:
         session_id = room.session.session_id
         record = await self._services.uploads.reserve(session_id, name, mime_type, size)
         upload_id = record.file.upload_id
-        capability = self._slots.open(session_id, upload_id, size, self._now())
+        capability = self._capabilities.of(session_id, upload_id, self._now())
         return web.json_response(
             {
                 "presigned_id": upload_id,
@@ -128,26 +130,26 @@ class UploadRoutes:
         )
 
     async def _receive(self, request: web.Request) -> web.Response:
-        slot = self._slots.find(request.match_info["capability"], self._now())
-        if request.content_length is not None and request.content_length != slot.size:
+        slot = self._capabilities.read(request.match_info["capability"], self._now())
+        record = self._services.uploads.find(*slot)
+        if request.content_length is not None and request.content_length != record.file.size:
             raise BadUploadError("the length differs from the announced size")
-        record = self._services.uploads.find(slot.session_id, slot.upload_id)
-        if record.complete or slot.busy:
+        if record.complete or slot in self._arriving:
             return web.json_response({"detail": "this upload is complete or under way"}, status=409)
-        slot.busy = True
+        self._arriving.add(slot)
         try:
             async with asyncio.timeout(LIFETIME_S):
                 record = await self._write(request, slot, record)
         except TimeoutError:
             raise web.HTTPRequestTimeout from None
         finally:
-            slot.busy = False
+            self._arriving.discard(slot)
         if not record.complete:
             raise BadUploadError("the body is shorter than the announced size")
-        return web.json_response({"upload_id": slot.upload_id})
+        return web.json_response({"upload_id": record.file.upload_id})
 
     async def _write(
-        self, request: web.Request, slot: Slot, record: ports.UploadRecord
+        self, request: web.Request, slot: tuple[str, str], record: ports.UploadRecord
     ) -> ports.UploadRecord:
         """Stores the body, but for what an earlier, broken attempt has stored already."""
         known, position = record.received, 0
@@ -155,9 +157,7 @@ class UploadRoutes:
             fresh = block[max(0, known - position) :]
             position += len(block)
             if fresh:
-                record = await self._services.uploads.write(
-                    slot.session_id, slot.upload_id, record.received, fresh
-                )
+                record = await self._services.uploads.write(*slot, record.received, fresh)
         return record
 
 

@@ -6,7 +6,6 @@ the messages that the command was answered with, and the state after it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,12 +15,11 @@ from gateway import http, ports
 from gateway.grpc_api.commands import ID_LENGTH
 from gateway.grpc_api.errors import UnansweredError
 from gateway.grpc_api.execute import ANSWER_S, execute, refusal
-from gateway.grpc_api.peers import MediaOnlySink
 from gateway.ingress import IngressServices
 from sana_gateway.v1 import message_pb2
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core.commands import RejectReason
-from scheduler.core.errors import BadArgumentError, CommandRefusedError, SessionClosedError
+from scheduler.core.errors import BadArgumentError, CommandRefusedError, NotReadyError
 from sdk_adapters.reactor import translate
 from sdk_adapters.whip.endpoints import told
 from sdk_adapters.whip.streams import Streams, placed
@@ -36,25 +34,6 @@ STATUSES: Final[Mapping[RejectReason | None, int]] = {
 """The status of a refused command by its reason; all others are 409: it is the wrong moment."""
 WRONG_MOMENT: Final = 409
 """The status of those others."""
-
-
-class StateSink(MediaOnlySink):
-    """Hears how a session is, once."""
-
-    def __init__(self) -> None:
-        """Has not heard yet."""
-        super().__init__()
-        self.state: asyncio.Future[message_pb2.State] = asyncio.get_running_loop().create_future()
-
-    def message(self, message: message_pb2.Message) -> None:
-        """The first one is the state."""
-        if message.HasField("state") and not self.state.done():
-            self.state.set_result(message.state)
-
-    def ended(self, reason: str) -> None:  # noqa: ARG002 - the caller is told that it is over
-        """The session has ended."""
-        if not self.state.done():
-            self.state.set_exception(SessionClosedError("the session has ended"))
 
 
 class CommandRoutes:
@@ -101,15 +80,10 @@ class CommandRoutes:
         principal = http.caller(self._services, request)
         session = await self._streams.find(principal, request.match_info["session"])
         await placed(session)
-        sink = StateSink()
-        connection, _ = session.connect(sink)
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                state = await sink.state
-        except TimeoutError:
-            raise web.HTTPGatewayTimeout(reason="the session did not answer in time") from None
-        finally:
-            connection.close()
+        # Whoever looks is not connected: a session that is parked stays so.
+        state = session.state
+        if state is None:
+            raise NotReadyError("the session has not said how it is; try again", retry_after_s=1.0)
         shown = _payload(message_pb2.Message(state=state))
         return web.json_response({"session_id": session.session_id, "state": shown})
 

@@ -33,7 +33,8 @@ class WhipIngress:
         return self._routes
 
     async def start(self) -> None:
-        """Has nothing to begin."""
+        """Begins to forget the names of ended sessions."""
+        self._streams.start()
 
     async def stop(self, grace: float = 0.0) -> None:  # noqa: ARG002 - peers do not drain
         """Hangs up on all publishers and players. Repeating it is no error."""

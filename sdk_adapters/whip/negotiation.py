@@ -27,6 +27,7 @@ MAX_CANDIDATES: Final = 64
 
 _CAMERA: Final = "camera"
 _MAIN_VIDEO: Final = "main_video"
+_NO_CODEC: Final = "the offer has its video in no codec that we speak: H.264 or VP8"
 _TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
 
 
@@ -44,25 +45,28 @@ def camera_tracks(sections: Sequence[Section]) -> dict[str, str]:
     among them, are answered as inactive.
 
     Raises:
-        BadOfferError: No video is sent, or more than one.
+        BadOfferError: No video is sent, or more than one, or in no codec that we speak.
     """
     sent = [each for each in sections if each.kind == "video" and _flows(each, "sendonly")]
     if len(sent) != 1:
         raise BadOfferError("the offer must send one video")
+    if not sent[0].codecs:
+        raise BadOfferError(_NO_CODEC)
     return {sent[0].mid: _CAMERA}
 
 
 def viewer_tracks(sections: Sequence[Section]) -> dict[str, str]:
-    """Returns which section of a player's offer takes the edited video, by mid; all others,
-    audio among them, are answered as inactive.
+    """Returns which section of a player's offer takes the edited video, by mid: the first that
+    can; all others, audio among them, are answered as inactive.
 
     Raises:
-        BadOfferError: No video is received.
+        BadOfferError: No video is received, or in no codec that we speak.
     """
-    for section in sections:
-        if section.kind == "video" and _flows(section, "recvonly"):
+    received = [each for each in sections if each.kind == "video" and _flows(each, "recvonly")]
+    for section in received:
+        if section.codecs:
             return {section.mid: _MAIN_VIDEO}
-    raise BadOfferError("the offer receives no video")
+    raise BadOfferError(_NO_CODEC if received else "the offer receives no video")
 
 
 def with_us_as_server(sdp: str) -> str:

@@ -1,8 +1,8 @@
 """Sessions as users of these standards know them: by id, or by a name of their own.
 
 A program that publishes knows one URL, typed in once, and asks for it again whenever it
-connects. So a user may name a stream: `~studio` is, for one tenant, the session that was made
-under this name, while it lives. In every path a name may stand for a session's id.
+connects. So a user may name a stream: `~studio` is, for whom it was made, the session that was
+made under this name, while it lives. In every path a name may stand for a session's id.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Final
 from gateway import ports
 from gateway.ingress import IngressServices
 from gateway.once import Once
-from sana_gateway.v1 import session_pb2
 from scheduler.core.errors import BadArgumentError, NoCapacityError, UnknownSessionError
 from scheduler.core.ids import Principal
+from sdk_adapters.whip.names import Key, Names, is_over, own_key
 
 PLACE_S: Final = 5.0
 """How long a session may take to be placed while its client waits; OBS waits for eight."""
 RETRY_S: Final = 5.0
 """When to come back for a place, where nobody can tell."""
-MAX_STREAMS: Final = 4096
-"""Names of this gateway; the oldest are forgotten first, their sessions live on."""
+SWEEP_S: Final = 10.0
+"""How often the names of ended sessions are forgotten."""
 
+_LOOKED_AT: Final = 64
+"""Names that are looked at before others have their turn."""
 _NAME = re.compile(r"~[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-
-_Key = tuple[str, str]
 
 
 def is_name(key: str) -> bool:
@@ -46,12 +46,23 @@ class Streams:
             services: The hub.
         """
         self._hub = services.hub
-        self._ids = Once[_Key, str](MAX_STREAMS)
-        """Ids of sessions by tenant and name."""
+        self.names: Final = Names()
+        """Which session a name stands for."""
+        self._making = Once[Key, ports.HubSession]()
+        """Sessions that are being made under a name."""
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to forget the names of ended sessions."""
+        self._sweeping = asyncio.create_task(self._sweep_for_ever())
 
     async def stop(self) -> None:
-        """Ends what is under way."""
-        await self._ids.stop()
+        """Ends what is under way. Repeating it is no error."""
+        sweeping, self._sweeping = self._sweeping, None
+        if sweeping is not None:
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
+        await self._making.stop()
 
     async def find(self, principal: Principal, key: str) -> ports.HubSession:
         """Returns a session of the caller's tenant.
@@ -65,7 +76,10 @@ class Streams:
         """
         if not is_name(key):
             return await self._hub.find(principal, key)
-        known = await self._known(principal, key)
+        own = own_key(principal, key)
+        if own in self._making:
+            await self._making.do(own, _nobody)
+        known = await self._known(principal, key, to_publish=False)
         if known is None:
             raise UnknownSessionError("no stream of this name")
         return known
@@ -86,7 +100,7 @@ class Streams:
         """
         if name and not _NAME.fullmatch(name):
             raise BadArgumentError("a name is ~ and up to 63 letters, digits, dots and dashes")
-        session = await self._known(principal, name) if name else None
+        session = await self._known(principal, name, to_publish=True) if name else None
         if session is None:
             session = await self._make(principal, model, name)
         if session.describe().model != model:
@@ -104,24 +118,45 @@ class Streams:
         """Ends a session that was made for an offer which came to nothing."""
         await self._hub.close(principal, session.session_id, "its offer was refused")
 
+    async def sweep(self) -> None:
+        """Forgets the names of ended sessions."""
+        for looked_at, entry in enumerate(self.names.entries(), 1):
+            if is_over(entry.session):
+                self.names.forget(entry)
+            if looked_at % _LOOKED_AT == 0:
+                await asyncio.sleep(0)
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            await self.sweep()
+
     async def _make(self, principal: Principal, model: str, name: str) -> ports.HubSession:
-        async def make() -> str:
-            return (await self._hub.create(principal, model)).session_id
+        if not name:
+            return await self._hub.create(principal, model)
+        key = own_key(principal, name)
 
-        made = await self._ids.do((principal.tenant, name), make) if name else await make()
-        return await self._hub.find(principal, made)
+        async def make() -> ports.HubSession:
+            session = await self._hub.create(principal, model)
+            self.names.give(key, session)
+            return session
 
-    async def _known(self, principal: Principal, name: str) -> ports.HubSession | None:
-        """Returns the session of a name, if there is one that has not ended."""
-        key = (principal.tenant, name)
-        if key not in self._ids:
-            return None
-        session_id = await self._ids.do(key, _nobody)
-        with suppress(UnknownSessionError):
-            session = await self._hub.find(principal, session_id)
-            if session.describe().status != session_pb2.SESSION_STATUS_CLOSED:
-                return session
-        self._ids.forget(key)
+        made = await self._making.do(key, make)
+        return await self._hub.find(principal, made.session_id)
+
+    async def _known(
+        self, principal: Principal, name: str, *, to_publish: bool
+    ) -> ports.HubSession | None:
+        """Returns the session of a name, if there is one that has not ended.
+
+        Returns None without a pause after the last look: who makes one then is the first.
+        """
+        while (entry := self.names.find(principal, name, to_publish=to_publish)) is not None:
+            with suppress(UnknownSessionError):
+                session = await self._hub.find(principal, entry.session.session_id)
+                if not is_over(session):
+                    return session
+            self.names.forget(entry)
         return None
 
 
@@ -140,5 +175,5 @@ async def placed(session: ports.HubSession) -> None:
         raise NoCapacityError("no place is free now", retry_after_s=estimate or RETRY_S) from None
 
 
-async def _nobody() -> str:
+async def _nobody() -> ports.HubSession:
     raise UnknownSessionError("no stream of this name")

@@ -35,7 +35,7 @@ async def main(address, clip):
                 session.pictures()
                 missing = None
             except ModuleNotFoundError as error:
-                missing = error.name
+                missing = [error.name, str(error)]
             outside = {"gateway", "scheduler", "model_actor", "ray", "av", "numpy", "aiortc"}
             print(json.dumps([numbers, sorted(outside & set(sys.modules)), missing]))
 
@@ -58,4 +58,6 @@ def test_it_plays_a_clip_with_nothing_else_installed(simulated: Stack, clip: Pat
     numbers, outside, missing = json.loads(done.stdout)
     assert numbers == list(range(40))
     assert outside == []
-    assert missing in ("av", "numpy"), "the extra `video` is not installed here"
+    name, hint = missing
+    assert name in ("av", "numpy"), "the extra `video` is not installed here"
+    assert "sana-gateway-client[video]" in hint

@@ -36,9 +36,8 @@ from tests.e2e.driving import (
     stage,
     watching,
 )
-from tests.e2e.reactor.test_reactor_sdk import run as run_reactor_client
+from tests.e2e.reactor.reactor_sdks import drive, make_clips, passed
 from tests.media.clips import Recipe, make
-from tests.required import require
 from tests.stack import Stack, role, serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -172,9 +171,8 @@ async def test_webrtc_is_signalled_through_the_door_and_flows_past_it(through: C
 
 
 async def test_an_unmodified_reactor_client_plays_a_clip(door: Stack, tmp_path: Path) -> None:
-    require(".venvs/reactor-native/bin/python")
-    short = make(tmp_path / "short.mp4", Recipe(frames=33))
-    report = await run_reactor_client("native", door.http_url, "cloud", "file", short)
+    ran = await drive("native", door.http_url, "cloud", ["file"], make_clips(tmp_path))
+    report = passed(ran["file"])
     assert report["frames"] > 0
     assert report["errors"] == []
 

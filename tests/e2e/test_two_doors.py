@@ -1,4 +1,6 @@
-"""One session over gRPC and over the Reactor wire at once: both doors tell the same story."""
+"""One session over gRPC and over the Reactor wire at once: both doors tell the same story, and
+show the same video.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import aiohttp
 import pytest
 
 from sana_gateway import Client, CommandRejected, Message, Session
-from tests.e2e.driving import WAIT_S, Told, stage
+from tests.e2e.driving import WAIT_S, Told, stage, watching
 from tests.e2e.reactor.wire_client import WireClient
 from tests.stack import Stack
 
@@ -94,7 +96,11 @@ async def test_messages_and_snapshots_are_the_same_at_every_door(
         }
         asked_over_grpc = [message for message in told.items if told_to_all(message)]
         before = {kind: len(heard_by_all(each)) for kind, each in reactor.items()}
+        screen = await opened.enter_async_context(watching(client, session))
         await play(session, told, long_clip)
+        assert screen.numbers() == list(range(81)), "watched over gRPC"
+        for each in reactor.values():
+            await each.pictures.until(lambda each=each: len(each.pictures.items) > 48)
 
         # And the other way round: commanded by a Reactor client, with a refusal of its own.
         asker = reactor["js-2.12"]

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from gateway import http
 from gateway.auth import SESSION
 from gateway.front_door import http_server
 from gateway.front_door.http_server import FrontDoorHttp
@@ -235,7 +236,7 @@ async def test_half_a_request_reaches_no_worker(worker: Worker, door: FrontDoorH
 async def test_a_body_that_never_ends_is_given_up(
     worker: Worker, door: FrontDoorHttp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "BODY_S", 0.05)
+    monkeypatch.setattr(http, "BODY_S", 0.05)
     head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer user\r\n"
     reader, writer = await raw(door, f"{head}Content-Length: 99\r\n\r\n{{".encode())
     assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")

@@ -20,9 +20,7 @@ from model_actor.media.encoder import EncoderSettings, VideoEncoder
 from model_actor.models.simulated import SimulatedModel, marker
 from model_actor.models.simulated.canned import Reel
 from scheduler.core.errors import InvariantError
-from sdk_adapters.harness.ledger import FrameLedger
 from sdk_adapters.harness.marker import CANNED_FRAMES, Marker, read_marker
-from sdk_adapters.harness.sources import MarkerReader
 
 pytestmark = pytest.mark.media
 
@@ -150,16 +148,3 @@ def test_the_two_sides_agree_on_what_canned_pictures_say() -> None:
     assert not Marker(240, 0, 0).canned
     assert not Marker(7, 1, 0).canned
     assert not Marker(7, 0, 1).canned
-
-
-def test_a_viewer_counts_gaps_modulo_240(reel: Reel) -> None:
-    ledger = FrameLedger(modulo=CANNED_FRAMES)
-    reader = MarkerReader(ledger, "whichever", CANNED_FRAMES)
-    decoder = av.CodecContext.create("h264", "r")
-    shown = [frame for frame in range(200, 500) if frame not in (239, 240, 333)]
-    for frame in shown:
-        (luma,) = decoded(decoder, reel.packet(Codec.H264, frame, 0))
-        reader.picture(luma, frame / INFO.frame_rate)
-    report = ledger.report()
-    assert (report.received, report.missing, report.unreadable) == (len(shown), 3, 0)
-    assert (report.repeated, report.out_of_order, report.foreign) == (0, 0, 0)

@@ -43,6 +43,7 @@ class Client:
         address: str,
         *,
         token: str | None = None,
+        api_key: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         policy: RetryPolicy | None = None,
         command_timeout: float = 30.0,
@@ -52,6 +53,7 @@ class Client:
         Args:
             address: `host:port` of the gateway's gRPC.
             token: Bearer token; only over TLS, or on one's own machine.
+            api_key: API key, for servers: it needs no token. The same holds for it.
             credentials: TLS of the connection; without them it is in the clear.
             policy: How long to try again when the gateway cannot be reached.
             command_timeout: Seconds a command may take.
@@ -60,7 +62,7 @@ class Client:
         """How long to try again."""
         self.command_timeout = command_timeout
         """Seconds a command may take."""
-        self._token = token
+        self._token, self._api_key = token, api_key
         self.channel: grpc.aio.Channel = (
             grpc.aio.insecure_channel(address, options=_OPTIONS)
             if credentials is None
@@ -91,8 +93,8 @@ class Client:
         await self.channel.close(None)
 
     def metadata(self) -> tracing.Metadata:
-        """Returns the metadata of a call made now: token and trace."""
-        return tracing.metadata(self._token)
+        """Returns the metadata of a call made now: token or key, and trace."""
+        return tracing.metadata(self._token, self._api_key)
 
     async def create_session(
         self,

@@ -14,6 +14,7 @@ from sana_gateway import tracing
 from sana_gateway.attachment import Attachment
 from sana_gateway.errors import SessionClosedError, UnknownSessionError
 from sana_gateway.events import Subscribe
+from sana_gateway.extras import needing
 from sana_gateway.media import CodecName, Watch, publish
 from sana_gateway.observed import Messages, Observed
 from sana_gateway.uploads import Progress, Uploader, described, opened
@@ -243,7 +244,8 @@ class Session:
         Args:
             codec: `h264` or `vp8`; None lets the service choose.
         """
-        from sana_gateway.pictures import Pictures
+        with needing("video"):
+            from sana_gateway.pictures import Pictures
 
         return Pictures(lambda: self.watch(codec), self._client.policy)
 
@@ -276,7 +278,8 @@ class Session:
             codec: What to receive main_video in; None: what the service prefers.
             ice_servers: STUN and TURN servers, where the gateway cannot be reached directly.
         """
-        from sana_gateway.webrtc import Peer
+        with needing("webrtc"):
+            from sana_gateway.webrtc import Peer
 
         return Peer(self, camera=camera, codec=codec, ice_servers=ice_servers)
 

@@ -8,7 +8,7 @@ from typing import Any
 Metadata = tuple[tuple[str, str], ...]
 
 
-def metadata(token: str | None) -> Metadata:
+def metadata(token: str | None, api_key: str | None = None) -> Metadata:
     """Returns the metadata of a call made now.
 
     Where OpenTelemetry is installed, the current span becomes the parent of the
@@ -16,8 +16,11 @@ def metadata(token: str | None) -> Metadata:
 
     Args:
         token: Bearer token, if any.
+        api_key: API key, if any.
     """
     carrier: dict[str, str] = {}
+    if api_key is not None:
+        carrier["x-api-key"] = api_key
     if token is not None:
         carrier["authorization"] = f"Bearer {token}"
     if _PROPAGATE is not None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 CONNECT_S: Final = 15.0
 """How long ICE and DTLS may take."""
+CLOSE_S: Final = 5.0
+"""How long hanging up may take."""
 _MIME: Final[dict[CodecName, str]] = {"h264": "video/H264", "vp8": "video/VP8"}
 _CLOCK: Final = 1_000_000
 _WAITING: Final = 4
@@ -114,7 +116,10 @@ class Peer:
             with suppress(CallError):
                 await self._session.hangup(self._number)
             self._number = 0
-        await self._pc.close()
+        # aiortc's own closing, where it was cut short, never ends.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._pc.close()
         if self._receiving is not None:
             self._receiving.cancel()
             with suppress(asyncio.CancelledError):

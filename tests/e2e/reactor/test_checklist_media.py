@@ -142,14 +142,7 @@ async def test_the_file_example_step_by_step(simulated: Stack, tmp_path: Path) -
 async def _plays_a_file(url: str, film: Path, kind: str) -> None:
     """The seed's file example."""
     async with connected(url, kind) as one:
-        data = film.read_bytes()
-        reference = {"name": film.name, "size": len(data), "mime_type": "video/mp4"}
-        slot = await one.ask("POST", "./uploads", reference)
-        async with one.http.put(slot.body["presigned_url"], data=data) as put:
-            assert put.ok
-        file = {"upload_id": slot.body["presigned_id"], **reference}
-        if not one.kind.binary:
-            one.runtime("fileUploaded", **file)
+        file = await one.upload(film)
         one.command("set_mode", mode="file")
         one.command("set_video", {"video": file})
         accepted = await one.until_heard("video_accepted")

@@ -7,8 +7,10 @@ against what was played: every frame once, in order, none of them held.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -20,12 +22,17 @@ import pytest
 from sdk_adapters.harness.marker import Marker, read_marker
 from tests.e2e.driving import SIMULATED, polled
 from tests.e2e.reactor.reactor_sdks import HERE, LIMIT_S, SDKS, passed, run
+from tests.e2e.reactor.wire_client import connected
 from tests.media.clips import Recipe, make
 from tests.stack import Stack, serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 FRAMES = 81
+LONG = 33 + 24 * 4
+"""Frames of more than 4 s."""
+LONGEST_SEGMENT_S = 4.25
+"""A keyframe comes every 4 s; on a machine that runs other tests beside, a few frames later."""
 RATE = 24
 NAMES = ("native", "py08")
 
@@ -115,31 +122,97 @@ async def test_clips_are_served_after_their_session_has_ended(
     reports: dict[str, dict[str, Any]], recording: Stack
 ) -> None:
     told = reports["native"]["recording"]
-    url = urljoin(recording.http_url, told["playlist_url"])
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession(recording.http_url) as http:
 
         async def is_over() -> bool:
-            async with http.get(f"{recording.http_url}/sessions/{told['session_id']}") as response:
+            async with http.get(f"/sessions/{told['session_id']}") as response:
                 return response.status == 404 or (await response.json())["state"] == "CLOSED"
 
         await polled(is_over)
-        async with http.get(url) as response:
-            assert response.status == 200
+        served = await fetched(http, told["playlist_url"])
+        for url in (
+            *(file.partition("?")[0] for file in served.files),
+            served.url.replace(told["session_id"], "s0"),
+        ):
+            async with http.get(url) as response:
+                assert response.status == 404
+    path = reports["native"]["folder"] / "again.mp4"
+    path.write_bytes(served.header + b"".join(served.segments))
+    assert len(markers(path)) == FRAMES
+
+
+@dataclass(frozen=True)
+class Served:
+    """A clip as players get it."""
+
+    url: str
+    """Of its playlist."""
+    files: list[str]
+    """Addresses of its header and its segments."""
+    lengths: list[float]
+    """Of its segments, in seconds, as the playlist has them."""
+    header: bytes
+    segments: list[bytes]
+
+
+async def fetched(http: aiohttp.ClientSession, path: str) -> Served:
+    """Fetches the playlist of a clip, and then all that it names."""
+
+    async def playlist() -> tuple[str, list[str]] | None:
+        async with http.get(path) as response:
+            assert response.status in (200, 202), response.status
+            if response.status == 202:
+                return None
             assert response.content_type == "application/vnd.apple.mpegurl"
             assert response.headers["Access-Control-Allow-Origin"] == "*"
-            lines = (await response.text()).splitlines()
-        files = [line for line in lines if not line.startswith("#")]
-        (header,) = [line.split('"')[1] for line in lines if line.startswith("#EXT-X-MAP")]
-        data = b""
-        for file in (header, *files):
-            # As players do: without a token.
-            async with http.get(urljoin(url, file)) as response:
-                assert response.status == 200
-                data += await response.read()
-            async with http.get(urljoin(url, file.partition("?")[0])) as response:
-                assert response.status == 404
-        async with http.get(url.replace(told["session_id"], "s0")) as response:
-            assert response.status == 404
-    path = reports["native"]["folder"] / "again.mp4"
-    path.write_bytes(data)
-    assert len(markers(path)) == FRAMES
+            return str(response.url), (await response.text()).splitlines()
+
+    told = await polled(playlist)
+    assert told is not None
+    url, lines = told
+    (header,) = [line.split('"')[1] for line in lines if line.startswith("#EXT-X-MAP")]
+    names = [header, *(line for line in lines if not line.startswith("#"))]
+    lengths = [float(line[8:-1]) for line in lines if line.startswith("#EXTINF:")]
+    files, parts = [urljoin(url, name) for name in names], []
+    for file in files:
+        # As players do: without a token.
+        async with http.get(file) as response:
+            assert response.status == 200
+            parts.append(await response.read())
+    return Served(url, files, lengths, parts[0], parts[1:])
+
+
+def keyframes(data: bytes) -> list[bool]:
+    """Tells of each frame of a file whether it is a keyframe."""
+    with av.open(io.BytesIO(data)) as container:
+        return [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
+
+
+async def test_the_json_wire_gets_clips_too_and_every_segment_begins_with_a_keyframe(
+    recording: Stack, tmp_path: Path
+) -> None:
+    film = make(tmp_path / "film.mp4", Recipe(frames=LONG))
+    async with connected(recording.http_url, "js-2.12") as one:
+        one.runtime("requestClip", duration_seconds=2.0)
+        failed = await one.until_heard("clipFailed")
+        assert "nothing has been recorded yet" in failed.data["reason"]
+        one.command("set_mode", mode="file")
+        one.command("set_video", {"video": await one.upload(film)})
+        await one.until_heard("state", has_video=True)
+        one.command("set_prompt", prompt="a charcoal drawing")
+        one.command("start")
+        await one.until_heard("generation_complete")
+        one.runtime("requestClip", duration_seconds=LONG / RATE + 1)
+        ready = await one.until_heard("clipReady")
+        assert (ready.scope, ready.data["kind"]) == ("runtime", "snap")
+        assert ready.data["session_id"] == one.session_id
+        assert ready.data["start_marker"] == 0.0
+        served = await fetched(one.http, ready.data["playlist_url"])
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(served.header + b"".join(served.segments))
+    assert [each.frame for each in markers(path)] == list(range(LONG))
+    assert len(served.lengths) == len(served.segments) >= 2, "it is longer than 4 s"
+    assert sum(served.lengths) == pytest.approx(LONG / RATE, abs=0.3)
+    assert max(served.lengths) <= LONGEST_SEGMENT_S
+    for segment in served.segments:
+        assert keyframes(served.header + segment)[0], "each can be played alone"

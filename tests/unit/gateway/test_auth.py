@@ -147,6 +147,9 @@ def test_a_key_and_its_token_have_to_allow_the_model_both() -> None:
 
 def test_while_the_scheduler_is_away_another_name_is_not_yet_known() -> None:
     away = Access(lambda: None)
+    with pytest.raises(NotReadyError) as told:
+        away.may_use(caller("painter"), "s", caller(), "sana-streaming")
+    assert told.value.retry_after_s
     away.may_create(caller("painter"), "painter")
     with pytest.raises(NoCapacityError) as refusal:
         away.may_create(caller("painter"), "sana-streaming")

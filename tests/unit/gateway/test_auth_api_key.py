@@ -11,7 +11,7 @@ import yaml
 from structlog.testing import capture_logs
 
 from gateway import chosen
-from gateway.auth import OPERATOR, SESSION, KeyAuthenticator, Refreshing, api_key
+from gateway.auth import OPERATOR, SESSION, KeyAuthenticator, Refreshing, api_key, key_file
 from gateway.auth.api_key import ApiKeyAuth
 from gateway.auth.key_file import digest_of
 from gateway.settings import GatewaySettings
@@ -211,7 +211,9 @@ def test_a_key_that_is_given_less_gives_its_tokens_less(bench: Bench) -> None:
     assert principal.holders == (Holder("key:web", 1),)
 
 
-@pytest.mark.parametrize("content", ["keys: [", "keys:\n- {id: rk_of_the_web}\n", None])
+@pytest.mark.parametrize(
+    "content", ["keys: [", "keys:\n- {id: rk_of_the_web}\n", "keys: !!map [a]", None]
+)
 def test_a_file_that_cannot_be_used_any_more_changes_nothing_but_the_log(
     bench: Bench, content: str | None
 ) -> None:
@@ -222,10 +224,60 @@ def test_a_file_that_cannot_be_used_any_more_changes_nothing_but_the_log(
     with capture_logs() as logged:
         assert not bench.auth.look()
         assert not bench.auth.look()
-    assert [line["event"] for line in logged] == ["api_keys.kept"], "told once"
+    told = [(line["event"], line["log_level"]) for line in logged]
+    assert told == [("api_keys.kept", "error")], "not at every look"
     assert bench.auth.authenticate(bench.token()).tenant == "acme"
     bench.write({"ops": ENTRIES["ops"]})
     assert bench.auth.look()
+
+
+def test_a_file_that_cannot_be_used_is_told_of_until_it_can_be(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_key, "REMIND_LOOKS", 3)
+    bench.file.write_text("keys: [")
+    with capture_logs() as logged:
+        for _ in range(7):
+            assert not bench.auth.look()
+    assert [line["log_level"] for line in logged] == ["error"] * 3
+    bench.write({"ops": ENTRIES["ops"]})
+    assert bench.auth.look()
+    with capture_logs() as logged:
+        for _ in range(7):
+            assert not bench.auth.look()
+    assert logged == []
+
+
+def test_a_file_that_may_be_read_again_is(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its content is not touched by that."""
+    read = key_file.read
+
+    def refused(path: Path) -> key_file.Keys:
+        raise ConfigurationError(f"{path}: Permission denied")
+
+    monkeypatch.setattr(key_file, "read", refused)
+    bench.write({"ops": ENTRIES["ops"]})
+    assert not bench.auth.look()
+    monkeypatch.setattr(key_file, "read", read)
+    bench.file.chmod(0o640)
+    assert bench.auth.look()
+    bench.auth.authenticate_key(OPS)
+
+
+@pytest.mark.parametrize("fault", [RecursionError("rk_of_the_web"), KeyError("rk_of_the_web")])
+def test_no_fault_of_reading_ends_a_gateway(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def read(_: Path) -> key_file.Keys:
+        raise fault
+
+    monkeypatch.setattr(key_file, "read", read)
+    bench.write({})
+    with capture_logs() as logged:
+        assert not bench.auth.look()
+    (line,) = logged
+    assert (line["log_level"], line["reason"]) == ("error", type(fault).__name__)
+    assert bench.auth.authenticate_key(WEB).tenant == "acme"
 
 
 async def test_the_file_is_looked_at_while_it_runs(

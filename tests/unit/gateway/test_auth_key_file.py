@@ -113,7 +113,14 @@ def test_a_fault_is_told_with_its_entry_and_field_and_without_its_value(
         ("keys: 2027-99-99", "is not YAML"),
         ("? [rk_secret]\n: b", "is not YAML"),
         ("\0", "is not YAML"),
-        ("[" * 5000, "is not YAML"),
+        ("[" * 5000, "more than 16 levels"),
+        ("[" * 300_000, "more than 16 levels"),
+        ("keys: !!map [rk_secret]", "is not YAML"),
+        ("keys:\n- !!set [rk_secret]", "is not YAML"),
+        ("keys: !!bool rk_secret", "is not YAML"),
+        ("keys: !!timestamp rk_secret", "is not YAML"),
+        ("keys: !!int ''", "is not YAML"),
+        ("keys: !!set {rk_secret}", "entry 1: is to be a mapping"),
         ("x" * (key_file.MOST_BYTES + 1), "more than"),
     ],
 )
@@ -124,8 +131,17 @@ def test_what_is_no_file_of_keys_is_refused_without_showing_it(content: str, tol
     assert "rk_secret" not in str(refusal.value)
 
 
-@given(st.text(max_size=60) | st.text("keys: []{}&*!\n-'\"#?\t0", max_size=40))
-@settings(max_examples=200)
+_TAGS = ("map", "set", "seq", "omap", "pairs", "bool", "int", "float", "null", "str", "binary")
+_WORDS = ("id", "keys", "expires", "<<", "~", "yes", "0x", "1:2", "2027-99-99", "''", "&a", "*a")
+_YAML_ISH = st.lists(
+    st.sampled_from([f"!!{tag} " for tag in (*_TAGS, "timestamp", "merge", "nothing")])
+    | st.sampled_from([f"{word} " for word in _WORDS])
+    | st.sampled_from(["\n", "\n- ", "\n  ", ": ", ", ", "[", "]", "{", "}", "? ", "|\n", "# "])
+).map("".join)
+
+
+@given(st.text(max_size=60) | _YAML_ISH | _YAML_ISH.map("keys:\n- {}".format))
+@settings(max_examples=400)
 def test_no_text_makes_the_reader_raise_anything_else(content: str) -> None:
     try:
         parse(content)

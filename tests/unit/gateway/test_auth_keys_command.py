@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -159,6 +160,69 @@ def test_of_several_at_once_none_is_lost(tmp_path: Path) -> None:
     with ThreadPoolExecutor(6) as threads:
         list(threads.map(add, ids))
     assert sorted(read(file).by_id) == sorted(ids)
+
+
+class Owners:
+    """Files that seem to belong to others; root alone may give real ones away."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, file: Path, owners: tuple[int, int]
+    ) -> None:
+        self.given: list[tuple[int, int]] = []
+        self.refusal: OSError | None = None
+        self._stat, self._file, self._owners = Path.stat, file, owners
+        monkeypatch.setattr(Path, "stat", lambda path, **how: self._told(path, **how))
+        monkeypatch.setattr(os, "fchown", self._give)
+
+    def _told(self, path: Path, **how: bool) -> os.stat_result:
+        told = self._stat(path, **how)
+        if path != self._file:
+            return told
+        return os.stat_result([*told[:4], *self._owners, *told[6:]])
+
+    def _give(self, fresh: int, uid: int, gid: int) -> None:
+        assert fresh > 2
+        if self.refusal is not None:
+            raise self.refusal
+        self.given.append((uid, gid))
+
+
+def test_the_file_goes_on_belonging_to_whom_it_belonged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "keys.yaml"
+    made(file, "web")
+    owners = Owners(monkeypatch, file, (4711, 4712))
+    made(file, "app")
+    assert run("revoke", "web", file=file).exit_code == 0
+    assert owners.given == [(4711, 4712)] * 2
+    assert list(read(file).by_id) == ["app"]
+
+
+def test_a_file_whose_owner_cannot_be_kept_is_not_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "keys.yaml"
+    made(file, "web")
+    before = file.read_text()
+    owners = Owners(monkeypatch, file, (4711, 4712))
+    owners.refusal = PermissionError(1, "Operation not permitted")
+    result = run("revoke", "web", file=file)
+    assert isinstance(result.exception, ConfigurationError)
+    assert "belongs to another user or group" in str(result.exception)
+    assert file.read_text() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["keys.yaml"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone may give files away")
+def test_root_leaves_the_file_to_the_user_of_the_service(tmp_path: Path) -> None:
+    file = tmp_path / "keys.yaml"
+    made(file, "web")
+    os.chown(file, 65534, 65534)
+    file.chmod(0o640)
+    made(file, "app")
+    told = file.stat()
+    assert (told.st_uid, told.st_gid, stat.S_IMODE(told.st_mode)) == (65534, 65534, 0o640)
 
 
 # Files that people wrote

@@ -74,10 +74,32 @@ def test_only_one_of_many_puts_itself_into_paths() -> None:
         ("DELETE", "/whep/s1/resource", Route("session", "s1")),
         ("POST", "/sessions/~studio/commands", Route("session", "~studio")),
         ("GET", "//sessions/s1", Route("session", "s1")),
+        ("POST", "/sessions/", Route("create")),
+        ("GET", "/workers/1", Route("worker", "1", "/")),
+        ("PUT", "/workers/1/uploads/a%2Fb", Route("worker", "1", "/uploads/a%2Fb")),
+        ("POST", "/whip/sessions%2Fs1", Route("create")),
+        ("POST", "/whip/painter%2F~studio", Route("create")),
+        ("POST", "/whip/painter/%257Estudio", Route("create")),
     ],
 )
 def test_paths_say_where_a_request_goes(method: str, path: str, route: Route) -> None:
     assert http_route(method, path) == route
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/whip/painter/~studio"),
+        ("POST", "/whip/sessions/~studio"),
+        ("PATCH", "/whip/sessions/~studio/resource"),
+        ("POST", "/whep/~studio"),
+        ("GET", "/sessions/~studio/state"),
+    ],
+)
+def test_a_name_goes_to_one_worker_however_it_is_written(method: str, path: str) -> None:
+    for tilde in ("%7E", "%7e"):
+        written = path.replace("~", tilde).replace("d", "%64").replace("w", "%77")
+        assert http_route(method, written) == Route("session", "~studio")
 
 
 def test_only_routes_of_sessions_are_authenticated_before_they_are_forwarded() -> None:

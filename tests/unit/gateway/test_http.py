@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from gateway import http
 from gateway.ingress import IngressSettings
+from gateway.placement import SchedulerAwayError
 from scheduler.core import errors
 from tests.fakes.hub import FakeHub
 from tests.fakes.services import fake_services
@@ -30,6 +31,8 @@ async def _raise(request: web.Request) -> web.Response:
     kind = request.match_info["kind"]
     if kind == "bug":
         raise RuntimeError("a prompt of somebody")
+    if kind == "away":
+        raise SchedulerAwayError("the scheduler does not answer: UNAVAILABLE")
     if kind == "UnknownModelError":
         raise errors.UnknownModelError(("painter",))
     raise getattr(errors, kind)("why")
@@ -156,7 +159,10 @@ async def test_metrics_come_in_the_format_asked_for(
 async def test_the_page_says_what_this_is(client: aiohttp.ClientSession) -> None:
     async with client.get("/") as response:
         assert response.content_type == "text/html"
-        assert "painter" in await response.text()
+        page = await response.text()
+    assert "painter" in page
+    for door in ("/whip/&lt;model&gt;/~&lt;name&gt;", "/whep/", "gRPC", "/transport/webrtc"):
+        assert door in page
 
 
 async def test_the_url_is_the_one_the_caller_asked(
@@ -229,3 +235,42 @@ async def test_the_url_is_known_once_started() -> None:
     with pytest.raises(errors.InvariantError):
         _ = server.url
     await server.stop()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a": "\\ud800"}',
+        b'{"\\udfff": 1}',
+        b'{"a": [{"b": ["x\\udc00\\ud800"]}]}',
+        b'{"a": "\xed\xa0\x80"}',
+    ],
+)
+async def test_a_string_that_is_no_text_is_refused_wherever_it_is(
+    client: aiohttp.ClientSession, body: bytes
+) -> None:
+    async with client.post("/echo", data=body) as response:
+        assert response.status == 400
+        assert "not text" in (await response.json())["detail"]
+    async with client.post("/echo", data=b'{"a": "\\ud83d\\ude00"}') as response:
+        assert await response.json() == {"a": "\N{GRINNING FACE}"}, "a pair is one character"
+
+
+async def test_a_body_that_never_ends_is_given_up(
+    server: http.HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "BODY_S", 0.05)
+    host, _, port = server.url.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+    writer.transport.abort()
+
+
+async def test_a_service_whose_scheduler_is_away_says_when_to_come_back(
+    client: aiohttp.ClientSession,
+) -> None:
+    async with client.get("/raise/away") as response:
+        assert response.status == 503
+        assert response.headers["Retry-After"]
+        assert (await response.json())["reason"] == errors.NoCapacityError.reason

@@ -90,3 +90,23 @@ async def test_what_the_client_says_on_it_is_ignored() -> None:
     for _ in range(2 * MAX_EARLY_MESSAGES):
         channel.emit("message", "hello")
     assert not channel.closed
+
+
+async def test_a_handler_that_fails_is_logged_without_what_was_said_and_hears_the_next(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    channel, heard = Channel(), []
+
+    def fails(data: str | bytes) -> None:
+        heard.append(data)
+        raise OverflowError(f"cannot take {data!r}")
+
+    taken = AiortcChannel(channel)  # type: ignore[arg-type]
+    channel.emit("message", "secret early")
+    taken.set_handler(fails)
+    channel.emit("message", "secret")
+    channel.emit("message", b"secret too")
+    assert heard == ["secret early", "secret", b"secret too"]
+    said = "".join(capsys.readouterr())
+    assert said.count("OverflowError") == 3
+    assert "secret" not in said

@@ -150,6 +150,20 @@ async def test_a_newcomer_gets_the_latest_state() -> None:
     assert not ear.messages[0].replayed
 
 
+async def test_the_state_is_known_of_a_session_that_is_parked_and_wakes_it_not() -> None:
+    bench = Bench()
+    bench.place(1)
+    bench.state(2, seed=33)
+    bench.session.parked(1, "host-1")
+    shown = bench.session.state
+    assert shown is not None
+    assert shown.seed == 33
+    assert bench.session.is_parked
+    assert (bench.events.wishes, bench.events.counts) == (0, [])
+    bench.session.close("over")
+    assert bench.session.state is None
+
+
 async def test_who_comes_back_gets_what_was_missed_marked_as_replayed() -> None:
     bench, ear = Bench(), Ear()
     bench.place(1, 2, 3)

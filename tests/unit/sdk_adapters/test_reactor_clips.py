@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -16,8 +18,9 @@ from gateway.auth import Access
 from gateway.http import HttpServer
 from gateway.ingress import IngressServices, IngressSettings
 from gateway.ports import Clip
+from gateway.recording import shelf
 from gateway.recording.library import Library
-from gateway.recording.shelf import Shelf
+from gateway.recording.shelf import OpenFile, Shelf
 from scheduler.process.storage import FilesystemStorage
 from sdk_adapters.reactor import clips, wire
 from sdk_adapters.reactor.clips import ClipRoutes
@@ -57,6 +60,7 @@ class Site:
     async def start(self) -> Site:
         index = recording(*FIVE)
         await self.shelf.put_index("s1", index.encoded().replace(b'"me"', b'"a"'))
+        await self.shelf.put_beat("s1", index.beat)
         await self.shelf.put("s1", "init.mp4", b"header")
         for each in FIVE:
             await self.shelf.put("s1", each.name, b"media %d" % each.number)
@@ -68,6 +72,12 @@ class Site:
         url = urljoin(f"{self.http.url}/clips", path)
         async with self.client.get(url, headers=MINE if headers is None else headers) as response:
             return response.status, await response.read(), response.headers
+
+    async def address(self, name: str) -> str:
+        """Returns where a file of the recording is."""
+        _, body, _ = await self.get(WHOLE)
+        (found,) = [line for line in body.decode().splitlines() if f"/{name}?" in line]
+        return found.split('"')[1] if '"' in found else found
 
     async def stop(self) -> None:
         await self.client.close()
@@ -148,6 +158,57 @@ async def test_a_storage_that_fails_is_asked_again_later(site: Site) -> None:
     assert (await site.get("/clips/chunks/s1/init.mp4?until=9999999999&signature=0"))[0] == 503
 
 
+async def test_who_comes_when_too_many_read_is_told_to_come_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await site.address("init.mp4")
+    monkeypatch.setattr(shelf, "WAIT_S", 0.01)
+    async with AsyncExitStack() as others:
+        for _ in range(shelf.MOST_READS):
+            await others.enter_async_context(site.shelf.opened("s1", "init.mp4"))
+        status, _, headers = await site.get(file, {})
+        assert (status, headers["Retry-After"]) == (503, "1")
+    monkeypatch.undo()
+    assert (await site.get(file, {}))[:2] == (200, b"header")
+
+
+async def test_who_does_not_read_gets_a_part_of_a_file_into_memory_and_is_hung_up_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clips, "SEND_S", 0.2)
+    large, handed_out = bytes(32 * 1024 * 1024), 0
+    given_up = asyncio.Event()
+    await site.shelf.remove("s1", ["init.mp4"])
+    await site.shelf.put("s1", "init.mp4", large)
+    pieces = OpenFile.pieces
+
+    def watched(self: OpenFile) -> Iterator[bytes]:
+        nonlocal handed_out
+        try:
+            for piece in pieces(self):
+                handed_out += len(piece)
+                yield piece
+        finally:
+            given_up.set()
+
+    monkeypatch.setattr(OpenFile, "pieces", watched)
+    file = await site.address("init.mp4")
+    async with site.client.get(urljoin(f"{site.http.url}/clips", file)) as response:
+        assert (response.status, response.content_length) == (200, len(large))
+        async with asyncio.timeout(30):
+            await given_up.wait()
+        assert handed_out < len(large)
+        with pytest.raises(aiohttp.ClientError):
+            await response.read()
+
+
+async def test_a_file_is_described_without_being_sent(site: Site) -> None:
+    url = urljoin(f"{site.http.url}/clips", await site.address("init.mp4"))
+    async with site.client.head(url) as response:
+        assert (response.status, response.content_length) == (200, 6)
+        assert response.content_type == "video/mp4"
+
+
 async def test_where_nothing_is_recorded_there_is_no_clip(tmp_path: Path) -> None:
     site = await Site(tmp_path, enabled=False).start()
     assert (await site.get(WHOLE))[0] == 404
@@ -205,6 +266,19 @@ async def test_a_length_that_is_no_number_is_none(duration: object) -> None:
     assert talk.heard() == [
         ("clipFailed", {"reason": "duration_seconds must be a positive number"})
     ]
+
+
+@pytest.mark.parametrize("duration", [10**400, -(10**400)])
+async def test_a_length_beyond_all_measure_is_refused(duration: int) -> None:
+    talk = Talk(JS).open()
+    talk.session.clip = "duration_seconds must be a positive number"
+    talk.heard()
+    talk.say("requestClip", "runtime", data={"duration_seconds": duration})
+    (asked,) = talk.session.clips_asked
+    assert asked is not None
+    assert not math.isfinite(asked)
+    ((kind, _),) = talk.heard()
+    assert kind == "clipFailed"
 
 
 async def test_the_reply_carries_the_id_of_its_request() -> None:

@@ -182,7 +182,9 @@ async def test_tokens_decide_and_tenants_do_not_see_each_other(
     assert (await site.ask("GET", path))[0] == 401
 
 
-@pytest.mark.parametrize(("version", "status"), [("1", 200), ("2", 501), ("0", 426), ("x", 400)])
+@pytest.mark.parametrize(
+    ("version", "status"), [("1", 200), ("2", 501), ("0", 426), ("x", 400), ("9" * 5000, 400)]
+)
 async def test_other_versions_of_the_api_are_told_so(site: Site, version: str, status: int) -> None:
     path = await site.session()
     assert (await site.ask("GET", path, Reactor_API_Version=version))[0] == status

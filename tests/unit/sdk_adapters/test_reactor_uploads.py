@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from scheduler.core.errors import UnknownUploadError
 from sdk_adapters.reactor import uploads
 from tests.unit.sdk_adapters.reactor_site import Site
 
@@ -115,3 +116,72 @@ async def test_the_url_of_an_upload_expires(site: Site, monkeypatch: pytest.Monk
     monkeypatch.setattr(uploads, "LIFETIME_S", 0.0)
     slot = await _slot(site)
     assert (await site.ask("PUT", slot["presigned_url"], b"12345"))[0] == 404
+
+
+async def test_uploads_of_some_take_no_room_from_others(site: Site) -> None:
+    for _ in range(65):
+        path = await site.session()
+        asked = [site.ask("POST", path + "/uploads", CLIP) for _ in range(64)]
+        assert {status for status, _ in await asyncio.gather(*asked)} == {201}
+        await site.ask("DELETE", path)
+
+
+async def test_the_url_of_an_upload_ends_with_its_session(site: Site) -> None:
+    slot = await _slot(site)
+    assert (await site.ask("PUT", slot["presigned_url"], b"12345"))[0] == 200
+    site.services.uploads.uploads.clear()  # type: ignore[attr-defined]
+    assert (await site.ask("PUT", slot["presigned_url"], b"12345"))[0] == 404
+
+
+async def test_only_one_sends_the_bytes_of_an_upload(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "BLOCK_BYTES", 2)
+    slot = await _slot(site)
+    arriving, go = asyncio.Event(), asyncio.Event()
+    write = site.services.uploads.write
+
+    async def watched(*args: Any) -> Any:
+        arriving.set()
+        return await write(*args)
+
+    monkeypatch.setattr(site.services.uploads, "write", watched)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"12"
+        await go.wait()
+        yield b"345"
+
+    async def put() -> int:
+        async with site.client.put(slot["presigned_url"], data=slow()) as response:
+            return response.status
+
+    first = asyncio.create_task(put())
+    async with asyncio.timeout(30):
+        await arriving.wait()
+    assert (await site.ask("PUT", slot["presigned_url"], b"12345"))[0] == 409
+    go.set()
+    assert await first == 200
+
+
+def capability(now: float = 0.0) -> tuple[uploads.Capabilities, str]:
+    made = uploads.Capabilities()
+    return made, made.of("session/1 a", "upload-1", now)
+
+
+def test_a_capability_is_good_for_one_upload_until_its_time() -> None:
+    made, known = capability()
+    assert made.read(known, uploads.LIFETIME_S - 1) == ("session/1 a", "upload-1")
+    assert "upload-1" not in known
+    with pytest.raises(UnknownUploadError):
+        made.read(known, uploads.LIFETIME_S)
+    with pytest.raises(UnknownUploadError):
+        uploads.Capabilities().read(known, 0.0)
+
+
+@pytest.mark.parametrize("guess", ["", "=", "a", "ü", "A" * 43, "A" * 100])
+def test_what_was_not_given_out_is_no_capability(guess: str) -> None:
+    made, known = capability()
+    for tried in (guess, known[:-4], known + "AAAA", known[4:], "AAAA" + known[4:]):
+        with pytest.raises(UnknownUploadError):
+            made.read(tried, 0.0)

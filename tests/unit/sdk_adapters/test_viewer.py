@@ -241,11 +241,14 @@ async def test_frames_are_due_while_whoever_plays_it_has_not_paused(
     hub: FakeHub, address: str, session: FakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
+    followed = asyncio.Event()
 
     class Followed(Watching):
         def joins(self) -> None:
             calls.append("joins")
             super().joins()
+            if len(calls) == 3:
+                followed.set()
 
         def stops(self, at: float | None = None) -> None:
             calls.append("stops")
@@ -259,6 +262,8 @@ async def test_frames_are_due_while_whoever_plays_it_has_not_paused(
     for paused in (True, False):
         session.state.paused = paused
         session.publish(state=session.state)
+    async with asyncio.timeout(30):
+        await followed.wait()
     session.end("over")
     await viewing
     assert calls == ["joins", "stops", "joins"]

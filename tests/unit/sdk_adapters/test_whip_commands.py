@@ -192,8 +192,7 @@ async def test_commands_are_bounded_by_the_session(whip: WhipSite) -> None:
 async def test_nothing_is_left_of_a_command(whip: WhipSite) -> None:
     session = await new_session(whip)
     await tell(whip, session.session_id, {"type": "start"})
-    await whip.ask("GET", f"/sessions/{session.session_id}/state")
-    assert [each.closed for each in session.connections] == [True, True]
+    assert [each.closed for each in session.connections] == [True]
 
 
 async def test_the_state_can_be_looked_at(whip: WhipSite) -> None:
@@ -204,6 +203,22 @@ async def test_the_state_can_be_looked_at(whip: WhipSite) -> None:
     assert (answer.status, told["session_id"]) == (200, session.session_id)
     assert set(told["state"]) == STATE
     assert told["state"]["current_chunk"] == 5
+
+
+async def test_who_looks_at_the_state_is_not_connected(whip: WhipSite) -> None:
+    # A connection would wake a session that is parked, and might be one too many.
+    session = await new_session(whip)
+    session.connect_error = LimitError("too many connections")
+    assert (await whip.ask("GET", f"/sessions/{session.session_id}/state")).status == 200
+    assert (session.connections, session.refused_connections) == ([], 0)
+
+
+async def test_a_session_that_has_said_nothing_yet_is_asked_again_later(
+    whip: WhipSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await new_session(whip)
+    monkeypatch.setattr(session, "state", None)
+    assert (await whip.ask("GET", f"/sessions/{session.session_id}/state")).status == 409
 
 
 async def test_the_state_of_a_session_without_a_place_is_not_there(

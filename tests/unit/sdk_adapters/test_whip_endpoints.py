@@ -16,7 +16,7 @@ from scheduler.core.errors import BadOfferError, LimitError, NoCapacityError
 from sdk_adapters.whip import resources, streams
 from tests.fakes.hub import FakeHub
 from tests.unit.sdk_adapters.reactor_site import KeyAuth, SlowPeers
-from tests.unit.sdk_adapters.whip_offers import FFMPEG, FRAGMENT, OBS, PLAYER
+from tests.unit.sdk_adapters.whip_offers import FFMPEG, FRAGMENT, OBS, PLAYER, in_h265
 from tests.unit.sdk_adapters.whip_site import SDP, TRICKLE, WhipSite
 
 pytestmark = pytest.mark.unit
@@ -201,6 +201,21 @@ async def test_a_name_that_nobody_gave_is_unknown(whip: WhipSite) -> None:
     assert (await whip.publish("/whip/sessions/~studio")).status == 404
 
 
+async def test_names_of_ended_sessions_are_forgotten_while_it_serves(
+    serve_whip: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept, sweep = asyncio.Event(), streams.Streams.sweep
+
+    async def look(self: streams.Streams) -> None:
+        await sweep(self)
+        swept.set()
+
+    monkeypatch.setattr(streams, "SWEEP_S", 0.01)
+    monkeypatch.setattr(streams.Streams, "sweep", look)
+    await serve_whip()
+    await asyncio.wait_for(swept.wait(), 30.0)
+
+
 # Watching
 
 
@@ -247,11 +262,12 @@ async def test_what_is_no_offer_is_refused_before_anything_is_made(
 ) -> None:
     session = await whip.hub.create(NoAuth().authenticate(None), "painter")
     here = path.format(session.session_id)
-    wrong_way = OBS if "whep" in path else PLAYER
+    wrong_way, right_way = (OBS, PLAYER) if "whep" in path else (PLAYER, OBS)
     assert (await whip.offer(here, "garbage")).status == 400
     assert (await whip.offer(here, "")).status == 400
     assert (await whip.ask("POST", here, b"\xff\xfe", SDP)).status == 400
     assert (await whip.offer(here, wrong_way)).status == 422
+    assert (await whip.offer(here, in_h265(right_way))).status == 422
     assert (await whip.ask("POST", here, OBS, {"Content-Type": "application/json"})).status == 415
     assert (await whip.ask("POST", here, OBS, {"Content-Type": "text/plain"})).status == 415
     assert (await whip.offer(here, wrong_way, Accept="application/json")).status == 406

@@ -8,7 +8,7 @@ from gateway.webrtc.ice import IceServer
 from gateway.webrtc.sdp import parse_offer
 from scheduler.core.errors import BadArgumentError, BadOfferError
 from sdk_adapters.whip import negotiation
-from tests.unit.sdk_adapters.whip_offers import FFMPEG, FRAGMENT, OBS, PLAYER
+from tests.unit.sdk_adapters.whip_offers import FFMPEG, FRAGMENT, OBS, PLAYER, in_h265
 
 pytestmark = pytest.mark.unit
 
@@ -37,6 +37,13 @@ def test_a_publisher_sends_one_video(offer: str) -> None:
         negotiation.camera_tracks(parse_offer(offer).sections)
 
 
+@pytest.mark.parametrize("offer", [OBS, OBS.replace("sendonly", "sendrecv")])
+def test_a_camera_in_no_codec_of_ours_is_refused(offer: str) -> None:
+    sections = parse_offer(in_h265(offer)).sections
+    with pytest.raises(BadOfferError, match="codec"):
+        negotiation.camera_tracks(sections)
+
+
 @pytest.mark.parametrize("offer", [PLAYER, PLAYER.replace("recvonly", "sendrecv")])
 def test_the_video_that_is_received_is_the_edited_one(offer: str) -> None:
     assert negotiation.viewer_tracks(parse_offer(offer).sections) == {"1": "main_video"}
@@ -45,6 +52,19 @@ def test_the_video_that_is_received_is_the_edited_one(offer: str) -> None:
 def test_of_two_videos_a_player_gets_the_first() -> None:
     sections = parse_offer(two_videos(PLAYER)).sections
     assert negotiation.viewer_tracks(sections) == {"1": "main_video"}
+
+
+def test_of_two_videos_a_player_gets_the_first_that_it_can_read() -> None:
+    session, audio, video = PLAYER.split("m=")
+    second = video.replace("a=mid:1", "a=mid:2")
+    bundled = session.replace("BUNDLE 0 1", "BUNDLE 0 1 2")
+    offer = "m=".join([bundled, audio, in_h265(video), second])
+    assert negotiation.viewer_tracks(parse_offer(offer).sections) == {"2": "main_video"}
+
+
+def test_a_player_that_reads_no_codec_of_ours_is_refused() -> None:
+    with pytest.raises(BadOfferError, match="codec"):
+        negotiation.viewer_tracks(parse_offer(in_h265(PLAYER)).sections)
 
 
 def test_a_player_receives() -> None:

@@ -121,3 +121,8 @@ a=candidate:473322822 1 tcp 1518280447 192.0.2.1 9 typ host tcptype active gener
 a=end-of-candidates
 """.replace("\n", "\r\n")
 """What a client of the offer of `OBS` would trickle."""
+
+
+def in_h265(offer: str) -> str:
+    """Returns an offer whose video is in a codec that nobody here speaks."""
+    return offer.replace("H264/90000", "H265/90000").replace("VP8/90000", "H265/90000")

@@ -5,6 +5,7 @@ And what the same service says to a page that has no token, or a wrong one.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.e2e.browser.chromium import Browser, Page
@@ -26,7 +28,11 @@ from tests.stack import Stack, serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
-KEY = "rk_" + "k" * 43
+KEYS = {name: "rk_" + name[0] * 43 for name in ("example", "single", "painter")}
+"""API keys: one that may do all, one for one session, one for another model."""
+KEY = KEYS["example"]
+LIMITS = {"single": {"max_sessions": 1}, "painter": {"models": ["painter"]}}
+MODEL = {"model": {"name": "sana-streaming"}}
 EXAMPLE = ROOT / "examples/javascript"
 WATCH = """
 new Promise((done) => {
@@ -52,9 +58,12 @@ new Promise((done) => {
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A service that wants API keys."""
     folder = tmp_path_factory.mktemp("keys")
-    digest = hashlib.sha256(KEY.encode()).hexdigest()
-    entry = {"id": "example", "sha256": digest, "tenant": "example"}
-    (folder / "keys.yaml").write_text(json.dumps({"keys": [entry]}))
+    entries = [
+        {"id": name, "sha256": hashlib.sha256(key.encode()).hexdigest(), "tenant": name}
+        | LIMITS.get(name, {})
+        for name, key in KEYS.items()
+    ]
+    (folder / "keys.yaml").write_text(json.dumps({"keys": entries}))
     (folder / "keys.yaml").chmod(0o600)
     (folder / "secret").write_text("s" * 64)
     (folder / "secret").chmod(0o600)
@@ -127,3 +136,59 @@ def test_a_wrong_token_is_refused_in_both_modes(
                 refusal = refused(page, client, guarded.http_url, mode, token="wrong")
                 assert refusal.code == "CONNECTION_FAILED"
                 assert "401" in refusal.message
+
+
+async def asked(service: Stack, method: str, path: str, **headers: str) -> dict[str, Any]:
+    """Asks the service, as an app's server does; returns what it answers."""
+    body = MODEL if path == "/sessions" else None
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with (
+        aiohttp.ClientSession(service.http_url) as http,
+        http.request(method, path, json=body, headers=sent) as answer,
+    ):
+        assert answer.ok, await answer.text()
+        told: dict[str, Any] = await answer.json() if answer.status in (200, 201) else {}
+        return told
+
+
+@pytest.fixture
+def tokens(guarded: Stack) -> Iterator[dict[str, str]]:
+    """Tokens that allow too little: the one session of `single` is taken."""
+    minted = {
+        name: ask(guarded, "POST", "/tokens", {"Reactor-API-Key": KEYS[name]})["jwt"]
+        for name in LIMITS
+    }
+    bearer = {"Authorization": f"Bearer {minted['single']}"}
+    session_id = ask(guarded, "POST", "/sessions", bearer, MODEL)["session_id"]
+    yield minted
+    ask(guarded, "DELETE", f"/sessions/{session_id}", bearer)
+
+
+def ask(
+    service: Stack, method: str, path: str, headers: dict[str, str], body: object = None
+) -> dict[str, Any]:
+    """Asks the service, as an app's server does; returns what it answers."""
+
+    async def answered() -> dict[str, Any]:
+        async with (
+            aiohttp.ClientSession(service.http_url) as http,
+            http.request(method, path, json=body, headers=headers) as answer,
+        ):
+            assert answer.ok, await answer.text()
+            return dict(json.loads(await answer.text() or "{}"))
+
+    return asyncio.run(answered())
+
+
+@pytest.mark.parametrize("client", [SDK, WIRE])
+def test_a_token_that_allows_too_little_is_refused(
+    browser: Browser, site: str, guarded: Stack, tokens: dict[str, str], client: str
+) -> None:
+    with browser.open(site) as page, record(client, "cloud", "errors"):
+        for name, status in (("painter", 403), ("single", 429)):
+            refusal = refused(page, client, guarded.http_url, "cloud", token=tokens[name])
+            assert refusal.code == "CONNECTION_FAILED"
+            assert str(status) in refusal.message
+            assert str(status) in refusal.thrown
+        last = page.run("seen.requests.at(-1)")
+        assert (last["status"], last["retryAfter"]) == (429, "5")

@@ -37,6 +37,8 @@ class WatchedStorage(FilesystemStorage):
         self.deleted: list[str] = []
         self.gate: Any = None
         """An event that writing segments waits for."""
+        self.at_gate = 0
+        """How many do."""
 
     def has_more_than(self, written: int) -> bool:
         """Tells whether more than so many files have been written."""
@@ -44,7 +46,10 @@ class WatchedStorage(FilesystemStorage):
 
     async def create(self, key: str, size: int) -> None:
         if self.gate is not None:
+            self.at_gate += 1
+            self.changes.happened()
             await self.gate.wait()
+            self.at_gate -= 1
         if self.broken:
             raise StorageError("the storage failed: No space left on device")
         await super().create(key, size)
@@ -147,11 +152,17 @@ class Studio:
         """Returns all that a player would fetch."""
         index = await self.index()
         names = [HEADER, *(each.name for each in index.segments)]
-        return [await self.shelf.get(SESSION, name) for name in names]
+        return [await read(self.shelf, SESSION, name) for name in names]
 
     async def close(self) -> None:
         self.threads.shutdown()
         await self.storage.close()
+
+
+async def read(shelf: Shelf, session_id: str, name: str) -> bytes:
+    """Returns a file."""
+    async with shelf.opened(session_id, name) as file:
+        return b"".join(file.pieces())
 
 
 def allow(principal: Principal, session_id: str, owner: Principal, model: str) -> None:

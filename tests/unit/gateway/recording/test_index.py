@@ -8,7 +8,7 @@ import pytest
 
 from gateway.recording import index as module
 from gateway.recording.errors import ClipGoneError, ClipPendingError
-from gateway.recording.index import SILENT_S, Index, Stored
+from gateway.recording.index import SILENT_S, Beat, Index, Stored
 
 pytestmark = pytest.mark.unit
 
@@ -22,7 +22,7 @@ def stored(number: int, *, keyed: bool = True, size: int = 10) -> Stored:
 
 
 def recording(*segments: Stored, recorder: str = "g1", beat_at: float = NOW) -> Index:
-    index = Index("me", "painter", ("key",), "secret", recorder=recorder, beat_at=beat_at)
+    index = Index("me", "painter", ("key",), "secret", beat=Beat(recorder, beat_at))
     return replace(index, segments=segments)
 
 
@@ -36,12 +36,20 @@ def named(index: Index, start_s: float, end_s: float) -> list[int]:
 
 def test_it_is_read_as_it_was_written() -> None:
     index = replace(recording(*FIVE, stored(5, keyed=False)), ended_at=7.5, has_header=True)
-    assert Index.decoded(index.encoded()) == index
+    assert Index.decoded(index.encoded()) == replace(index, beat=Beat())
+    assert Beat.decoded(Beat("g1", 7.5).encoded()) == Beat("g1", 7.5)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"version":2}', b'{"version":1,"x":1}'])
 def test_what_makes_no_sense_is_no_recording(data: bytes) -> None:
     assert Index.decoded(data) is None
+    assert Beat.decoded(data) is None
+
+
+def test_what_says_who_records_stays_small_however_long_the_recording_is() -> None:
+    index = recording(*(stored(number) for number in range(1000)))
+    assert len(index.beat.encoded()) < 100 < len(index.encoded())
+    assert b"g1" not in index.encoded()
 
 
 def test_a_clip_is_the_whole_segments_that_it_touches() -> None:
@@ -50,6 +58,16 @@ def test_a_clip_is_the_whole_segments_that_it_touches() -> None:
     assert named(index, 5, 9) == [1, 2]
     assert named(index, 4, 8) == [1]
     assert named(index, 4, 8.0005) == [1], "clients name times in milliseconds"
+
+
+@pytest.mark.parametrize("start_ms", [0, 1, 3999, 4000, 4001])
+@pytest.mark.parametrize("length_us", [1, 500, 1000, 1001])
+def test_a_clip_of_a_millisecond_is_the_segment_that_it_begins_in(
+    start_ms: int, length_us: int
+) -> None:
+    index, start_us = recording(*FIVE), start_ms * 1000
+    chosen = index.clip(start_us, start_us + length_us, NOW)
+    assert [each.number for each in chosen] == [start_ms // 4000]
 
 
 def test_a_clip_begins_with_a_segment_that_can_be_played_alone() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from gateway.recording import library as module
 from gateway.recording.errors import ClipGoneError, ClipPendingError, ClipUnknownError
+from gateway.recording.index import Stored
 from gateway.recording.library import Library, SignedFile
-from gateway.recording.playlist import GOOD_FOR_S
+from gateway.recording.playlist import GOOD_FOR_S, playlist
 from gateway.recording.shelf import Shelf
 from scheduler.core.errors import ForbiddenError
 from scheduler.core.ids import Grant, Principal
@@ -35,6 +39,7 @@ class Site:
         for each in FIVE:
             await self.shelf.put("s1", each.name, b"media %d" % each.number)
         await self.shelf.put_index("s1", recording(*FIVE).encoded())
+        await self.shelf.put_beat("s1", recording().beat)
         return self
 
     async def playlist(self, end_s: float, start_s: float = 0.0, caller: Principal = ME) -> str:
@@ -52,7 +57,8 @@ class Site:
             "until": str(file.until),
             "signed": file.signature,
         }
-        return await self.library.file(**asked | changed)
+        async with self.library.file(**asked | changed) as opened:
+            return b"".join(opened.pieces())
 
 
 @pytest.fixture
@@ -68,6 +74,21 @@ async def test_what_a_playlist_names_can_be_fetched(site: Site) -> None:
     ]
     assert await site.fetch("init.mp4") == b"header"
     assert await site.fetch("chunk_00002.m4s") == b"media 2"
+
+
+async def test_a_playlist_is_made_off_the_event_loop(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_by = []
+
+    def watched(segments: Sequence[Stored], address: Callable[[str], str]) -> str:
+        made_by.append(threading.current_thread())
+        return playlist(segments, address)
+
+    monkeypatch.setattr(module, "playlist", watched)
+    assert "chunk_00004.m4s" in await site.playlist(20.0)
+    (thread,) = made_by
+    assert thread is not threading.current_thread()
 
 
 async def test_addresses_are_good_for_a_while(site: Site) -> None:

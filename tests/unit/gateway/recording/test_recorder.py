@@ -239,7 +239,7 @@ async def test_the_oldest_goes_when_there_is_too_much(studio: Studio) -> None:
     index = await studio.index()
     assert index.size <= 12_000
     assert index.oldest_us > 0
-    left = {each.name for each in index.segments} | {"init.mp4", "index.json"}
+    left = {each.name for each in index.segments} | {"init.mp4", "index.json", "beat.json"}
     assert {name async for name in studio.shelf.names("s1", "")} == left
     assert numbers(await studio.files())[-1] == 199
 
@@ -308,3 +308,64 @@ async def test_who_has_fallen_silent_gives_way_to_who_went_on(
     assert second.output.viewers == [second.recorder]
     await second.end()
     await first.end()
+
+
+async def test_who_was_silent_for_too_long_looks_who_records_before_it_writes(
+    studio: Studio,
+) -> None:
+    first = await Take(studio).begun()
+    first.output.give(*reel(30))
+    await first.stored(1)
+    studio.storage.gate = asyncio.Event()
+    first.output.give(*reel(20, first=30))
+    first.recorder.clip(None)
+    await studio.storage.changes.until(lambda: studio.storage.at_gate)
+    studio.now += SILENT_S + 1
+    second = await Take(studio, "g2").begun()
+    before = await studio.index()
+    studio.storage.gate.set()
+    await first.output.changes.until(lambda: not first.output.viewers)
+    assert await studio.index() == before
+    assert before.beat.recorder == "g2"
+    second.output.give(*reel(20, first=30))
+    await second.end()
+    await first.end()
+    assert numbers(await studio.files()) == list(range(50))
+
+
+async def test_saying_that_it_records_does_not_write_the_index_again(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BEAT_S", 0.0)
+    async with recording(studio) as take:
+        take.output.give(*reel(30))
+        await take.stored(1)
+        written = len(studio.storage.written)
+        await studio.storage.changes.until(partial(studio.storage.has_more_than, written + 5))
+        assert set(studio.storage.written[written:]) == {"beat.json"}
+
+
+async def test_what_a_killed_gateway_stored_and_did_not_note_is_in_nobodys_way(
+    studio: Studio,
+) -> None:
+    for name in ("init.mp4", "chunk_00000.m4s"):
+        await studio.shelf.put("s1", name, b"stored and not noted")
+    async with recording(studio) as take:
+        take.output.give(*reel(30))
+    assert numbers(await studio.files()) == list(range(30))
+
+
+async def test_a_recording_that_was_removed_begins_anew(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = await Take(studio).begun()
+    take.output.give(*reel(30))
+    await studio.storage.changes.until(lambda: studio.storage.written.count("beat.json") == 2)
+    await studio.shelf.forget("s1")
+    monkeypatch.setattr(module, "BEAT_S", 0.0)
+    await take.output.changes.until(lambda: not take.output.viewers)
+    await take.begun()
+    monkeypatch.setattr(module, "BEAT_S", 2.0)
+    take.output.give(*reel(20, first=30))
+    await take.end()
+    assert numbers(await studio.files()) == list(range(30, 50))

@@ -56,7 +56,7 @@ async def test_closing_stores_what_was_recorded_and_says_of_no_session_that_it_i
     assert session.recorded.viewers == []
     assert numbers(await studio.files()) == list(range(30))
     index = await studio.index()
-    assert (index.ended_at, index.recorder) == (None, "")
+    assert (index.ended_at, index.beat.recorder) == (None, "")
 
 
 async def test_closing_waits_for_a_storage_that_hangs_only_so_long(
