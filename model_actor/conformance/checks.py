@@ -128,19 +128,19 @@ def check_begins_anew(model: Model) -> None:
 
 
 def check_batch_equals_alone(model: Model) -> None:
-    """Every place in a batch gives the same at equal batch size; at other sizes, the same picture.
+    """A place in a batch gives the same each time; other places and sizes, the same picture.
 
-    Frames must be equal bit by bit between places, and between batch sizes either equal or
-    alike to 45 dB, as bit-equality is promised at equal batch size only.
+    Frames must be equal bit by bit where the batch was as large and the place the same, and
+    otherwise equal or alike to 45 dB: products of matrices sum their last rows in another order.
     """
     size = model.info.max_batch
     if size == 1:
         return
     expected = _batched(model, 1, 0)
     places = [_batched(model, size, place) for place in (0, size - 1)]
-    _same(places[0], places[1], "the same session at two places of a batch")
-    worst = min(_psnr(a, b) for a, b in zip(expected, places[0], strict=True))
-    _expect(worst >= 45, f"alone and in a batch of {size} are alike to 45 dB, not {worst:.1f}")
+    for given in places:
+        worst = min(_psnr(a, b) for a, b in zip(expected, given, strict=True))
+        _expect(worst >= 45, f"alone and in a batch of {size} are alike to 45 dB, not {worst:.1f}")
     restored = _batched(model, size, 0, restored=True)
     _same(places[0], restored, "a restored session at equal batch size")
 
