@@ -105,23 +105,25 @@ class Player {
     void video.play().catch(() => { /* Another stream took its place. */ });
     const [track] = stream.getVideoTracks();
     const look = (_, { width, height }) => {
-      if (video.srcObject !== stream) return;
+      // A track that has ended shows black: that is no picture of the service.
+      if (video.srcObject !== stream || track.readyState !== "live") return;
       const size = `${width}x${height}`;
       this.sizes[size] = (this.sizes[size] ?? 0) + 1;
-      if (this.shown++ % LOOK_EVERY === 0) void this.examine(video);
+      if (this.shown++ % LOOK_EVERY === 0) void this.examine(video, track);
       this.wake();
-      if (track.readyState === "live") video.requestVideoFrameCallback(look);
+      video.requestVideoFrameCallback(look);
     };
     video.requestVideoFrameCallback(look);
   }
 
   /** Looks at what the video element shows: its marker, and how much its luma varies. */
-  async examine(video) {
+  async examine(video, track) {
     const picture = new VideoFrame(video), { displayWidth: width, displayHeight: height } = picture;
     try {
       const rect = { x: 0, y: 0, width, height };
       const buffer = new Uint8Array(picture.allocationSize({ rect }));
       const [{ stride }] = await picture.copyTo(buffer, { rect });
+      if (track.readyState !== "live") return;
       this.note(this.looks, {
         ...(readMarker(buffer, stride, width, height) ?? { frame: -1, run: -1 }),
         spread: spread(buffer, stride, width, height),
