@@ -9,15 +9,13 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.auth import NoAuth
-from gateway.http import HttpServer
-from gateway.ingress import IngressServices, IngressSettings
+from gateway.ingress import IngressServices
 from scheduler.core.errors import UnauthenticatedError
 from scheduler.core.ids import Principal
 from sdk_adapters.reactor.ingress import ReactorIngress
 from tests.fakes.hub import FakeHub
 from tests.fakes.peers import FakePeer, FakePeers
-from tests.fakes.uploads import FakeUploads
+from tests.unit.sdk_adapters.http_site import serving
 
 JS = {"sdk_type": "js", "sdk_version": "2.12.3"}
 OFFER = {
@@ -57,7 +55,9 @@ class SlowPeers(FakePeers):
 class Site:
     """A server with the wire mounted, and a client of it."""
 
-    def __init__(self, services: IngressServices, client: aiohttp.ClientSession, url: str) -> None:
+    def __init__(
+        self, services: IngressServices, _: ReactorIngress, client: aiohttp.ClientSession, url: str
+    ) -> None:
         self.services = services
         self.hub: FakeHub = services.hub  # type: ignore[assignment]
         self.peers: FakePeers = services.peers  # type: ignore[assignment]
@@ -92,35 +92,8 @@ class Site:
 @pytest.fixture
 async def serve() -> AsyncIterator[Callable[..., Any]]:
     """Returns a function that serves a wire over fakes."""
-    running: list[Any] = []
-
-    async def make(
-        hub: FakeHub | None = None,
-        peers: FakePeers | None = None,
-        auth: Any = None,
-        **settings: Any,
-    ) -> Site:
-
-        services = IngressServices(
-            hub=hub or FakeHub(),
-            uploads=FakeUploads(),
-            auth=auth or NoAuth(),
-            peers=peers or FakePeers(),
-            pool=None,  # type: ignore[arg-type]
-            drain=None,  # type: ignore[arg-type]
-            settings=IngressSettings(http_address="127.0.0.1:0", **settings),
-        )
-        http, wire = HttpServer(services), ReactorIngress(services)
-        http.add_routes(wire.routes())
-        await wire.start()
-        await http.start()
-        client = aiohttp.ClientSession()
-        running.extend([client.close, wire.stop, http.stop])
-        return Site(services, client, http.url)
-
-    yield make
-    for stop in running:
-        await stop()
+    async with serving(ReactorIngress, ("painter",), Site) as make:
+        yield make
 
 
 @pytest.fixture

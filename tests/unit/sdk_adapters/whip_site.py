@@ -8,13 +8,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.auth import NoAuth
-from gateway.http import HttpServer
-from gateway.ingress import IngressServices, IngressSettings
+from gateway.ingress import IngressServices
 from sdk_adapters.whip.ingress import WhipIngress
 from tests.fakes.hub import FakeHub
 from tests.fakes.peers import FakePeers
-from tests.fakes.uploads import FakeUploads
+from tests.unit.sdk_adapters.http_site import serving
 from tests.unit.sdk_adapters.whip_offers import OBS
 
 SDP = {"Content-Type": "application/sdp"}
@@ -68,34 +66,9 @@ class WhipSite:
 @pytest.fixture
 async def serve_whip() -> AsyncIterator[Callable[..., Any]]:
     """Returns a function that serves the wire over fakes."""
-    running: list[Any] = []
-
-    async def make(
-        hub: FakeHub | None = None,
-        peers: FakePeers | None = None,
-        auth: Any = None,
-        **settings: Any,
-    ) -> WhipSite:
-        services = IngressServices(
-            hub=hub or FakeHub(("painter", "reactor/sana-streaming")),
-            uploads=FakeUploads(),
-            auth=auth or NoAuth(),
-            peers=peers or FakePeers(),
-            pool=None,  # type: ignore[arg-type]
-            drain=None,  # type: ignore[arg-type]
-            settings=IngressSettings(http_address="127.0.0.1:0", **settings),
-        )
-        http, wire = HttpServer(services), WhipIngress(services)
-        http.add_routes(wire.routes())
-        await wire.start()
-        await http.start()
-        client = aiohttp.ClientSession()
-        running.extend([client.close, wire.stop, http.stop])
-        return WhipSite(services, wire, client, http.url)
-
-    yield make
-    for stop in running:
-        await stop()
+    models = ("painter", "reactor/sana-streaming")
+    async with serving(WhipIngress, models, WhipSite) as serve:
+        yield serve
 
 
 @pytest.fixture
