@@ -41,9 +41,12 @@ class ConvState:
         )
 
     def split(self, batch: int) -> list[Self]:
-        """Returns the sessions one by one."""
+        """Returns the sessions one by one; none keeps the memory of the others."""
+        if batch == 1:
+            return [self]
         return [
-            type(self)(tuple(tensor[at : at + 1] for tensor in self.past)) for at in range(batch)
+            type(self)(tuple(tensor[at : at + 1].clone() for tensor in self.past))
+            for at in range(batch)
         ]
 
     @classmethod

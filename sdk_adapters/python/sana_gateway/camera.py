@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from fractions import Fraction
 from functools import partial
 from typing import Any, Final
@@ -94,7 +94,7 @@ class Camera:
         """Yields the pictures encoded, one by one, as they come."""
         encoder = _Encoder(codec, self._bitrate)
         loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1, thread_name_prefix="sana-gateway encoding") as thread:
+        with _own_thread("sana-gateway encoding") as thread:
             async with aclosing(self.pictures()) as pictures:  # type: ignore[type-var]
                 async for rgb, taken in pictures:
                     keyframe, self._keyframe = self._keyframe, False
@@ -154,7 +154,7 @@ async def play(camera: Camera, path: str | os.PathLike[str], *, loop: bool = Fal
     """
     clock = asyncio.get_running_loop().time
     # One thread for all that FFmpeg does: what is closed while it decodes takes the process along.
-    with ThreadPoolExecutor(1, thread_name_prefix="sana-gateway playing") as thread:
+    with _own_thread("sana-gateway playing") as thread:
         call = partial(asyncio.get_running_loop().run_in_executor, thread)
         while True:
             container: Any = await call(av.open, os.fspath(path))
@@ -168,6 +168,17 @@ async def play(camera: Camera, path: str | os.PathLike[str], *, loop: bool = Fal
                 thread.submit(container.close)
             if not loop:
                 return
+
+
+@contextmanager
+def _own_thread(name: str) -> Iterator[ThreadPoolExecutor]:
+    """Gives a thread that does one thing after the other; at the end it finishes by itself."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+    try:
+        yield thread
+    finally:
+        # Waiting for what it is at would hold up the event loop.
+        thread.shutdown(wait=False)
 
 
 def _next_picture(frames: Any) -> tuple[Rgb, float] | None:  # noqa: ANN401 - PyAV's own iterator

@@ -157,3 +157,11 @@ def test_an_autoencoder_of_another_build_is_refused(changed: dict[str, Any], why
     vae.register_to_config(**changed)
     with pytest.raises(PluginError, match=why):
         StreamingVae(vae)
+
+
+def test_a_session_out_of_a_batch_keeps_no_memory_of_the_others() -> None:
+    state = ConvState((torch.zeros(4, 8, 2, 4, 4), torch.zeros(4, 3, 2, 4, 4)))
+    for each in state.split(4):
+        assert [tensor.untyped_storage().nbytes() for tensor in each.past] == [
+            tensor.nbytes // 4 for tensor in state.past
+        ]
