@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from tests.bench.media.bench import WARM_UP_S, Bench
-from tests.bench.media.clients.driver import NullClients, null_clients
+from tests.bench.media.clients.driver import ClientError, NullClients, null_clients
 from tests.bench.media.quoted import quote
 from tests.bench.media.results import OURS, Figure, Target
 from tests.bench.media.systems.service import Service
@@ -54,7 +54,13 @@ async def _search(bench: Bench, service: Service, clients: NullClients, codec: s
     looks: dict[int, list[Watched]] = {}
     for count in range(1, (1 if bench.quick else MOST) + 1):
         bench.say(f"{ROW}: {service.name}, {codec}, {count} session(s)")
-        await service.join(clients, codec)
+        try:
+            await service.join(clients, codec)
+        except ClientError:
+            if not looks:
+                raise
+            # It waits for a place: the service does not take on what it could not carry.
+            break
         await clients.start()
         await asyncio.sleep(WARM_UP_S)
         looks[count] = await _looks(bench, service, clients)
