@@ -23,6 +23,7 @@ from pathlib import Path
 
 from scheduler.backends import kept_states
 from scheduler.core.errors import ConfigurationError, SanaGatewayError
+from scheduler.process.priority import NODE, WORKERS
 
 ACTOR_RESOURCE = "sana_actor"
 """Ray resource of which a node has one for every actor it has room for."""
@@ -44,6 +45,8 @@ _QUIET = {
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_metrics_collection": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Beside that of the node itself, which they inherit (`ray_command`): 15 in all, Ray's default.
+    "RAY_worker_niceness": str(WORKERS - NODE),
     # How long a worker that hangs, and so cannot end by itself, keeps its GPU (5 s).
     "RAY_kill_worker_timeout_milliseconds": "500",
     "PYTHONUNBUFFERED": "1",
@@ -264,7 +267,18 @@ class RayNode:
             f"--port={self.address.rpartition(':')[2]}",
             "--include-dashboard=false",
             "--no-monitor",
+            *_redis_login(),
         ]
+
+
+def _redis_login() -> list[str]:
+    """Returns the options of `ray start` for a Redis that asks who calls; KubeRay names these
+    variables. Ray itself shows them to its control process in the same way.
+    """
+    logins = {"--redis-username": "REDIS_USERNAME", "--redis-password": "REDIS_PASSWORD"}
+    return [
+        f"{option}={value}" for option, name in logins.items() if (value := os.environ.get(name))
+    ]
 
 
 def free_port() -> int:

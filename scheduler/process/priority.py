@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
-STREAMING = 5
-"""Niceness of a process that streams: before those that Ray starts (15), behind the gateway (0)."""
+STREAMING: Final = 5
+"""Niceness of a process that streams: behind the gateway (0), before all others."""
+NODE: Final = 10
+"""That of Ray's own processes, and of a worker until it has loaded Ray (1.5 s of CPU)."""
+WORKERS: Final = 15
+"""That of a worker afterwards, unless it raises itself."""
 
 
 def go_before(niceness: int = STREAMING) -> bool:
