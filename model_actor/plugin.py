@@ -12,7 +12,7 @@ of PyAV's and OpenCV's "yuv420p").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from model_actor.media.codec import Codec
 from scheduler.core.commands import NAMES
 from scheduler.core.geometry import Geometry
+from scheduler.core.prompts import Share
 
 Frames = npt.NDArray[np.uint8]
 """I420 frames, shape `(frames, height * 3 // 2, width)`."""
@@ -83,6 +84,9 @@ class ModelInfo:
     with any of `degraded_rates`."""
     max_batch: int = 1
     """Most sessions in one call of `stage`."""
+    prompt_transitions: bool = False
+    """Whether it makes windows of mixed prompts (`WindowTask.earlier`); without it, clients are
+    refused to have one prompt become another over several chunks."""
     commands: tuple[str, ...] = tuple(NAMES.values())
     speaks_sana_streaming: bool = True
     """Whether it answers the command surface of SANA-Streaming and may stand in for it."""
@@ -110,12 +114,22 @@ class WindowTask:
     short by the end of a clip is padded by repeating its last frame."""
     seed: int
     prompt: str
-    """Latched when the stage `generate` starts."""
+    """Latched when the stage `generate` starts: before, it may yet become another."""
     steps: int = 0
     """Steps to take: one of `ModelInfo.degraded_steps`, the same for a whole batch, and from
     one window of a session to the next it may change; 0: all."""
+    earlier: tuple[Share, ...] = ()
+    """What is to be seen of prompts before `prompt`, whose share is the rest of 1. Only where the
+    model declares `prompt_transitions`."""
+    clip: str = ""
+    """Which clip of the session the source is of: the same frames at the same index whenever it
+    is the same, and a name for nothing else in this session. Empty: of a camera."""
+    last: bool = False
+    """Whether a clip ends with it: a model that looks ahead (`Geometry.lag`) has to answer all
+    that it owes."""
     result: Frames | None = None
-    """Edited frames, as many as `source` has; set by the last stage on the latency path."""
+    """Edited frames, set by the last stage on the latency path: as many as `source` has, where
+    the model has no `Geometry.lag`; else as many as that says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +179,58 @@ class Model(Protocol):
         """Releases the state of a session."""
 
 
+class SnapshotPart(Protocol):
+    """Bytes of a large snapshot that are read when they are written somewhere.
+
+    By another thread than the compute thread, while the model goes on; maybe more than once,
+    maybe never. What they are read from must not change meanwhile.
+    """
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    def pieces(self) -> Iterator[memoryview]:
+        """Yields them in order; each piece is valid until the next is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotParts:
+    """A large snapshot: what changes from window to window, and what does not."""
+
+    changing: SnapshotPart
+    """Comes first."""
+    constant: Mapping[str, SnapshotPart]
+    """Comes after that, in this order. Each is written once: its name (up to 64 of 0-9, a-z)
+    tells its bytes from all others for ever."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all parts."""
+        return self.changing.size + sum(part.size for part in self.constant.values())
+
+    def pieces(self) -> Iterator[memoryview]:
+        """Yields the whole snapshot; each piece is valid until the next is asked for."""
+        yield from self.changing.pieces()
+        for part in self.constant.values():
+            yield from part.pieces()
+
+
+@runtime_checkable
+class PartedModel(Model, Protocol):
+    """A model whose snapshots are too large to be copied more often than needed.
+
+    Where a model has these, they are used in place of `snapshot` and `restore`, which stay
+    equal to them: `snapshot` is the bytes of the parts, one after the other.
+    """
+
+    def snapshot_parts(self, session: object) -> SnapshotParts:
+        """Returns the state of a session between two windows. Copies nothing yet, or little."""
+
+    def restore_parts(self, options: SessionOptions, snapshot: memoryview) -> object:
+        """Makes a session from the bytes of the parts, one after the other."""
+
+
 @runtime_checkable
 class PacketSource(Protocol):
     """A session whose frames exist encoded already; its outputs encode nothing.
@@ -184,4 +250,18 @@ class PacketSource(Protocol):
             frame: Index of the frame in its run.
             size: Bytes that the output's bitrate grants a frame. Padding up to it makes
                 the load of a real encoder.
+        """
+
+
+@runtime_checkable
+class PromptReader(Protocol):
+    """A model that has to read a prompt before it can use it, and remembers what it has read."""
+
+    def read_prompt(self, prompt: str) -> None:
+        """Reads a prompt as soon as a client has set it, or it came with a session that moved.
+
+        Between two windows of anybody's, and one prompt at a time, so that no window waits for
+        more than one. It is a hint: a window may come with a prompt that was never read, or
+        whose reading failed, and is then to read it itself. What this raises is logged by its
+        kind, and no more.
         """

@@ -16,6 +16,7 @@ from model_actor.conformance.checks import (
     check_results,
     check_sessions_are_independent,
     check_snapshot,
+    check_transitions,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "check_results",
     "check_sessions_are_independent",
     "check_snapshot",
+    "check_transitions",
 ]

@@ -19,8 +19,9 @@ from contextlib import closing
 
 import numpy as np
 
-from model_actor.conformance.runs import OTHER_PROMPT, Run, result, run_stages
+from model_actor.conformance.runs import OTHER_PROMPT, PROMPT, Run, result, run_stages
 from model_actor.plugin import Frames, Model, SessionOptions, WindowTask
+from scheduler.core.prompts import Share
 
 STAGE_ORDER = ("encode", "generate", "decode", "commit")
 """The names that stages may have, in their order."""
@@ -61,6 +62,10 @@ def check_geometry(model: Model) -> None:
         0 < geometry.chunk <= geometry.window <= geometry.first_window,
         f"chunk <= window <= first window: {geometry}",
     )
+    _expect(
+        0 <= geometry.lag <= min(geometry.chunk, geometry.first_window - 1),
+        f"no more than a chunk is owed from one window to the next: {geometry}",
+    )
     _expect(info.max_batch >= 1 and info.resident_slots >= 1, "at least one session fits")
     fewer = info.degraded_steps
     _expect(
@@ -72,17 +77,28 @@ def check_geometry(model: Model) -> None:
 
 
 def check_results(model: Model) -> None:
-    """Results are as many frames as the source has, bytes, of its shape, and not the source."""
+    """Results are as many frames as they should be, bytes, of the source's shape, and not it.
+
+    At the end of a clip, in its first window or a later one, nothing is owed any more.
+    """
+    for windows in (1, 3):
+        _check_run(model, windows)
+
+
+def _check_run(model: Model, windows: int) -> None:
+    geometry = model.info.geometry
     with closing(Run(model)) as run:
-        for _ in range(3):
+        for index in range(windows):
             task = run.task()
+            task.last = last = index == windows - 1
             before = task.source.copy()
             outcome = _after_latency_path(model, task)
             run.index += 1
             _expect(outcome.dtype == np.uint8, f"frames are uint8, not {outcome.dtype}")
+            shape = (geometry.answered(index, last=last), *task.source.shape[1:])
             _expect(
-                outcome.shape == task.source.shape,
-                f"the result has the source's shape {task.source.shape}, not {outcome.shape}",
+                outcome.shape == shape,
+                f"the result of window {index} has the shape {shape}, not {outcome.shape}",
             )
             _expect(np.array_equal(before, task.source), "the source is not written to")
             _expect(
@@ -162,6 +178,33 @@ def check_fewer_steps(model: Model) -> None:
             _expect(
                 not np.array_equal(plain.advance(2)[1], expected[1]),
                 f"a picture made with {fewer.steps} steps is another one than with all",
+            )
+
+
+def check_transitions(model: Model) -> None:
+    """Any window may be made with a mixture of prompts, where that is declared.
+
+    It is taken from the task alone, so a restored session goes on bit by bit, and a share makes
+    a difference.
+    """
+    if not model.info.prompt_transitions:
+        return
+    half, most = ((Share(PROMPT, share),) for share in (0.5, 0.8))
+    mixtures = ((), half, (), most)
+    with closing(Run(model, prompt=OTHER_PROMPT)) as run:
+        again = Run(model, prompt=OTHER_PROMPT)
+        with closing(again):
+            expected = [_mixed(run, each) for each in mixtures]
+            _same(expected[:2], [_mixed(again, each) for each in mixtures[:2]], "a mixture")
+            with closing(again.restored(model.snapshot(again.session))) as restored:
+                rest = [_mixed(restored, each) for each in mixtures[2:]]
+                _same(expected[2:], rest, "a session restored in the middle of a transition")
+    for other in ((), most):
+        with closing(Run(model, prompt=OTHER_PROMPT)) as plain:
+            _mixed(plain, ())
+            _expect(
+                not np.array_equal(_mixed(plain, other), expected[1]),
+                "a picture made half with another prompt is one of its own",
             )
 
 
@@ -293,6 +336,7 @@ ALL_CHECKS: tuple[Callable[[Model], None], ...] = (
     check_begins_anew,
     check_batch_equals_alone,
     check_fewer_steps,
+    check_transitions,
     check_snapshot,
     check_fork,
     check_foreign_snapshot,
@@ -323,6 +367,11 @@ def _same(expected: list[Frames], got: list[Frames], who: str) -> None:
 
 def _with_steps(run: Run, steps: int) -> Frames:
     run.steps = steps
+    return run.advance()[0]
+
+
+def _mixed(run: Run, earlier: tuple[Share, ...]) -> Frames:
+    run.earlier = earlier
     return run.advance()[0]
 
 

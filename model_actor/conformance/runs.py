@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from model_actor.plugin import Frames, Model, ModelInfo, SessionOptions, WindowTask
+from scheduler.core.prompts import Share
 
 PROMPT = "an oil painting"
 OTHER_PROMPT = "a winter night"
@@ -30,6 +31,8 @@ class Run:
     """Frames of the run that the model was not given: it began later, or some were left out."""
     steps: int = 0
     """Steps of the next window; 0: all."""
+    earlier: tuple[Share, ...] = ()
+    """What is mixed into the prompt of the next window."""
     session: object = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,6 +54,7 @@ class Run:
             seed=self.seed,
             prompt=self.prompt,
             steps=self.steps,
+            earlier=self.earlier,
         )
 
     def advance(self, windows: int = 1) -> list[Frames]:

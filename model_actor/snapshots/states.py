@@ -141,7 +141,8 @@ class KeptStates:
                     point
                     for point in host.points(key)
                     if (point.epoch, point.run, point.windows) < (epoch, run, windows)
-                ]
+                ],
+                reuse=True,
             )
 
         await self._on_host(prune, otherwise=None)

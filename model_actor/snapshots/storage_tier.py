@@ -4,11 +4,16 @@ An object of a storage never changes: a small index tells which object holds the
 of a session, under which epoch it was kept, and until when, unless somebody says that it is
 still needed. The index is written first, so that whatever lies here has an end: a process that
 dies while it writes, and a session that everybody has forgotten, leave nothing for ever.
+
+A large state leaves its host only where the way there is fast enough, as measured while states
+are written: a session that comes back would wait as long for it, and others' media take the
+same network.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -20,6 +25,7 @@ from typing import Final
 
 import structlog
 
+from model_actor.snapshots import files
 from model_actor.snapshots.kept import DAY_S, Age, KeptState, Point, age_of, parse, pieces
 from scheduler.process.storage import Storage, StorageError
 
@@ -29,6 +35,12 @@ FOLDER: Final = "kept"
 """First segment of all keys."""
 SWEPT: Final = 256
 """Sessions that one sweep looks at."""
+WITHIN_S: Final = 20.0
+"""Longest that a state may take there: 2 GB at 100 MB a second."""
+SURE_BYTES: Final = 1 << 26
+"""After so many bytes the rate is believed."""
+TRY_AGAIN_S: Final = 600.0
+"""So long a way that was too slow is not tried again."""
 _PIECE: Final = 1 << 20
 
 
@@ -67,6 +79,39 @@ class _Index:
         return cls(Point(key, epoch, run, windows), name, age, until)
 
 
+class _TooSlowError(StorageError):
+    """The way to the storage would take too long."""
+
+
+class _Way:
+    """The way to the storage, as measured."""
+
+    def __init__(self, within_s: float, timer: Callable[[], float]) -> None:
+        self.timer = timer
+        self._within_s = within_s
+        self._slow_at: float | None = None
+        self._rate = 0.0
+        """Bytes per second when it was too slow."""
+
+    def check(self, size: int) -> None:
+        """Passes unless so many bytes were too many a while ago."""
+        if self._slow_at is None or self.timer() - self._slow_at > TRY_AGAIN_S:
+            return
+        if size > self._rate * self._within_s:
+            raise _TooSlowError(self._told())
+
+    def went(self, began: float, done: int, size: int) -> None:
+        """Passes while what is under way will be there in time."""
+        took_s = self.timer() - began
+        if not SURE_BYTES <= done < size or took_s * size <= self._within_s * done:
+            return
+        self._slow_at, self._rate = self.timer(), done / took_s
+        raise _TooSlowError(self._told())
+
+    def _told(self) -> str:
+        return f"the way there is too slow: {self._rate / 1e6:.1f} MB a second"
+
+
 class StorageTier:
     """The kept states in a storage, by the keys of their sessions.
 
@@ -78,18 +123,23 @@ class StorageTier:
         storage: Storage,
         *,
         kept_for_s: float = DAY_S,
+        within_s: float = WITHIN_S,
         clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         """Keeps states in `storage`.
 
         Args:
             storage: The storage.
             kept_for_s: How long a state is kept after it was written or said to be needed.
+            within_s: Longest that a state may take there.
             clock: The time that hosts agree on, as far as they do.
+            timer: What durations are measured by.
         """
         self._storage = storage
         self._kept_for_s = kept_for_s
         self._clock = clock
+        self._way = _Way(within_s, timer)
         # The actors of a service sweep it together, each from somewhere else on.
         self._swept = secrets.token_hex(2)
 
@@ -102,16 +152,11 @@ class StorageTier:
         name = f"{FOLDER}/{key}/{epoch}-{state.run}-{state.windows}-{secrets.token_hex(8)}"
         index = _Index(point, name, age_of(state), self._clock() + self._kept_for_s)
         try:
+            self._way.check(state.size)
             if before is None:
                 begun = _Index(point, "", index.age, index.until)
                 await self._storage.put(_index_key(key), begun.data())
-            await self._storage.create(name, state.size)
-            at = 0
-            for piece in await asyncio.to_thread(pieces, state):
-                for begin in range(0, len(piece), _PIECE):
-                    part = piece[begin : begin + _PIECE]
-                    await self._storage.append(name, at, part)
-                    at += len(part)
+            await self._send(name, state)
             await self._storage.put(_index_key(key), index.data())
             if before is not None and before.name:
                 await self._storage.delete(before.name)
@@ -174,6 +219,22 @@ class StorageTier:
             return
         self._swept = keys[-1] if len(keys) == SWEPT else ""
 
+    async def _send(self, name: str, state: KeptState) -> None:
+        """Writes an object; what has become of it is removed where it cannot be whole."""
+        await self._storage.create(name, state.size)
+        at, began = 0, self._way.timer()
+        try:
+            for piece in await asyncio.to_thread(pieces, state):
+                for begin in range(0, len(piece), _PIECE):
+                    part = bytes(piece[begin : begin + _PIECE])
+                    await self._storage.append(name, at, part)
+                    at += len(part)
+                    self._way.went(began, at, state.size)
+        except StorageError:
+            with contextlib.suppress(StorageError):
+                await self._storage.delete(name)
+            raise
+
     async def _is_over(self, key: str) -> bool:
         try:
             index = _Index.parse(key, await self._storage.get(_index_key(key)))
@@ -198,7 +259,8 @@ class StorageTier:
 
 
 def _state_in(spool: int) -> KeptState | None:
-    return parse(os.pread(spool, os.fstat(spool).st_size, 0))
+    data = bytearray(os.fstat(spool).st_size)
+    return parse(data) if files.read_all(spool, memoryview(data), 0) else None
 
 
 def _index_key(key: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from scheduler.core.prompts import Blend
 from scheduler.core.snapshot import REMADE_WINDOWS, KeptModel
 
 
@@ -44,11 +45,11 @@ class Retrace:
         """States, kept or not, from which on all prompts are known."""
         return range(self._states[0], self._end + 1) if self._states else range(0)
 
-    def prompt(self, window: int) -> str | None:
-        """Returns the prompt that a window was made with; None if it is new."""
+    def prompt(self, window: int) -> Blend | None:
+        """Returns what a window was made with; None if it is new."""
         return self._prompts[window - self._begin] if self._begin <= window < self._end else None
 
-    def latch(self, window: int, prompt: str) -> None:
+    def latch(self, window: int, prompt: Blend) -> None:
         """A window is made; one that is made again tells nothing new."""
         if window < self._end:
             return
@@ -56,6 +57,10 @@ class Retrace:
         self._end += 1
         while self._states and self._states[0] < self._begin:
             self._states.popleft()
+
+    def amend(self, prompt: Blend) -> None:
+        """The window latched last is made with something else after all."""
+        self._prompts[-1] = prompt
 
     def keep(self, windows: int) -> None:
         """A state is kept now. One that came too late to be of use is ignored."""

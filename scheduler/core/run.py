@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from scheduler.core.errors import InvariantError
 from scheduler.core.geometry import Geometry, OutwardChunk
 from scheduler.core.messages import Continuity
+from scheduler.core.prompts import Blend, Course, Share
 from scheduler.core.retrace import Retrace
 from scheduler.core.snapshot import KeptModel, RunSnapshot
 
@@ -34,7 +35,7 @@ class WindowPlan:
     source_frames: int
     """Frames the model is given; a clip that ends earlier is padded with its last frame."""
     frames: int
-    """Frames that count; what the model makes beyond them is dropped."""
+    """Frames of what it answers that count; what the model makes beyond them is dropped."""
     chunks: tuple[OutwardChunk, ...]
     """How those frames leave the service."""
     prompt: str
@@ -44,6 +45,22 @@ class WindowPlan:
     skip: int = 0
     """Frames at its beginning that were shown before, by another actor: they are made again
     for the model's sake, and neither announced nor shown again."""
+    earlier: tuple[Share, ...] = ()
+    """What is still seen of prompts before `prompt`, in a transition."""
+    carried: int = 0
+    """Frames before `first_frame` that it answers first: a model that looks ahead owes them."""
+    owed: int = 0
+    """Frames at its end that the next window answers."""
+
+    @property
+    def answers_from(self) -> int:
+        """Index in the run of the first frame that it answers."""
+        return self.first_frame - self.carried
+
+    @property
+    def made(self) -> int:
+        """Frames that the model makes of it."""
+        return self.carried + self.source_frames - self.owed
 
 
 @dataclass(slots=True)
@@ -72,6 +89,9 @@ class Run:
     """The window that the model is working on."""
     _unshown: deque[MadeChunk] = field(default_factory=deque)
     _retrace: Retrace = field(default_factory=lambda: Retrace(KeptModel(0, ()), 0))
+    _course: Course = field(default_factory=Course)
+    _course_before: Course | None = None
+    """Before the window under way, while that can be made with another prompt."""
 
     @classmethod
     def restored(cls, geometry: Geometry, snapshot: RunSnapshot) -> Run:
@@ -89,6 +109,7 @@ class Run:
             started=snapshot.started,
             _unshown=deque(snapshot.unshown),
             _retrace=Retrace(snapshot.kept, snapshot.windows),
+            _course=snapshot.course,
         )
 
     def snapshot(self) -> RunSnapshot:
@@ -105,12 +126,18 @@ class Run:
             started=self.started,
             unshown=tuple(self._unshown),
             kept=self._retrace.kept,
+            course=self._course,
         )
 
     @property
     def position(self) -> int:
         """Index of the first source frame that the next window takes."""
         return self._start(self.windows)
+
+    @property
+    def answered(self) -> int:
+        """Index of the first frame that no window dispatched so far answers."""
+        return self.position if self.exhausted else self._answers_from(self.windows)
 
     @property
     def exhausted(self) -> bool:
@@ -127,10 +154,12 @@ class Run:
 
         A window that is made again has the prompt that it was made with.
         """
-        index, first = self.windows, self.position
-        size = self.geometry.window_size(index)
-        frames = size if self.frames is None else min(size, self.frames - first)
-        before = self._retrace.prompt(index)
+        index, first, geometry = self.windows, self.position, self.geometry
+        size, carried = geometry.window_size(index), geometry.carried(index)
+        last = self.frames is not None and first + size >= self.frames
+        made, begin = geometry.answered(index, last=last), first - carried
+        frames = made if self.frames is None else min(made, self.frames - begin)
+        blend = self._retrace.prompt(index) or self._course.next(prompt)
         return WindowPlan(
             run=self.number,
             index=index,
@@ -138,20 +167,59 @@ class Run:
             source_frames=size,
             frames=frames,
             chunks=tuple(self._outward(index, frames)),
-            prompt=prompt if before is None else before,
+            prompt=blend.prompt,
             seed=self.seed,
-            last=self.frames is not None and first + size >= self.frames,
-            skip=min(max(0, self.shown - first), frames),
+            last=last,
+            skip=min(max(0, self.shown - begin), frames),
+            earlier=blend.earlier,
+            carried=carried,
+            owed=0 if last else geometry.lag,
         )
+
+    def aim(self, transition: int) -> None:
+        """A prompt was set, and is to be reached over so many windows."""
+        self._course = self._course.aim(transition)
+        if self._course_before is not None:
+            self._course_before = self._course_before.aim(transition)
 
     def dispatch(self, plan: WindowPlan) -> None:
         """Makes the next window the one under way."""
         self.under_way = plan
         self.windows += 1
         self.started = True
-        self._retrace.latch(plan.index, plan.prompt)
+        blend = Blend(plan.prompt, plan.earlier)
+        self._course_before = None
+        if self._retrace.prompt(plan.index) is None:
+            self._course_before, self._course = self._course, self._course.after(blend)
+        self._retrace.latch(plan.index, blend)
         known = self.committed + len(self._unshown)
         self._unshown.extend((each, plan.prompt) for each in plan.chunks if each.index >= known)
+
+    def relatch(self, prompt: str) -> WindowPlan | None:
+        """Makes the window under way with the present prompt, where the model has not begun to.
+
+        Returns:
+            The window as it is now; None where it stays as it was.
+        """
+        plan, before = self.under_way, self._course_before
+        if plan is None or before is None:
+            return None
+        blend = before.next(prompt)
+        self._course = before.after(blend)
+        if blend == Blend(plan.prompt, plan.earlier):
+            return None
+        self._retrace.amend(blend)
+        self.under_way = plan = replace(plan, prompt=blend.prompt, earlier=blend.earlier)
+        known = {chunk.index for chunk in plan.chunks}
+        self._unshown = deque(
+            (chunk, blend.prompt if chunk.index in known else before_it)
+            for chunk, before_it in self._unshown
+        )
+        return plan
+
+    def latched(self) -> None:
+        """The model begins to make the window under way with its prompt."""
+        self._course_before = None
 
     def finish(self, index: int) -> None:
         """Ends the window under way.
@@ -161,7 +229,7 @@ class Run:
         """
         if self.under_way is None or self.under_way.index != index:
             raise InvariantError(f"window {index} of run {self.number} is not under way")
-        self.under_way = None
+        self.under_way = self._course_before = None
 
     def commit(self, chunk: int) -> Iterator[MadeChunk]:
         """Counts every chunk up to `chunk` as shown.
@@ -229,9 +297,9 @@ class Run:
         Returns:
             How, and the chunks that are thereby shown to their end, or as far as ever.
         """
-        while self.position < next_frame and not self.exhausted:
+        while self.answered < next_frame and not self.exhausted:
             self.dispatch(self.plan(prompt))
-        self.under_way = None
+        self.under_way = self._course_before = None
         shown = self.see(next_frame)
         if self.complete:
             return Continuity.EXACT, shown
@@ -262,15 +330,18 @@ class Run:
     def _count_on(self, windows: int) -> None:
         """Lets the model's window of that index be the next, at the first frame not shown."""
         self.windows = windows
-        self.frame_offset = self.shown - self.geometry.window_start(windows)
+        self.frame_offset = self.shown - self.geometry.answers_from(windows)
         self.chunk_offset = self.committed - self.geometry.chunks_before(windows)
         self._retrace = Retrace(KeptModel(windows, ()), windows)
 
     def _start(self, windows: int) -> int:
         return self.frame_offset + self.geometry.window_start(windows)
 
+    def _answers_from(self, windows: int) -> int:
+        return self.frame_offset + self.geometry.answers_from(windows)
+
     def _is_shown(self, windows: int) -> bool:
-        return self._start(windows) <= self.shown
+        return self._answers_from(windows) <= self.shown
 
     def _saw(self, frames: int) -> None:
         self.shown = max(self.shown, frames)

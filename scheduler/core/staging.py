@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from scheduler.core.commands import (
     MAX_SEED,
+    MAX_TRANSITION_CHUNKS,
     NAMES,
     Command,
     FileRef,
@@ -91,6 +92,11 @@ class Staging:
             case SetPrompt(prompt) if len(prompt) > MAX_PROMPT_CHARACTERS:
                 most = f"{MAX_PROMPT_CHARACTERS:,}"
                 return RejectReason.BAD_ARGUMENT, f"the prompt is longer than {most} characters"
+            case SetPrompt(_, chunks) if not 0 <= chunks <= MAX_TRANSITION_CHUNKS:
+                return (
+                    RejectReason.BAD_ARGUMENT,
+                    f"transition_chunks is not an integer from 0 to {MAX_TRANSITION_CHUNKS}",
+                )
             case SetSeed(seed) if isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
                 return RejectReason.BAD_ARGUMENT, "the seed is not an integer from 0 to 2^53-1"
             case SetVideo(video) if not video.upload_id:

@@ -6,13 +6,14 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sana_gateway import Client, Session
+from sana_gateway import Client, CommandRejected, Session
 from sana_gateway.camera import Camera, play
 from tests.e2e.driving import WAIT_S, Told, stage
 from tests.required import ROOT
@@ -26,11 +27,18 @@ SIZE = (192, 320)
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """`serve --model sana-streaming --weights`, with small pictures: they cost less."""
+    with served(tmp_path_factory.mktemp("weights") / "tiny", "causal") as running:
+        yield running
+
+
+@contextmanager
+def served(bundle: Path, decoder: str) -> Iterator[Stack]:
+    """Makes tiny weights and serves them."""
     pytest.importorskip("torch")
-    bundle = tmp_path_factory.mktemp("weights") / "tiny"
-    command = (sys.executable, "-m", "gateway.cli", "weights", "tiny", str(bundle))
+    making = ("weights", "tiny", str(bundle), "--decoder", decoder)
+    command = (sys.executable, "-m", "gateway.cli", *making)
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
-    words = ("size=320x192", "threads=1")
+    words = ("size=320x192", "threads=1", f"decoder={decoder}")
     options = [word for each in words for word in ("--model-option", each)]
     model = ("--model", "sana-streaming", "--weights", str(bundle))
     with serving(*model, *options, "--backend", "in-process") as running:
@@ -97,8 +105,29 @@ async def test_a_camera_is_edited_over_webrtc(service: Stack, clip: Path) -> Non
                     if seen == 40:
                         break
             await told.until_told("chunk_complete", 2)
+            with pytest.raises(CommandRejected, match="0 to 16"):
+                await session.set_prompt("charcoal", transition_chunks=17)
+            await session.set_prompt("charcoal", transition_chunks=3)
+            await told.until(lambda: told.of("chunk_complete")[-1].active_prompt == "charcoal")
         finally:
             camera.close()
             playing.cancel()
             await asyncio.gather(playing, return_exceptions=True)
-        assert told.of("command_error") == []
+        assert [each.command for each in told.of("command_error")] == ["set_prompt"]
+
+
+@pytest.mark.slow
+async def test_the_windowed_decoder_answers_every_frame_late_and_in_order(
+    tmp_path: Path, long_clip: Path
+) -> None:
+    with served(tmp_path / "windowed", "windowed") as running:
+        async with (
+            Client(running.grpc_address) as client,
+            await client.create_session("sana-streaming") as session,
+        ):
+            told = Told(session)
+            await stage(session, long_clip)
+            for play in (1, 2):
+                await play_clip(session, told, 81)
+                chunks = [each.frames_emitted for each in told.of("chunk_complete")]
+                assert chunks == [17, 24, 24, 16] * play

@@ -52,6 +52,7 @@ class PainterModel:
         weights_bytes=15_000_000,
         session_bytes=50_000_000,
         degraded_steps=(FewerSteps(ON_TWOS, chunk_ms=115.0),),
+        prompt_transitions=True,
     )
 
     def __init__(self) -> None:
@@ -107,8 +108,21 @@ class PainterModel:
         follows = session.run == task.run and session.next_frame == task.first_frame
         goes_on = task.index > 0 and follows
         former = session.luma if goes_on else None
-        recipe, every = read(task.prompt), 2 if task.steps == ON_TWOS else 1
-        return studio.paint(task.source, recipe, task.seed, task.first_frame, former, every=every)
+        every = 2 if task.steps == ON_TWOS else 1
+
+        def painted(prompt: str) -> tuple[Frames, Plane | None]:
+            return studio.paint(
+                task.source, read(prompt), task.seed, task.first_frame, former, every=every
+            )
+
+        result, luma = painted(task.prompt)
+        if task.earlier:
+            # One look is faded from, the one that is seen most: each takes as long as a window.
+            before = max(task.earlier, key=lambda each: each.share)
+            rest = 1.0 - sum(each.share for each in task.earlier)
+            share = before.share / (before.share + rest)
+            result = studio.fade(result, painted(before.prompt)[0], share)
+        return result, luma
 
     def snapshot(self, session: object) -> bytes:
         """Serialises the state of a session: about 225 kB, the steadied luma."""

@@ -97,6 +97,14 @@ class Studio:
             target.y[:], target.u[:], target.v[:] = picture.y, picture.u, picture.v
         return result, former
 
+    @staticmethod
+    def fade(frames: Frames, other: Frames, share: float) -> Frames:
+        """Returns frames with so much of others over them."""
+        faded = np.empty_like(frames)
+        for number, frame in enumerate(frames):
+            cv2.addWeighted(frame, 1.0 - share, other[number], share, 0.0, dst=faded[number])
+        return faded
+
     def _layers(self, recipe: Recipe, seed: int) -> _Layers:
         chosen: list[tuple[moods.Mood, float]] = []
         if recipe.palette:

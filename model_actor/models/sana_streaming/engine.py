@@ -10,13 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model_actor.models.sana_streaming import bundle, pixels, sampler
+from model_actor.models.sana_streaming import bundle, pixels, sampler, snapshot
+from model_actor.models.sana_streaming.clip_latents import ClipLatents
+from model_actor.models.sana_streaming.decoding import decoder_of
+from model_actor.models.sana_streaming.lanes import Overlapped, Streamed
 from model_actor.models.sana_streaming.session import SanaSession, Underway
+from model_actor.models.sana_streaming.speed import Speed
+from model_actor.models.sana_streaming.staging import CudaStreams, copier_of
 from model_actor.models.sana_streaming.state import TransformerState
 from model_actor.models.sana_streaming.streaming_vae import ConvState
+from model_actor.models.sana_streaming.text import Prompt
 from model_actor.models.sana_streaming.transformer import FIRST_FRAMES, FRAMES, Context
-from model_actor.plugin import WindowTask
+from model_actor.plugin import SnapshotParts, WindowTask
 from scheduler.core.errors import InvariantError, PluginError
+from scheduler.core.prompts import Blend
 
 _DTYPES: Final = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 _MIX: Final = 0x9E3779B97F4A7C15
@@ -27,22 +34,50 @@ _SEEDS: Final = 2**63
 class Engine:
     """A loaded model, and what its stages do."""
 
-    def __init__(self, parts: bundle.Parts, size: tuple[int, int], device: torch.device) -> None:
+    def __init__(
+        self,
+        parts: bundle.Parts,
+        size: tuple[int, int],
+        device: torch.device,
+        *,
+        clip_bytes: int = 0,
+    ) -> None:
         """Takes the parts of a bundle.
 
         Args:
             parts: Placed on the device.
             size: Height and width of the pictures.
             device: Where they are.
+            clip_bytes: What the source latents of a session's clip may take, to be played again.
         """
         self.device = device
         self._parts = parts
+        self._decoder = decoder_of(parts.vae)
+        self._clip_bytes = clip_bytes
         ratio = parts.vae.vae.spatial_compression_ratio
+        self._size = size
         self._grid = (size[0] // ratio, size[1] // ratio)
+        self._copier = copier_of(device)
+        self._lanes: Streamed | None = None
+        self._overlapped: Overlapped | None = None
+        self._stages = {
+            "encode": self.encode,
+            "generate": self.generate,
+            "decode": self.decode,
+            "commit": self.commit,
+        }
 
     @classmethod
     def load(
-        cls, weights: Path, *, size: tuple[int, int], device: str, dtype: str, threads: int
+        cls,
+        weights: Path,
+        *,
+        size: tuple[int, int],
+        device: str,
+        dtype: str,
+        threads: int,
+        clip_bytes: int,
+        speed: Speed,
     ) -> Engine:
         """Loads a bundle.
 
@@ -59,62 +94,108 @@ class Engine:
             raise PluginError("device is cuda, cuda:1 or cpu") from error
         if there.type == "cuda" and not torch.cuda.is_available():
             raise PluginError("device=cuda, and this machine has no GPU that torch can use")
+        speed.check(there)
         usual = "bfloat16" if there.type == "cuda" else "float32"
-        return cls(bundle.load(weights, there, _DTYPES[dtype or usual]), size, there)
+        parts = bundle.load(weights, there, _DTYPES[dtype or usual])
+        engine = cls(parts, size, there, clip_bytes=clip_bytes)
+        engine.hasten(speed)
+        return engine
+
+    def hasten(self, speed: Speed) -> None:
+        """Computes faster from here on. Once, before the first window."""
+        speed.apply(self._parts.transformer, self._parts.vae)
+        if speed.overlap:
+            self._lanes = Streamed(CudaStreams(self.device))
+            self._overlapped = Overlapped(self._lanes, self._stages)
+
+    def stage(self, name: str, batch: Sequence[WindowTask]) -> None:
+        """Runs a stage on windows of the same shape.
+
+        Raises:
+            InvariantError: There is no such stage.
+        """
+        if name not in self._stages:
+            raise InvariantError(f"sana-streaming has no stage {name!r}")
+        if self._overlapped is not None:
+            self._overlapped.stage(name, batch)
+        else:
+            self._stages[name](batch)
+            if self.device.type == "cuda":
+                # What a stage takes is measured by who calls it, and booked.
+                torch.cuda.current_stream(self.device).synchronize()
 
     def open(self) -> SanaSession:
         """Makes a session before its first window."""
         return SanaSession()
 
+    def read_prompt(self, prompt: str) -> None:
+        """Encodes a prompt before it is needed."""
+        self._parts.text.encode(prompt)
+
     @torch.inference_mode()
     def encode(self, batch: Sequence[WindowTask]) -> None:
-        """Encodes the source frames of windows of the same shape."""
-        sessions = [_session(task) for task in batch]
-        for task, session in zip(batch, sessions, strict=True):
+        """Encodes the source frames of windows of the same shape, where they are not known."""
+        fresh, before = [], []
+        for task in batch:
+            session = _session(task)
             session.check(task.run, task.index)
-        before = [
-            session.encoder if task.index else ConvState()
-            for task, session in zip(batch, sessions, strict=True)
-        ]
-        frames = torch.stack([self._pixels(task) for task in batch])
+            clip = session.clip if task.index else self._clip_begun(task)
+            if clip is not None and clip.name != task.clip:
+                raise InvariantError("a run goes on in another clip")
+            known = None if clip is None else clip.known(task.index)
+            if known is None:
+                fresh.append((task, clip))
+                before.append(session.encoder if task.index else ConvState())
+            else:
+                _fitting(task, self._size)
+                session.underway = Underway(task.run, task.index, known, session.encoder, clip)
+        if not fresh:
+            return
+        frames = torch.stack([self._pixels(task) for task, _ in fresh])
         latents, after = self._parts.vae.encode(frames, ConvState.stack(before))
-        for task, own, state in zip(batch, latents.split(1), after.split(len(batch)), strict=True):
-            _session(task).underway = Underway(task.run, task.index, own, state)
+        latents = latents.to(self._parts.transformer.dtype)
+        for (task, clip), own, state in zip(
+            fresh, latents.split(1), after.split(len(fresh)), strict=True
+        ):
+            after_it = None if clip is None else clip.joined(own, self._clip_bytes)
+            _session(task).underway = Underway(task.run, task.index, own, state, after_it)
 
     @torch.inference_mode()
     def generate(self, batch: Sequence[WindowTask]) -> None:
         """Makes edited latents with the prompts as they are now."""
         parts, windows = self._parts, [_underway(task) for task in batch]
-        texts, masks = zip(*(parts.text.encode(task.prompt) for task in batch), strict=True)
+        prompts = [self._prompt(task) for task in batch]
         states = [self._state(task) for task in batch]
         source = torch.cat([window.source for window in windows])
         noise = torch.cat(
             [self._noise(task, window.source) for task, window in zip(batch, windows, strict=True)]
         )
-        text, mask = torch.cat(texts).to(self.device), torch.cat(masks).to(self.device)
         frames = FRAMES if batch[0].index else FIRST_FRAMES
         context = parts.transformer.context(
-            TransformerState.stack(states), text, mask, frames, self._grid
+            TransformerState.stack(states),
+            torch.cat([each.hidden for each in prompts]),
+            torch.cat([each.mask for each in prompts]),
+            frames,
+            self._grid,
         )
-        edited = sampler.denoise(parts.transformer, noise, source, context)
-        for window, latents, own_text, own_mask in zip(
-            windows, edited.split(1), texts, masks, strict=True
-        ):
+        edited = sampler.denoise(parts.transformer, noise, source, context, batch[0].steps)
+        for window, latents, prompt in zip(windows, edited.split(1), prompts, strict=True):
             window.latents = latents
-            window.text, window.text_mask = own_text, own_mask
+            window.text, window.text_mask = prompt
 
     @torch.inference_mode()
     def decode(self, batch: Sequence[WindowTask]) -> None:
         """Makes pictures of edited latents."""
-        windows = [_underway(task) for task in batch]
-        before = [_session(task).decoder if task.index else ConvState() for task in batch]
-        latents = torch.cat([_edited(window) for window in windows])
-        frames, after = self._parts.vae.decode(latents, ConvState.stack(before))
-        for task, window, own, state in zip(
-            batch, windows, frames, after.split(len(batch)), strict=True
-        ):
-            window.decoder = state
-            task.result = pixels.to_i420(own).cpu().numpy()
+        for tasks in self._decoder.alike(batch):
+            windows = [_underway(task) for task in tasks]
+            before = [
+                _session(task).decoder if task.index else self._decoder.begin() for task in tasks
+            ]
+            latents = torch.cat([_edited(window) for window in windows])
+            frames, after = self._decoder.decode(latents, before, last=tasks[0].last)
+            for task, window, own, state in zip(tasks, windows, frames, after, strict=True):
+                window.decoder = state
+                task.result = pixels.to_i420(own).cpu().numpy()
 
     @torch.inference_mode()
     def commit(self, batch: Sequence[WindowTask]) -> None:
@@ -133,31 +214,60 @@ class Engine:
             session.run, session.windows = task.run, task.index + 1
             session.state = own.clone()
             session.encoder, session.decoder = window.encoder, window.decoder
+            session.clip = window.clip
+            session.sink = session.sink if task.index else ""
             session.underway = None
 
-    def snapshot(self, session: object) -> bytes:
-        """Serialises a session between two windows."""
-        return _checked(session).to_bytes()
+    def snapshot(self, session: object) -> SnapshotParts:
+        """Serialises a session between two windows, as it is read."""
+        if self._lanes is not None:
+            self._lanes.join()
+        return snapshot.taken(_checked(session), self._copier)
 
-    def restore(self, snapshot: bytes) -> SanaSession:
+    def restore(self, data: memoryview) -> SanaSession:
         """Makes a session from a snapshot."""
-        return SanaSession.from_bytes(snapshot, self.device)
+        return self._accepted(snapshot.restored(data, self.device))
 
     def close(self, session: object) -> None:
         """Lets go of a session's memory."""
-        held = _checked(session)
-        held.state, held.underway = None, None
-        held.encoder = held.decoder = ConvState()
+        if self._overlapped is not None:
+            self._overlapped.forget(session)
+        _checked(session).clear()
 
     def _context(self, batch: Sequence[WindowTask], state: TransformerState) -> Context:
         texts, masks = zip(*(_text(_underway(task)) for task in batch), strict=True)
         return self._parts.transformer.context(
             state,
-            torch.cat(texts).to(self.device),
-            torch.cat(masks).to(self.device),
+            torch.cat(texts),
+            torch.cat(masks),
             FRAMES if batch[0].index else FIRST_FRAMES,
             self._grid,
         )
+
+    def _accepted(self, session: SanaSession) -> SanaSession:
+        """Returns a session that came from elsewhere.
+
+        Raises:
+            PluginError: It was decoded in another way there.
+        """
+        if session.windows and type(session.decoder) is not type(self._decoder.begin()):
+            raise PluginError("a snapshot of sana-streaming with another decoder")
+        return session
+
+    def _clip_begun(self, task: WindowTask) -> ClipLatents | None:
+        """Returns what is known of the clip that a run begins with; None where it is not to be
+        kept: a camera, or a run that goes on in the middle of a clip.
+        """
+        if not (task.clip and self._clip_bytes) or task.first_frame:
+            return None
+        known = _session(task).clip
+        return known if known is not None and known.name == task.clip else ClipLatents(task.clip)
+
+    def _prompt(self, task: WindowTask) -> Prompt:
+        """Returns what a window is told: a prompt, or a mixture in the middle of a transition."""
+        shares = Blend(task.prompt, task.earlier).shares
+        told = self._parts.text.mixture((each.prompt, each.share) for each in shares)
+        return Prompt(told.hidden.to(self.device), told.mask.to(self.device, torch.float32))
 
     def _pixels(self, task: WindowTask) -> Tensor:
         frames = torch.from_numpy(np.array(task.source)).to(self.device)
@@ -187,6 +297,12 @@ def _checked(session: object) -> SanaSession:
 
 def _session(task: WindowTask) -> SanaSession:
     return _checked(task.session)
+
+
+def _fitting(task: WindowTask, size: tuple[int, int]) -> None:
+    """Checks a source that is not looked at because it is known."""
+    if task.source.shape[1:] != (size[0] * 3 // 2, size[1]):
+        raise InvariantError("the source is of another size")
 
 
 def _underway(task: WindowTask) -> Underway:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
+from model_actor.models.sana_streaming.clip_latents import ClipLatents
 from model_actor.models.sana_streaming.state import TransformerState
 from model_actor.models.sana_streaming.streaming_vae import ConvState
+from model_actor.models.sana_streaming.windowed_decoder import WindowState
 from scheduler.core.errors import InvariantError, PluginError
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the snapshots; another one is refused."""
-_HEADER: Final = "header"
+_STATE, _ENCODER, _DECODER, _WINDOW, _CLIP = "state", "encoder", "decoder", "window", "clip"
+
+DecoderState = ConvState | WindowState
+"""Of the causal decoder, or of the one that looks ahead."""
 
 
 @dataclass(slots=True)
@@ -28,14 +31,16 @@ class Underway:
     source: Tensor
     """Latents of the source frames, (1, channels, t, height, width)."""
     encoder: ConvState
-    """After them."""
+    """After them; where they were known, still after those of `clip`."""
+    clip: ClipLatents | None = None
+    """What will be known of the clip."""
     latents: Tensor | None = None
     """Edited, set by `generate`."""
     text: Tensor | None = None
     """Hidden states of the prompt that it was made with, set by `generate`."""
     text_mask: Tensor | None = None
-    """Which of them count."""
-    decoder: ConvState = field(default_factory=ConvState)
+    """How much each of them counts."""
+    decoder: DecoderState = field(default_factory=ConvState)
     """After the edited latents, set by `decode`."""
 
 
@@ -49,7 +54,12 @@ class SanaSession:
     state: TransformerState | None = None
     """None before a run's first window is finished."""
     encoder: ConvState = field(default_factory=ConvState)
-    decoder: ConvState = field(default_factory=ConvState)
+    """After the last window of the run; in a replay, after the last one of `clip`."""
+    clip: ClipLatents | None = None
+    """Source latents of the clip that is played; None: of a camera, or of too long a clip."""
+    decoder: DecoderState = field(default_factory=ConvState)
+    sink: str = ""
+    """Names what is remembered of the run's first window, once a snapshot has been taken."""
     underway: Underway | None = None
 
     def check(self, run: int, index: int) -> None:
@@ -64,67 +74,72 @@ class SanaSession:
                 f"{self.run}"
             )
 
+    def clear(self) -> None:
+        """Lets go of all memory."""
+        self.state = self.underway = self.clip = None
+        self.encoder = self.decoder = ConvState()
+
     @property
     def nbytes(self) -> int:
         """Bytes of memory."""
-        state = self.state.nbytes if self.state is not None else 0
-        return state + self.encoder.nbytes + self.decoder.nbytes
+        return sum(tensor.nbytes for tensor in self.tensors().values())
 
-    def to_bytes(self) -> bytes:
-        """Returns a snapshot between two windows."""
+    def header(self) -> dict[str, Any]:
+        """Returns what of a snapshot is no tensor."""
+        return {
+            "version": VERSION,
+            "run": self.run,
+            "windows": self.windows,
+            "clip": None if self.clip is None else self.clip.name,
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns the tensors of a snapshot, where they are, by name."""
         tensors: dict[str, Tensor] = {}
         if self.state is not None:
-            tensors |= {f"state.{name}": tensor for name, tensor in self.state.tensors()}
-        for part, held in (("encoder", self.encoder), ("decoder", self.decoder)):
-            tensors |= {f"{part}.{at:03}": tensor for at, tensor in enumerate(held.past)}
-        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        header = {"version": VERSION, "run": self.run, "windows": self.windows}
-        return save(whole, {_HEADER: json.dumps(header)})
+            tensors |= {f"{_STATE}.{name}": tensor for name, tensor in self.state.tensors()}
+        tensors |= _numbered(_ENCODER, self.encoder.past)
+        if isinstance(self.decoder, ConvState):
+            tensors |= _numbered(_DECODER, self.decoder.past)
+        else:
+            tensors |= {f"{_WINDOW}.{name}": tensor for name, tensor in self.decoder.tensors()}
+        if self.clip is not None:
+            tensors |= _numbered(_CLIP, self.clip.windows)
+        return tensors
 
     @classmethod
-    def from_bytes(cls, snapshot: bytes, device: torch.device) -> SanaSession:
-        """Makes a session of a snapshot.
+    def from_tensors(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> SanaSession:
+        """Makes a session of what `header` and `tensors` returned.
 
         Raises:
-            PluginError: The bytes are no snapshot of this version.
+            PluginError: They are of another version.
         """
-        try:
-            header = _header(snapshot)
-            tensors = load(snapshot)
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise PluginError("not a snapshot of sana-streaming") from error
-        except Exception as error:
-            # safetensors has an error of its own that it does not export everywhere.
-            if type(error).__name__ != "SafetensorError":
-                raise
-            raise PluginError("not a snapshot of sana-streaming") from error
         if header.get("version") != VERSION:
             raise PluginError("a snapshot of another version of sana-streaming")
-        placed = {name: tensor.to(device) for name, tensor in tensors.items()}
-        state = {
-            name.removeprefix("state."): tensor
-            for name, tensor in placed.items()
-            if name.startswith("state.")
-        }
+        state, window = _named(tensors, _STATE), _named(tensors, _WINDOW)
+        clip = header["clip"]
+        decoder = ConvState(_ordered(tensors, _DECODER))
         return cls(
             run=int(header["run"]),
             windows=int(header["windows"]),
             state=TransformerState(**state) if state else None,
-            encoder=_held(placed, "encoder"),
-            decoder=_held(placed, "decoder"),
+            encoder=ConvState(_ordered(tensors, _ENCODER)),
+            clip=None if clip is None else ClipLatents(str(clip), _ordered(tensors, _CLIP)),
+            decoder=WindowState(**window) if window else decoder,
         )
 
 
-def _header(snapshot: bytes) -> dict[str, Any]:
-    """Reads what stands before the tensors: eight bytes of length, then JSON."""
-    length = int.from_bytes(snapshot[:8], "little")
-    if not 0 < length <= len(snapshot) - 8:
-        raise ValueError("too short")
-    metadata = json.loads(snapshot[8 : 8 + length])["__metadata__"]
-    header: dict[str, Any] = json.loads(metadata[_HEADER])
-    return header
+def _numbered(part: str, tensors: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    return {f"{part}.{at:05}": tensor for at, tensor in enumerate(tensors)}
 
 
-def _held(tensors: dict[str, Tensor], part: str) -> ConvState:
-    names = sorted(name for name in tensors if name.startswith(f"{part}."))
-    return ConvState(tuple(tensors[name] for name in names))
+def _named(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    lead = f"{part}."
+    return {
+        name.removeprefix(lead): tensor for name, tensor in tensors.items() if name.startswith(lead)
+    }
+
+
+def _ordered(tensors: Mapping[str, Tensor], part: str) -> tuple[Tensor, ...]:
+    found = _named(tensors, part)
+    return tuple(found[name] for name in sorted(found))

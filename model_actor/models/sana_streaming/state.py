@@ -84,9 +84,13 @@ class TransformerState(TensorState):
     """Their values."""
     has_last: Tensor
     """Whether `last_keys` are keys or padding, (B) bool: a second window in a batch with later
-    ones."""
+    ones. Always in the host's memory: to look at it waits for no device."""
     tail: Tensor
     """Feed-forward layers: the last frame of what the temporal convolution sees, (B, L, S, C)."""
+
+    def __post_init__(self) -> None:
+        """Keeps `has_last` where it is asked for."""
+        object.__setattr__(self, "has_last", self.has_last.cpu())
 
     @classmethod
     def stack(cls, states: Sequence[Self]) -> Self:
@@ -115,7 +119,7 @@ def _padded(state: State, tokens: int) -> State:
 
 
 def _unpadded(state: State) -> State:
-    if bool(state.has_last) or not state.last_keys.shape[3]:
+    if bool(state.has_last):
         return state
     nothing = state.last_keys[:, :, :, :0], state.last_values[:, :, :, :0]
     return replace(state, last_keys=nothing[0], last_values=nothing[1])

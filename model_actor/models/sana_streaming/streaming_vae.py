@@ -8,7 +8,7 @@ are -1 to 1; latents are as the transformer has them, normalised for each channe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -21,13 +21,18 @@ FRAMES = 8
 """Frames of a latent, after the first one of a stream, which has one."""
 
 
+Past = tuple[Tensor, ...]
+"""The last two inputs of every causal convolution, in the order of the walk; each (B, channels,
+2, height, width). Empty before the first call."""
+Step = Callable[[Tensor, Past], tuple[Tensor, Past]]
+"""From what comes next in a stream, and its past, to what becomes of both."""
+
+
 @dataclass(frozen=True)
 class ConvState:
-    """The last two inputs of every causal convolution, in the order of the walk; each
-    (B, channels, 2, height, width). Empty before the first call.
-    """
+    """What a stream through the autoencoder remembers."""
 
-    past: tuple[Tensor, ...] = ()
+    past: Past = ()
 
     @property
     def nbytes(self) -> int:
@@ -62,9 +67,10 @@ class ConvState:
 class _Tape:
     """Pasts that one call reads, and those that it leaves, in the order of the walk."""
 
-    def __init__(self, state: ConvState) -> None:
-        self._before: Iterator[Tensor] = iter(state.past)
-        self.is_first = not state.past
+    def __init__(self, past: tuple[Tensor, ...], memory_format: torch.memory_format) -> None:
+        self._before: Iterator[Tensor] = iter(past)
+        self._format = memory_format
+        self.is_first = len(past) == 0
         self.after: list[Tensor] = []
 
     def conv(self, layer: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - diffusers' own module
@@ -73,7 +79,7 @@ class _Tape:
         if not looks_back:
             return layer.conv(x)
         past = x[:, :, :1].repeat(1, 1, looks_back, 1, 1) if self.is_first else next(self._before)
-        joined = torch.cat((past, x), dim=2)
+        joined = torch.cat((past, x), dim=2).contiguous(memory_format=self._format)
         # A view would keep the whole of `joined` alive.
         self.after.append(joined[:, :, -looks_back:].clone())
         return layer.conv(joined)
@@ -135,6 +141,12 @@ class StreamingVae:
         if not config.encoder_causal:
             raise PluginError("this autoencoder's encoder looks ahead: it cannot stream")
         self.vae = vae
+        self.memory_format = torch.contiguous_format
+        """How the convolutions are given what they see: as their weights lie."""
+        self.encode_step: Step = self._encoded
+        """Encodes a window; a faster function that does the same may be put in its place."""
+        self.decode_step: Step = self._decoded
+        """Decodes one."""
 
     @property
     def is_causal(self) -> bool:
@@ -157,9 +169,13 @@ class StreamingVae:
         Returns:
             The most likely latents, normalised, fp32, and the new state.
         """
-        encoder, tape = self.vae.encoder, _Tape(state)
-        if pixels.shape[2] % FRAMES != int(tape.is_first):
+        if pixels.shape[2] % FRAMES != int(not state.past):
             raise InvariantError("frames come as 1 + 8k, and then as multiples of 8")
+        latents, past = self.encode_step(pixels, state.past)
+        return latents, ConvState(past)
+
+    def _encoded(self, pixels: Tensor, past: Past) -> tuple[Tensor, Past]:
+        encoder, tape = self.vae.encoder, _Tape(past, self.memory_format)
         x = _patched(pixels.to(self.dtype), encoder.patch_size)
         x = tape.conv(encoder.conv_in, x)
         for block in encoder.down_blocks:
@@ -172,7 +188,7 @@ class StreamingVae:
         x = tape.conv(encoder.conv_out, encoder.conv_act(encoder.norm_out(x)))
         # The last channel is the logarithm of the variance, one for all.
         mean, std = self._statistics(x)
-        return (x[:, :-1].float() - mean) / std, ConvState(tuple(tape.after))
+        return (x[:, :-1].float() - mean) / std, tuple(tape.after)
 
     def decode(self, latents: Tensor, state: ConvState) -> tuple[Tensor, ConvState]:
         """Decodes the next latents of a stream with a causal decoder: 8 frames each, the very
@@ -185,7 +201,11 @@ class StreamingVae:
         Returns:
             Pixels, (B, 3, frames, height, width), and the new state.
         """
-        decoder, tape = self.vae.decoder, _Tape(state)
+        pixels, past = self.decode_step(latents, state.past)
+        return pixels, ConvState(past)
+
+    def _decoded(self, latents: Tensor, past: Past) -> tuple[Tensor, Past]:
+        decoder, tape = self.vae.decoder, _Tape(past, self.memory_format)
         x = tape.conv(decoder.conv_in, self._raw(latents))
         for resnet in decoder.mid_block.resnets:
             x = tape.resnet(resnet, x)
@@ -197,7 +217,7 @@ class StreamingVae:
             for resnet in block.resnets:
                 x = tape.resnet(resnet, x)
         x = tape.conv(decoder.conv_out, decoder.conv_act(decoder.norm_out(x)))
-        return _unpatched(x, decoder.patch_size), ConvState(tuple(tape.after))
+        return _unpatched(x, decoder.patch_size), tuple(tape.after)
 
     def decode_window(self, latents: Tensor) -> Tensor:
         """Decodes a few latents with a decoder that looks both ways: 1 + 8 (t - 1) frames."""

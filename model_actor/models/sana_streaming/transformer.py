@@ -8,7 +8,7 @@ Source: arXiv 2605.30409 and the code released with it; our own arrangement.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -58,12 +58,46 @@ class Context(NamedTuple):
     text_bias: Tensor
     """Added to scores of the prompt's tokens, (B, 1, 1, tokens)."""
 
+    def of_block(self, index: int, remembered: Memory | Past) -> BlockContext:
+        """Returns what a block needs of it.
+
+        Args:
+            index: Which block.
+            remembered: What its attention knows of earlier windows.
+        """
+        return BlockContext(
+            rotation=self.rotation,
+            remembered=remembered,
+            mask=self.mask,
+            tail=self.tail[:, index],
+            text=self.text[index],
+            text_bias=self.text_bias,
+        )
+
+
+class BlockContext(NamedTuple):
+    """What all passes of a window share of one block: tensors alone, and nothing that tells
+    which block it is, so that all blocks of a kind are compiled as one.
+    """
+
+    rotation: Rotation
+    remembered: Memory | Past
+    mask: Tensor | None
+    tail: Tensor
+    """(B, S, C)."""
+    text: tuple[Tensor, Tensor]
+    text_bias: Tensor
+
 
 class Committed(NamedTuple):
     """What a block has for the state."""
 
     attention: Memory | Window
     tail: Tensor
+
+
+Pass = Callable[[Tensor, Tensor, Tensor, Context], tuple[Tensor, tuple[Committed, ...]]]
+"""A pass over a window; see `SanaStreamingTransformer.forward`."""
 
 
 class Block(nn.Module):
@@ -81,35 +115,27 @@ class Block(nn.Module):
         self.scale_shift_table = nn.Parameter(torch.zeros(6, channels))
 
     def forward(
-        self,
-        x: Tensor,
-        modulation: Tensor,
-        context: Context,
-        index: int,
-        remembered: Memory | Past,
-        grid: tuple[int, int],
+        self, x: Tensor, modulation: Tensor, context: BlockContext, grid: tuple[int, int]
     ) -> tuple[Tensor, Committed]:
         """Computes.
 
         Args:
             x: (B, t, S, C).
             modulation: (B, 6, C).
-            context: Of the window.
-            index: Which block this is.
-            remembered: What its attention knows of earlier windows.
+            context: Of the window, for this block.
             grid: Rows and columns of the tokens of a frame.
         """
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = (self.scale_shift_table + modulation)[
             :, :, None, None
         ].unbind(1)
-        seen = _modulated(x, shift_1, scale_1)
+        seen, rotation, past = _modulated(x, shift_1, scale_1), context.rotation, context.remembered
         if isinstance(self.attn1, WindowedAttention):
-            made, kept = self.attn1(seen, context.rotation, remembered, context.mask)
+            made, kept = self.attn1(seen, rotation, past, context.mask)
         else:
-            made, kept = self.attn1(seen, context.rotation, remembered)
+            made, kept = self.attn1(seen, rotation, past)
         x = x + gate_1 * made
-        x = x + self.attn2(x.flatten(1, 2), *context.text[index], context.text_bias).view_as(x)
-        made, tail = self.ff(_modulated(x, shift_2, scale_2), grid, context.tail[:, index])
+        x = x + self.attn2(x.flatten(1, 2), *context.text, context.text_bias).view_as(x)
+        made, tail = self.ff(_modulated(x, shift_2, scale_2), grid, context.tail)
         return x + gate_2 * made, Committed(kept, tail)
 
 
@@ -174,6 +200,8 @@ class SanaStreamingTransformer(ModelMixin, ConfigMixin):
         )
         self.scale_shift_table = nn.Parameter(torch.zeros(2, hidden_size))
         self.proj_out = nn.Linear(hidden_size, latent_channels)
+        self.faster: Pass | None = None
+        """Does what `one_pass` does, where a faster way was chosen."""
 
     def begin(self, batch: int, grid: tuple[int, int]) -> TransformerState:
         """Returns the state before the first window.
@@ -197,7 +225,7 @@ class SanaStreamingTransformer(ModelMixin, ConfigMixin):
             sink_values=nothing,
             last_keys=nothing,
             last_values=nothing,
-            has_last=torch.zeros(batch, dtype=torch.bool, device=weight.device),
+            has_last=torch.zeros(batch, dtype=torch.bool, device="cpu"),
             tail=weight.new_zeros(batch, config.depth, tokens, config.hidden_size),
         )
 
@@ -218,7 +246,8 @@ class SanaStreamingTransformer(ModelMixin, ConfigMixin):
         Args:
             state: Before the window.
             text: Hidden states of the prompts, (B, tokens, caption channels).
-            text_mask: 1 where a token counts, (B, tokens).
+            text_mask: How much a token counts, 0 to 1, (B, tokens): its share of the attention
+                that a whole one would get.
             frames: Latent frames of the window.
             grid: Rows and columns of the latents.
         """
@@ -226,7 +255,7 @@ class SanaStreamingTransformer(ModelMixin, ConfigMixin):
         device = state.memory.device
         window = torch.arange(frames, dtype=torch.float64, device=device)
         embedded = self.embed_text(text.to(self.proj_out.weight.dtype))
-        bias = (1 - text_mask.to(embedded.dtype)) * _PADDING_BIAS
+        bias = text_mask.float().log().clamp(min=_PADDING_BIAS).to(embedded.dtype)
         return Context(
             frames=frames,
             rotation=positions(window, *grid, dim),
@@ -253,8 +282,15 @@ class SanaStreamingTransformer(ModelMixin, ConfigMixin):
             context: Of the window.
 
         Returns:
-            The velocity, shaped as the latents, and what each block has for the state.
+            The velocity, shaped as the latents, and what each block has for the state: to be
+            used before the next pass.
         """
+        return (self.faster or self.one_pass)(latents, source, timestep, context)
+
+    def one_pass(
+        self, latents: Tensor, source: Tensor, timestep: Tensor, context: Context
+    ) -> tuple[Tensor, tuple[Committed, ...]]:
+        """Computes a pass; see `forward`."""
         grid = (latents.shape[3], latents.shape[4])
         dtype = self.proj_out.weight.dtype
         both = torch.cat((latents, source), dim=1).to(dtype)
@@ -264,8 +300,9 @@ class SanaStreamingTransformer(ModelMixin, ConfigMixin):
         delta, softmax = iter(context.memory), iter(context.past)
         committed = []
         for index, block in enumerate(self.blocks):
-            remembered = next(softmax if index in self.softmax_blocks else delta)
-            x, kept = block(x, modulation, context, index, remembered, grid)
+            is_softmax = index in self.softmax_blocks
+            remembered: Memory | Past = next(softmax) if is_softmax else next(delta)
+            x, kept = block(x, modulation, context.of_block(index, remembered), grid)
             committed.append(kept)
         shifted, scale = (self.scale_shift_table + time[:, None])[:, :, None, None].unbind(1)
         velocity = self.proj_out(_modulated(x, shifted, scale))
@@ -324,9 +361,9 @@ class SanaStreamingTransformer(ModelMixin, ConfigMixin):
 def _mask(state: TransformerState, own: int) -> Tensor | None:
     """Returns which keys there are; None where no session is padded."""
     last = state.last_keys.shape[3]
-    if not last or state.batch == 1:
+    if not last or bool(state.has_last.all()):
         return None
-    sink = state.sink_keys.shape[3]
-    there = state.has_last.new_ones(state.batch, sink + last + own)
-    there[:, sink : sink + last] = state.has_last[:, None]
+    sink, device = state.sink_keys.shape[3], state.memory.device
+    there = torch.ones(state.batch, sink + last + own, dtype=torch.bool, device=device)
+    there[:, sink : sink + last] = state.has_last[:, None].to(device)
     return there[:, None, None]

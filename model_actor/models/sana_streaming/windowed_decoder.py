@@ -7,7 +7,9 @@ its chunks are of 17, 24, 24, ... frames, and 16 more come when it ends.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -18,6 +20,8 @@ WINDOW = 4
 """Latents that are decoded together."""
 BLEND = 16
 """Frames over which a window fades into the next."""
+LAG = 16
+"""Frames of a stream that are not out before more latents come, or its end."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,32 @@ class WindowState:
     @property
     def nbytes(self) -> int:
         """Bytes of memory."""
-        return sum(each.nbytes for each in (self.latents, self.fading) if each is not None)
+        return sum(tensor.nbytes for _, tensor in self.tensors())
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yields name and tensor of what there is: nothing before the first window."""
+        for name, tensor in (("latents", self.latents), ("fading", self.fading)):
+            if tensor is not None:
+                yield name, tensor
+
+    def split(self, batch: int) -> list[Self]:
+        """Returns the sessions one by one; none keeps the memory of the others, or of frames
+        that are out.
+        """
+        return [
+            type(self)(**{name: each[at : at + 1].clone() for name, each in self.tensors()})
+            for at in range(batch)
+        ]
+
+    @classmethod
+    def stack(cls, states: Sequence[Self]) -> Self:
+        """Puts sessions into one batch.
+
+        Raises:
+            ValueError: Some are at their beginning, and others are not.
+        """
+        columns = zip(*(each.tensors() for each in states), strict=True)
+        return cls(**{column[0][0]: torch.cat([each for _, each in column]) for column in columns})
 
 
 def decode(

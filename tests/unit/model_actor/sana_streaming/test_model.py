@@ -29,7 +29,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_keeps_to_what_every_model_must(tiny: Path) -> None:
     model = SanaStreamingModel()
-    model.configure({"weights": str(tiny), "size": "128x64", "threads": "1", "device": "cpu"})
+    options = {"size": "128x64", "threads": "1", "device": "cpu", "max_batch": "2"}
+    model.configure({"weights": str(tiny), **options})
     model.load()
     check_all(model)
 
