@@ -1,0 +1,1 @@
+"""Two tenants try everything against each other, on every door: nothing leaks."""
