@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from gateway.audit import FAILED, AuditLog
 from gateway.auth import details, key_file
-from gateway.auth.callers import KEY_MARK, OPERATOR, SESSION
+from gateway.auth.callers import KEY_MARK, MODEL, OPERATOR, SESSION
 from gateway.auth.details import Narrowing
 from gateway.auth.key_file import KeyRecord
+from gateway.auth.limits import Limits
 from gateway.auth.tokens import Claims, TokenSigner, load_secrets
 from scheduler.core.errors import ConfigurationError, UnauthenticatedError
 from scheduler.core.ids import Grant, Holder, Principal
@@ -61,6 +63,8 @@ class ApiKeyAuth:
         self._looks = 0
         """Since it was read last."""
         self._tokens = TokenSigner(load_secrets(token_secret), clock)
+        self.audit = AuditLog()
+        """Remembers which keys came and went."""
         _log.info("api_keys.read", keys=len(self._keys.records))
 
     def authenticate(self, token: str | None) -> Principal:
@@ -77,13 +81,17 @@ class ApiKeyAuth:
         now = self._clock()
         if record is None or record.mark != claims.key_mark or record.is_over(now):
             raise UnauthenticatedError("the API key of this token was revoked or has expired")
-        return _principal(record, claims.narrowing, claims.token_id)
+        return self._principal(record, claims.narrowing, claims.token_id)
+
+    def recognises(self, token: str) -> bool:
+        """Tells whether a token, or an API key shown as one, looks like one of ours."""
+        return token.startswith(KEY_MARK) or self._tokens.recognises(token)
 
     def authenticate_key(self, api_key: str) -> Principal:
         """Returns the caller that shows an API key; see `gateway.auth.KeyAuthenticator`."""
         record = self._record(api_key)
         narrowing = Narrowing(operator=True)
-        return _principal(record, narrowing)
+        return self._principal(record, narrowing)
 
     def issue(self, api_key: str | None, lifetime_s: int, wanted: object) -> tuple[str, int]:
         """Returns a token and when it expires, in seconds since 1970.
@@ -137,6 +145,7 @@ class ApiKeyAuth:
         if stamp == self._stamp and not (self._is_stale and self._looks >= REMIND_LOOKS):
             return False
         self._stamp, self._looks = stamp, 0
+        before = self._keys.by_id
         try:
             self._keys = key_file.read(self._path)
         except Exception as error:
@@ -144,10 +153,16 @@ class ApiKeyAuth:
             self._is_stale = True
             ours = isinstance(error, ConfigurationError)
             _log.error("api_keys.kept", reason=str(error) if ours else type(error).__name__)
+            self.audit.record(None, "keys.reload", outcome=FAILED)
             return False
         self._is_stale = False
+        self.audit.record(None, "keys.reload", **_changes(before, self._keys.by_id))
         _log.info("api_keys.read", keys=len(self._keys.records))
         return True
+
+    def _principal(self, record: KeyRecord, narrowing: Narrowing, token_id: str = "") -> Principal:
+        tenant = self._keys.tenants.get(record.tenant)
+        return _principal(record, tenant, narrowing, token_id)
 
     def _record(self, api_key: str) -> KeyRecord:
         record = self._keys.find(api_key)
@@ -156,17 +171,21 @@ class ApiKeyAuth:
         return record
 
 
-def _principal(record: KeyRecord, narrowing: Narrowing, token_id: str = "") -> Principal:
-    """Returns what a key and a token of it allow together."""
-    asked = {SESSION: narrowing.session, OPERATOR: narrowing.operator}
-    holders = [Holder(f"key:{record.key_id}", record.max_sessions)]
+def _principal(
+    record: KeyRecord, tenant: Limits | None, narrowing: Narrowing, token_id: str
+) -> Principal:
+    """Returns what a key and a token of it allow together, within what its tenant may use."""
+    asked = {SESSION: narrowing.session, OPERATOR: narrowing.operator, MODEL: True}
+    limits = record.limits
+    holders = [] if tenant is None else [tenant.holder(f"tenant:{record.tenant}")]
+    holders.append(limits.holder(f"key:{record.key_id}"))
     own, left = "", _left(narrowing)
     if narrowing.scoped and left != 0:
         own = f"token:{token_id}"
         holders.append(Holder(own, left))
-    durations = [
-        each for each in (record.max_session_s, narrowing.max_session_s) if each is not None
-    ]
+    longest = [limits.max_session_duration, narrowing.max_session_s]
+    longest += [] if tenant is None else [tenant.max_session_duration]
+    durations = [each for each in longest if each is not None]
     grant = Grant(
         models=tuple(each for each in (record.models, narrowing.models) if each is not None),
         sessions=(narrowing.sessions or frozenset()) if narrowing.scoped else None,
@@ -183,6 +202,16 @@ def _left(narrowing: Narrowing) -> int | None:
     if most is None:
         return None if bound is None else 0
     return max(0, most - len(bound or ()))
+
+
+def _changes(before: Mapping[str, KeyRecord], after: Mapping[str, KeyRecord]) -> dict[str, str]:
+    """Names the keys that a reading of the file has brought, taken and changed."""
+    both = before.keys() & after.keys()
+    return {
+        "added": ",".join(sorted(after.keys() - before.keys())),
+        "removed": ",".join(sorted(before.keys() - after.keys())),
+        "changed": ",".join(sorted(each for each in both if before[each] != after[each])),
+    }
 
 
 def _stamp(path: Path) -> Stamp | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol, runtime_checkable
 
+from gateway.audit import AuditLog
 from gateway.ingress import Authenticator
 from scheduler.core.errors import ForbiddenError
 from scheduler.core.ids import Principal
 
 SESSION: Final = "session"
 """Scope: create sessions and drive one's own."""
+MODEL: Final = "model"
+"""Scope: learn what the served models can do. Who has another scope has this one, too."""
 OPERATOR: Final = "operator"
 """Scope: see the pool, and empty parts of it."""
 
@@ -40,6 +43,35 @@ class Refreshing(Protocol):
 
     async def run(self) -> None:
         """Does so until cancelled."""
+
+
+@runtime_checkable
+class Audited(Protocol):
+    """An authenticator that tells the audit log what changed of its own."""
+
+    audit: AuditLog
+    """Where to; set once, at the start."""
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """An authenticator that may have to ask somebody before it can judge a token."""
+
+    async def prepare(self, token: str) -> None:
+        """Gets what is needed to judge a token, as far as it is to be had in a moment. Raises
+        nothing: `authenticate` says what comes of it.
+        """
+
+
+async def prepare(authenticator: Authenticator, token: str | None) -> None:
+    """Lets an authenticator get what it needs to judge a token; to be awaited before it is asked.
+
+    Args:
+        authenticator: Who will be asked.
+        token: What the caller shows; None for nothing.
+    """
+    if token is not None and isinstance(authenticator, Preparing):
+        await authenticator.prepare(token)
 
 
 class NoAuth:
@@ -84,5 +116,16 @@ def require(principal: Principal, scope: str) -> None:
     Raises:
         ForbiddenError: The caller has not.
     """
-    if scope not in principal.scopes:
-        raise ForbiddenError(f"this call needs the scope {scope!r}")
+    require_any(principal, (scope,))
+
+
+def require_any(principal: Principal, scopes: Sequence[str]) -> None:
+    """Passes when the caller has one of several scopes.
+
+    Raises:
+        ForbiddenError: The caller has none of them.
+    """
+    if MODEL in scopes and principal.scopes:
+        return
+    if principal.scopes.isdisjoint(scopes):
+        raise ForbiddenError(f"this call needs the scope {' or '.join(map(repr, scopes))}")

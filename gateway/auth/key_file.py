@@ -16,17 +16,14 @@ from typing import Annotated, Any, Final, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from gateway.auth.callers import OPERATOR, SESSION
-from gateway.auth.details import MOST_NAME, MOST_SESSIONS
-from scheduler import option_values
+from gateway.auth.details import MOST_NAME
+from gateway.auth.limits import Limits
 from scheduler.core.errors import ConfigurationError
 
 MOST_BYTES: Final = 4 * 1024 * 1024
 """Largest file of keys."""
 MOST_KEY: Final = 256
 """Most characters of a key that is looked up; ours have 46."""
-MOST_DURATION_S: Final = 365 * 86_400.0
-"""Longest duration of a session that a key may allow."""
 NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """What an id and a tenant look like."""
 ALL: Final = "all"
@@ -47,10 +44,8 @@ class KeyRecord:
     scopes: frozenset[str]
     models: frozenset[str] | None
     """Models that it may create sessions of; None: all."""
-    max_sessions: int | None
-    """Sessions at once; None: any number."""
-    max_session_s: float | None
-    """How long each may last, in seconds; None: for ever."""
+    limits: Limits
+    """What it may use."""
     expires_at: float | None
     """Seconds since 1970; None: never."""
 
@@ -67,13 +62,20 @@ class KeyRecord:
 class Keys:
     """The API keys of a file."""
 
-    def __init__(self, records: Iterable[KeyRecord] = ()) -> None:
+    def __init__(
+        self, records: Iterable[KeyRecord] = (), tenants: Mapping[str, Limits] | None = None
+    ) -> None:
         """Takes the records, in the order of the file.
+
+        Args:
+            records: The keys.
+            tenants: What all keys of a tenant may use together.
 
         Raises:
             ConfigurationError: Two have the same id or the same key.
         """
         self.records = tuple(records)
+        self.tenants = dict(tenants or {})
         self.by_id: dict[str, KeyRecord] = {}
         self._by_digest: dict[str, KeyRecord] = {}
         for each in self.records:
@@ -136,7 +138,7 @@ def _parsed(text: str) -> Keys:
         file = _File.model_validate(content)
     except ValidationError as error:
         raise ConfigurationError(_explain(content, error)) from None
-    return Keys(each.record() for each in file.keys)
+    return Keys((each.record() for each in file.keys), file.tenants)
 
 
 def _refuse_deep(text: str) -> None:
@@ -177,15 +179,6 @@ def read(path: Path) -> Keys:
         raise ConfigurationError(f"the API keys cannot be used ({path}: {error})") from None
 
 
-def _seconds(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return option_values.seconds(value, "it")
-    except ConfigurationError:
-        raise ValueError("is a time, as 600, 10m or 2h") from None
-
-
 def moment(value: object) -> float:
     """Returns a point in time in seconds since 1970; without a zone it is UTC.
 
@@ -211,22 +204,19 @@ def _moment(value: object) -> float | None:
         raise ValueError("is a date, as 2027-01-31 or 2027-01-31T12:00:00Z") from None
 
 
+_Scope = Literal["model", "session", "operator"]
+_DRIVING: Final[list[_Scope]] = ["session"]
+"""Scopes of a key that names none."""
 _Name = Annotated[str, Field(pattern=f"^{NAME}$", strict=True)]
 _Model = Annotated[str, Field(min_length=1, max_length=MOST_NAME, strict=True)]
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
+class _Entry(Limits):
     id: _Name
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", strict=True)]
     tenant: _Name
-    scopes: Annotated[list[Literal["session", "operator"]], Field(min_length=1)] = ["session"]
+    scopes: Annotated[list[_Scope], Field(min_length=1)] = Field(default_factory=lambda: _DRIVING)
     models: Literal["all"] | Annotated[list[_Model], Field(min_length=1)] = "all"
-    max_sessions: Annotated[int, Field(ge=1, le=MOST_SESSIONS, strict=True)] | None = None
-    max_session_duration: Annotated[
-        float | None, BeforeValidator(_seconds), Field(ge=1, le=MOST_DURATION_S)
-    ] = None
     expires: Annotated[float | None, BeforeValidator(_moment)] = None
 
     def record(self) -> KeyRecord:
@@ -236,8 +226,7 @@ class _Entry(BaseModel):
             tenant=self.tenant,
             scopes=frozenset(self.scopes),
             models=None if self.models == ALL else frozenset(self.models),
-            max_sessions=self.max_sessions,
-            max_session_s=self.max_session_duration,
+            limits=Limits(**{name: getattr(self, name) for name in Limits.model_fields}),
             expires_at=self.expires,
         )
 
@@ -246,6 +235,7 @@ class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     keys: Annotated[list[_Entry], BeforeValidator(lambda keys: [] if keys is None else keys)]
+    tenants: dict[_Name, Limits] = Field(default_factory=dict)
 
 
 class _TwiceError(yaml.MarkedYAMLError):
@@ -294,7 +284,3 @@ def _name_of(content: object, index: int) -> str:
     entry = entries[index] if isinstance(entries, list) else None
     name = entry.get("id") if isinstance(entry, Mapping) else None
     return repr(name) if isinstance(name, str) and len(name) <= 64 else f"entry {index + 1}"
-
-
-SCOPES: Final = (SESSION, OPERATOR)
-"""The scopes that a key may have."""

@@ -23,6 +23,7 @@ from jwt.types import Options
 from gateway.auth import details
 from gateway.auth.details import Narrowing
 from scheduler.core.errors import BadArgumentError, ConfigurationError, UnauthenticatedError
+from scheduler.process.private_files import warn_of_readers
 
 ISSUER: Final = "sana-gateway"
 AUDIENCE: Final = "sana-gateway"
@@ -114,6 +115,16 @@ class TokenSigner:
             raise UnauthenticatedError("the token has expired")
         return claims
 
+    def recognises(self, token: str) -> bool:
+        """Tells whether a token says that one of these secrets has signed it. Proves nothing."""
+        if len(token) > MOST_TOKEN or not token.isascii():
+            return False
+        try:
+            kid = jwt.get_unverified_header(token).get("kid")
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+            return False
+        return isinstance(kid, str) and kid in self._secrets
+
     def _payload(self, token: str) -> dict[str, Any]:
         kid = jwt.get_unverified_header(token).get("kid")
         secret = self._secrets.get(kid) if isinstance(kid, str) else None
@@ -167,6 +178,7 @@ def load_secrets(path: str) -> dict[str, str]:
             f"{file} is to hold 1 to {MOST_SECRETS} secrets, one a line, each of "
             f"{MINIMUM_SECRET} characters or more"
         )
+    warn_of_readers(file, "the secret that signs tokens")
     return {key_id(each): each for each in found}
 
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from gateway.webrtc.turn import TurnLogins
 from scheduler.core.errors import ConfigurationError
 
 PROBE_INTERVAL_S: Final = 20.0
@@ -101,15 +102,23 @@ class IceServerProber:
         self,
         servers: Sequence[IceServer],
         *,
+        logins: TurnLogins | None = None,
         interval_s: float = PROBE_INTERVAL_S,
         timeout_s: float = PROBE_TIMEOUT_S,
     ) -> None:
         """Takes the configured servers.
 
+        Args:
+            servers: The servers.
+            logins: Makes logins for TURN servers that have none of their own.
+            interval_s: Time between two rounds of questions.
+            timeout_s: How long a server may take to answer.
+
         Raises:
             ConfigurationError: A URL is malformed.
         """
         self._servers = tuple(servers)
+        self._logins = logins
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._urls = {url: parse_ice_url(url) for server in servers for url in server.urls}
@@ -136,21 +145,32 @@ class IceServerProber:
         await self._round.wait()
 
     def reachable(self) -> tuple[IceServer, ...]:
-        """Returns the servers that answered the last time, with the URLs that did."""
+        """Returns the servers that answered the last time, with the URLs that did; where logins are
+        made, with one for whoever asks alone.
+        """
         return self._reduced(str)
 
     def resolved(self) -> tuple[IceServer, ...]:
-        """Returns the same with addresses for names where that is possible: no join waits
-        for a name server.
+        """Returns the same, with another login, and with addresses for names where that is
+        possible: no join waits for a name server.
         """
         return self._reduced(self._with_address)
 
     def _reduced(self, written: Callable[[str], str]) -> tuple[IceServer, ...]:
-        kept = (
-            replace(each, urls=tuple(written(url) for url in each.urls if url in self._addresses))
-            for each in self._servers
-        )
+        login: tuple[str, str] | None = None
+        kept = []
+        for each in self._servers:
+            urls = tuple(written(url) for url in each.urls if url in self._addresses)
+            server = replace(each, urls=urls)
+            if urls and self._logins is not None and self._needs_login(each):
+                login = login or self._logins.draw()
+                server = replace(server, username=login[0], credential=login[1])
+            kept.append(server)
         return tuple(server for server in kept if server.urls)
+
+    def _needs_login(self, server: IceServer) -> bool:
+        relays = any(self._urls[url].scheme.startswith("turn") for url in server.urls)
+        return relays and server.username is None
 
     def _with_address(self, url: str) -> str:
         parsed, address = self._urls[url], self._addresses[url]

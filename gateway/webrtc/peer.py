@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -38,6 +38,7 @@ from gateway.webrtc.sdp import (
     with_profiles,
 )
 from gateway.webrtc.statistics import PeerStatistics
+from gateway.webrtc.turn import TurnLogins
 from gateway.webrtc.udp import UdpPorts
 from gateway.webrtc.viewer import STATS_CHANNEL, PeerViewer
 from sana_gateway.v1 import media_pb2, session_pb2
@@ -66,9 +67,13 @@ class PeerSettings:
 
     ice_servers: tuple[IceServer, ...] = ()
     """None: only addresses of this host are offered."""
+    turn_logins: TurnLogins | None = None
+    """Makes a login on TURN servers for each connection; None: those of the servers are for all."""
     udp_ports: tuple[int, int] | None = None
     """First and last UDP port of the peers; each takes one for every address of this
     host. None: whichever the system gives."""
+    udp_address: str | None = None
+    """Where clients reach these ports besides, if they cannot reach this host itself."""
     max_peers: int = 40
     """Peers at once. One core carries some forty that both send and receive."""
     max_half_open: int = 32
@@ -96,13 +101,19 @@ class AiortcPeers:
         self._settings = settings or PeerSettings()
         self._peers: dict[AiortcPeer, None] = {}
         self._next_join = 0.0
-        self._ports = UdpPorts(self._settings.udp_ports)
+        self._ports = UdpPorts(self._settings.udp_ports, self._settings.udp_address)
         self._certificates = aiortc_adapter.Certificates(time.monotonic)
         # The first one takes several milliseconds, which no join has to wait for.
         self._certificates.current()
-        self._servers = IceServerProber(self._settings.ice_servers)
+        self._servers = IceServerProber(
+            self._settings.ice_servers, logins=self._settings.turn_logins
+        )
         self._servers.start()
         self.statistics = PeerStatistics()
+
+    def bound(self, max_peers: int) -> None:
+        """Changes how many peers there may be; those that are there stay."""
+        self._settings = replace(self._settings, max_peers=max_peers)
 
     def ice_servers(self) -> Sequence[IceServer]:
         """Returns those of the configured ICE servers that answered lately, for clients."""

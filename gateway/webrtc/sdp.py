@@ -25,6 +25,15 @@ MAX_OFFER_BYTES: Final = 256 * 1024
 """A longer offer is refused unread."""
 MAX_SECTIONS: Final = 16
 """Media sections of one offer; each costs a transceiver."""
+MAX_LINES: Final = 2048
+"""Lines of one offer but for candidates; browsers write some 200 a section. ..."""
+MAX_SECTION_LINES: Final = 512
+"""... and of one section. aiortc looks through what it has read of a section at every line: a
+whole offer of the wrong lines would hold up everybody for seconds."""
+MAX_FORMATS: Final = 128
+"""Formats that one section describes: their numbers have seven bits."""
+MAX_FOR_ALL: Final = 16
+"""Lines of one section that hold for all of its formats."""
 MAX_CANDIDATES: Final = 64
 """Remote candidates of one peer; each is an address that we send checks to."""
 
@@ -102,6 +111,8 @@ def parse_offer(text: str) -> Offer:
         raise BadOfferError("the offer is no SDP with media sections")
     if len(media) > MAX_SECTIONS:
         raise BadOfferError("the offer has too many media sections")
+    if _is_costly(session, media):
+        raise BadOfferError("the offer has too many lines")
     sections = tuple(_section(lines) for lines in media)
     if not all(_has_fingerprint(session) or _has_fingerprint(lines) for lines in media):
         raise BadOfferError("the offer has no fingerprint to know the client by")
@@ -144,7 +155,7 @@ def parse_candidate(line: str) -> Candidate | None:
     foundation, component, transport, priority, host, port, _, kind = words[:8]
     if component != "1" or transport.lower() != "udp" or kind not in _CANDIDATE_TYPES:
         return None
-    if not (_is_number(priority, 2**32) and _is_number(port, 2**16) and port != "0"):
+    if not (_is_number(priority, 2**32) and _is_number(port, 2**16) and int(port)):
         return None
     if not _is_address(host) or len(foundation) > 32:
         return None
@@ -186,6 +197,21 @@ def _split(text: str) -> tuple[list[str], list[list[str]]]:
         elif line:
             (media[-1] if media else session).append(line)
     return session, media
+
+
+def _is_costly(session: Sequence[str], media: Sequence[Sequence[str]]) -> bool:
+    """Tells whether reading an offer would take long, as it does in aiortc's parser."""
+    read = [_without_candidates(lines) for lines in media]
+    return len(session) + sum(map(len, read)) > MAX_LINES or any(
+        len(lines) > MAX_SECTION_LINES
+        or _count(lines, "a=rtpmap:") > MAX_FORMATS
+        or _count(lines, "a=rtcp-fb:*") > MAX_FOR_ALL
+        for lines in read
+    )
+
+
+def _count(lines: Sequence[str], prefix: str) -> int:
+    return sum(line.startswith(prefix) for line in lines)
 
 
 def _has_fingerprint(lines: Sequence[str]) -> bool:

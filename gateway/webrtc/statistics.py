@@ -100,6 +100,15 @@ class PeerCollector(Collector):
     def __init__(self, statistics: PeerStatistics) -> None:
         self._statistics = statistics
 
+    @classmethod
+    def described(cls) -> tuple[Metric, ...]:
+        """Returns its metrics without samples that mean anything."""
+        return tuple(cls(PeerStatistics()).collect())
+
+    def describe(self) -> Iterator[Metric]:
+        """Returns its metrics."""
+        return iter(self.described())
+
     def collect(self) -> Iterator[Metric]:
         """Returns a metric for each count; none has labels."""
         for name, text in _GAUGES.items():

@@ -55,8 +55,13 @@ class DatagramReceiver(Protocol):
 class UdpPorts:
     """Binds sockets to ports of a range, each time from the port after the last one taken."""
 
-    def __init__(self, span: tuple[int, int] | None) -> None:
+    def __init__(self, span: tuple[int, int] | None, address: str | None = None) -> None:
         """Takes the first and the last port; None: whichever the system gives.
+
+        Args:
+            span: The ports.
+            address: Where clients reach the same ports, if not at addresses of this host: that
+                of a load balancer in front of it.
 
         Raises:
             ConfigurationError: These are no two ports in order.
@@ -65,6 +70,7 @@ class UdpPorts:
             raise ConfigurationError(f"UDP ports {span[0]}-{span[1]} are no range of ports")
         self._span = span
         self._next = 0
+        self.address = address
 
     def bind(self, host: str) -> socket.socket:
         """Returns a socket on an address of this host.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scheduler.core.ids import Holder, Principal
+from scheduler.core.quotas import NO_QUOTAS, Quotas
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,10 @@ class TenantRules:
     """New sessions that may wait; more of them are refused. None: as many as the queue takes."""
     priority: int = 0
     """Higher ones are placed first."""
+    max_session_s: float | None = None
+    """How long a session may last, in seconds; None: for ever."""
+    quotas: Quotas = NO_QUOTAS
+    """What else its sessions may use."""
 
 
 ANYBODY = TenantRules()

@@ -217,7 +217,8 @@ class IceConnection(Connection):
             self._reflexive(hosts),
             super().get_component_candidates(component, [], min(timeout, RELAY_TIMEOUT_S)),
         )
-        return [protocol.local_candidate for protocol in hosts] + reflexive + relayed
+        own = [protocol.local_candidate for protocol in hosts]
+        return own + self._advertised(own) + reflexive + relayed
 
     def _open(self, component: int, addresses: Sequence[str]) -> list[_Protocol]:
         opened: list[_Protocol] = []
@@ -247,6 +248,30 @@ class IceConnection(Connection):
         if full is not None and not opened:
             raise full
         return opened
+
+    def _advertised(self, own: Sequence[LocalCandidate]) -> list[LocalCandidate]:
+        """Returns the same ports at the address that a load balancer has for clients.
+
+        It is to us what a NAT is that STUN would tell us of, so it is written as one.
+        """
+        address = self._ports.address
+        if address is None:
+            return []
+        return [
+            LocalCandidate(
+                foundation=candidate_foundation("srflx", "udp", each.host),
+                component=each.component,
+                transport="udp",
+                priority=candidate_priority(each.component, "srflx"),
+                host=address,
+                port=each.port,
+                type="srflx",
+                related_address=each.host,
+                related_port=each.port,
+            )
+            for each in own
+            if (":" in each.host) == (":" in address)
+        ]
 
     async def _reflexive(self, hosts: Sequence[_Protocol]) -> list[LocalCandidate]:
         tasks = [
