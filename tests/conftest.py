@@ -1,4 +1,5 @@
-"""Rules for all tests: every module has a kind, and nothing is left running.
+"""Rules for all tests: every module has a kind, nothing is left running, and nothing that was
+logged holds a secret or what users brought.
 
 Kept free of imports of this project, so that the rules hold for any of its test modules.
 """
@@ -6,15 +7,20 @@ Kept free of imports of this project, so that the rules hold for any of its test
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 import psutil
 import pytest
 from hypothesis import settings
+
+from tests import logs
 
 KINDS: Final = frozenset({"unit", "properties", "contract", "media", "integration", "e2e", "slow"})
 """Markers that say what kind of test a module holds; `pyproject.toml` explains them."""
@@ -42,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     whose = os.environ[RUN] if hasattr(config, "workerinput") else ""
     os.environ[RUN] = whose + uuid.uuid4().hex
     config.stash[_LEFT] = []
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Logs(), "logs of the run")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -76,6 +84,46 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
             if reporter is not None:
                 reporter.write_line(f"left running: {name}", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _keep_logs_of_the_harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Has what services of the load harness logged looked at, too."""
+    yield
+    for log in tmp_path_factory.getbasetemp().rglob("service.log"):
+        logs.keep(log)
+
+
+class _Logs:
+    """Fails a run in which a log holds what it must not; see `tests/logs.py`."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="sana-test-logs-"))
+        self._scan = logs.Scan(logs.prompts(Path(__file__).parent))
+        self._found: list[str] = []
+        os.environ[logs.FOLDER] = str(self._folder)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Looks at what a test's own process said."""
+        if report.passed:
+            said = (logs.said_by(section, text) for section, text in report.sections)
+            self._found += [
+                f"{report.nodeid}: {fault}" for text in said for fault in self._scan.faults(text)
+            ]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
+        """Looks at the logs of services."""
+        yield
+        self._found += logs.faults_of_run(self._folder, Path(__file__).parent)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        del os.environ[logs.FOLDER]
+        if self._found:
+            reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+            for fault in dict.fromkeys(self._found):
+                if reporter is not None:
+                    reporter.write_line(f"in a log: {fault}", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,12 +19,15 @@ from pathlib import Path
 
 import psutil
 
+from tests import logs
+
 ROOT = Path(__file__).resolve().parent.parent
 TAG = "SANA_TEST_ROLE"
 """Variable by which all that a role started is known, whoever its parent became."""
 START_S = 90
 STOP_S = 40
 LAST_WORDS = 4000
+_RAY_SESSION = re.compile(r"/[^ =]*/session_\d[^/ ]*")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Stack:
             RuntimeError: It did not end in order, or left something running.
         """
         if self.process.poll() is None:
+            self.keep_logs_of_ray()
             self.process.send_signal(signal.SIGTERM)
         try:
             code = self.process.wait(STOP_S)
@@ -68,6 +73,17 @@ class Stack:
             raise RuntimeError(f"a role left running: {names}\n{self.last_words}")
         if faults := self.complaints():
             raise RuntimeError("\n".join(["a role logged faults of ours:", *faults])[:LAST_WORDS])
+
+    def keep_logs_of_ray(self) -> None:
+        """Has what its workers under Ray logged looked at in the end."""
+        sessions = set()
+        for each in self.members():
+            with contextlib.suppress(psutil.Error):
+                if found := _RAY_SESSION.search(" ".join(each.cmdline())):
+                    sessions.add(found[0])
+        for session in sessions:
+            for log in (*Path(session, "logs").glob("*"), Path(session).parent / "ray-start.log"):
+                logs.keep(log)
 
     def complaints(self) -> list[str]:
         """Returns the lines of its log that tell of a fault of ours."""
@@ -144,11 +160,13 @@ def role(
         RuntimeError: It did not start, did not end in order, or left something running.
     """
     tag = uuid.uuid4().hex
+    logs.forbid((env or {}).get("RAY_AUTH_TOKEN", ""))
     with tempfile.TemporaryDirectory(prefix="sana-test-") as name:
         folder = Path(name)
         announced = Announced(folder)
         log = folder / "log"
         with log.open("ab") as sink:
+            logs.keep(log)
             process = subprocess.Popen(
                 [
                     *prefix,

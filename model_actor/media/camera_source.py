@@ -39,6 +39,8 @@ class CameraSource:
         self._tail = settings.tail
         self._fitter = Fitter(settings.width, settings.height)
         self._size = (0, 0)
+        self._unfit = 0
+        """1 once a picture of the packet at hand could not be fitted."""
         self.flush()
 
     def free(self, tail: int) -> None:
@@ -65,7 +67,8 @@ class CameraSource:
         encoded = av.Packet(packet.data)
         encoded.pts = packet.timestamp_us
         encoded.time_base = _TIME_BASE
-        errors = changes = dropped = 0
+        changes = dropped = 0
+        errors = self._unfit = 0
         frames: list[VideoFrame] = []
         try:
             frames = self._context.decode(encoded) if packet.data else []
@@ -79,7 +82,7 @@ class CameraSource:
             changes += self._size not in (size, (0, 0))
             self._size = size
             dropped += self._emit(frame, packet.timestamp_us, times)
-        return Decoded(errors, changes, dropped, len(frames), tuple(times))
+        return Decoded(max(errors, self._unfit), changes, dropped, len(frames), tuple(times))
 
     def _emit(self, frame: VideoFrame, fallback_us: int, times: list[int]) -> int:
         """Writes what a frame makes due; returns for how many no slot was free."""
@@ -88,7 +91,11 @@ class CameraSource:
         for time_us in due.repeats:
             self._write(time_us, times)
         if due.fresh is not None:
-            self._shown = self._fitter.fit(frame, describe(frame))
+            try:
+                self._shown = self._fitter.fit(frame, describe(frame))
+            except av.FFmpegError:
+                # One that cannot be fitted (a single line, say) is damage: the last one stays.
+                self._unfit = 1
             self._write(due.fresh, times)
         wanted = len(due.repeats) + (due.fresh is not None)
         return wanted - (len(times) - before)

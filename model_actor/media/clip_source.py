@@ -109,6 +109,8 @@ class ClipSource:
         )
         if refusal is not None:
             raise RefusedClipError(refusal, frames)
+        if self._fitted(first) is None:
+            raise RefusedClipError(Refusal.NOT_VIDEO)
         self.facts = ClipFacts(*picture.displayed, frames, duration_us, self._codec)
 
     def read(self, first: int, memory: memoryview, offsets: range) -> tuple[int, ...]:
@@ -146,8 +148,18 @@ class ClipSource:
                 self._held = frame
                 return
         self._held = None
-        if frame is not None:
-            self._shown = self._fitter.fit(frame, describe(frame, self._pixel_aspect, self._turn))
+        # One that cannot be fitted (a single line, say) is damage too: the one before it stays.
+        fitted = None if frame is None else self._fitted(frame)
+        self._shown = fitted or self._shown
+
+    def _fitted(self, frame: VideoFrame) -> VideoFrame | None:
+        """Returns a frame as the model takes it; None where that cannot be."""
+        try:
+            return self._fitter.fit(frame, describe(frame, self._pixel_aspect, self._turn))
+        except av.FFmpegError as error:
+            if error.errno == errno.ENOMEM:
+                raise MemoryError("no memory for a picture") from error
+            return None
 
     def _go_to(self, index: int) -> None:
         """Makes frame `index` the next one that the decoder hands out, or one before it."""

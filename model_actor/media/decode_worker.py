@@ -2,19 +2,21 @@
 
 `fork_server.py` starts `python -m model_actor.media.decode_worker`, which forks a worker
 whenever one is wanted. A worker gets two sockets: one for messages, one for descriptors. From
-the first message on it opens nothing by name: clips are read through the descriptor given,
-frames go to the shared memory given, and no file can grow. It may be killed at any time; nobody
-else is harmed. It ends when its control socket closes, and the kernel ends it when its owner
-dies.
+the first message on it opens nothing by name: clips are read through the descriptor given, and
+frames go to the shared memory given. `sandbox.py` holds it to that: no files, no network, no
+programs. It may be killed at any time; nobody else is harmed. It ends when its control socket
+closes, and the kernel ends it when its owner dies.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
 import json
 import mmap
 import os
+import pkgutil
 import resource
 import selectors
 import signal
@@ -22,9 +24,12 @@ import socket
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+import av
+
 from model_actor.media.camera_source import CameraSource
 from model_actor.media.clip_source import ClipSource, RefusedClipError
 from model_actor.media.limits import DecodeLimits, Refusal
+from model_actor.media.sandbox import SandboxStatus, confine, enter_namespaces
 from model_actor.media.wire import (
     FORKED,
     HEADER,
@@ -44,7 +49,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_NO_NEW_PRIVS = 38
 _MAX_FILES = 64
 
 
@@ -147,7 +151,7 @@ class Worker:
         self._control.sendall(message(kind, payload))
 
 
-def serve(orders: socket.socket, limits: DecodeLimits) -> None:
+def serve(orders: socket.socket, limits: DecodeLimits, walls: SandboxStatus) -> None:
     """Forks a worker for each pair of sockets that comes, until the socket closes.
 
     The answer is the worker's number and a descriptor that names it. This process never sees
@@ -161,7 +165,7 @@ def serve(orders: socket.socket, limits: DecodeLimits) -> None:
                 if key.fileobj is not orders:
                     selector.unregister(key.fileobj)
                     _reap(workers, key.fd)
-                elif not _fork(orders, limits, workers, selector):
+                elif not _fork(orders, limits, walls, workers, selector):
                     for handle in list(workers):
                         signal.pidfd_send_signal(handle, signal.SIGKILL)
                         _reap(workers, handle)
@@ -171,6 +175,7 @@ def serve(orders: socket.socket, limits: DecodeLimits) -> None:
 def _fork(
     orders: socket.socket,
     limits: DecodeLimits,
+    walls: SandboxStatus,
     workers: dict[int, int],
     selector: selectors.BaseSelector,
 ) -> bool:
@@ -181,7 +186,7 @@ def _fork(
     server = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _work(server, sockets, limits)
+        _work(server, sockets, limits, walls)
     handle = os.pidfd_open(pid)
     workers[handle] = pid
     selector.register(handle, selectors.EVENT_READ)
@@ -196,12 +201,13 @@ def _reap(workers: dict[int, int], handle: int) -> None:
     os.close(handle)
 
 
-def _work(server: int, sockets: list[int], limits: DecodeLimits) -> NoReturn:
+def _work(server: int, sockets: list[int], limits: DecodeLimits, walls: SandboxStatus) -> NoReturn:
     """Is a worker, in its own process; whatever happens, no more than that."""
     try:
         _keep_only(sockets)
         _tie_to(server)
-        _confine(limits)
+        _bound(limits)
+        confine(walls)
         control, descriptors = (socket.socket(fileno=each) for each in sockets)
         Worker(control, descriptors, limits).run()
     finally:
@@ -221,13 +227,12 @@ def _tie_to(owner: int) -> None:
     """Lets the kernel end this process when its owner dies."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if os.getppid() != owner:
         os._exit(0)
 
 
-def _confine(limits: DecodeLimits) -> None:
-    """Gives up what a decoder does not need. A later issue adds seccomp."""
+def _bound(limits: DecodeLimits) -> None:
+    """Lets the kernel refuse what a decoder does not need."""
     for what, bound in (
         (resource.RLIMIT_AS, limits.address_space_bytes),
         (resource.RLIMIT_FSIZE, 0),
@@ -245,15 +250,27 @@ def _allow_cpu(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (spent + seconds + 1, resource.RLIM_INFINITY))
 
 
+def _load_all() -> None:
+    """Loads what a library would load when it is first needed: a worker can open nothing."""
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
 def main() -> None:
     """Runs the server: owner's pid, descriptor of the socket for orders, limits as JSON."""
     owner, orders = (int(argument) for argument in sys.argv[1:3])
     limits = DecodeLimits(**json.loads(sys.argv[3]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _load_all()
+    walls = enter_namespaces()
+    # After that: a process that changes its rights is tied to nobody any more (prctl(2)).
     _tie_to(owner)
     # What is there now is shared with the workers for as long as nobody writes to it.
     gc.freeze()
-    serve(socket.socket(fileno=orders), limits)
+    told = socket.socket(fileno=orders)
+    told.sendall(walls.pack())
+    serve(told, limits, walls)
 
 
 if __name__ == "__main__":

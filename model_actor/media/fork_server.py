@@ -15,15 +15,25 @@ import socket
 import subprocess
 import sys
 from dataclasses import asdict
+from typing import Final
+
+import structlog
 
 from model_actor.media.errors import WorkerLostError
 from model_actor.media.limits import DecodeLimits
+from model_actor.media.sandbox import SandboxStatus
 from model_actor.media.wire import FORKED
 
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")
 """What a worker may see of our environment: no secrets."""
 STOP_S = 5.0
 """How long the server may take to end by itself."""
+SERVER: Final = "model_actor.media.decode_worker"
+"""Module that is the server."""
+_HELLO_BYTES: Final = 4096
+"""Longest first word of the server."""
+
+_log = structlog.get_logger(__name__)
 
 
 class WorkerProcess:
@@ -57,10 +67,14 @@ class ForkServer:
 
     Args:
         limits: Of the workers.
+        module: What to run as the server; tests add to it.
     """
 
-    def __init__(self, limits: DecodeLimits) -> None:
+    def __init__(self, limits: DecodeLimits, module: str = SERVER) -> None:
+        self.walls: SandboxStatus | None = None
+        """What stands between the workers and this machine; known once the server runs."""
         self._limits = limits
+        self._module = module
         self._server: subprocess.Popen[bytes] | None = None
         self._orders: socket.socket | None = None
 
@@ -123,7 +137,7 @@ class ForkServer:
                 [
                     sys.executable,
                     "-m",
-                    "model_actor.media.decode_worker",
+                    self._module,
                     str(os.getpid()),
                     str(theirs.fileno()),
                     json.dumps(asdict(self._limits)),
@@ -136,4 +150,23 @@ class ForkServer:
                 cwd="/",
                 pass_fds=(theirs.fileno(),),
             )
+        self._meet(self._orders)
         return self._orders
+
+    def _meet(self, orders: socket.socket) -> None:
+        """Hears which walls the workers have, and says so where some are missing: once, unless
+        that changes.
+
+        Raises:
+            OSError: The server does not speak.
+        """
+        told = orders.recv(_HELLO_BYTES)
+        if not told:
+            raise ConnectionError("the server of decode workers has ended")
+        walls = SandboxStatus.unpack(told)
+        if walls != self.walls:
+            self.walls = walls
+            if walls.missing:
+                _log.warning("decoders.exposed", missing=walls.missing)
+            else:
+                _log.info("decoders.walled_in")

@@ -64,6 +64,21 @@ class DecodeWorkers:
         self._spawner = ThreadPoolExecutor(1, thread_name_prefix="decode-workers")
         self._server = ForkServer(self.limits)
 
+    @property
+    def used(self) -> int:
+        """Workers in use."""
+        return len(self._used)
+
+    @property
+    def spare(self) -> int:
+        """Workers that are ready."""
+        return len(self._idle)
+
+    @property
+    def most(self) -> int:
+        """Most workers in use at once."""
+        return self._most
+
     async def start(self) -> None:
         """Starts the spare workers and waits for them.
 

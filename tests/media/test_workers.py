@@ -283,7 +283,8 @@ def test_workers_die_with_their_owner(tmp_path: Path) -> None:
         [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, check=False, timeout=60
     )
     assert owner.returncode == -signal.SIGKILL
+    pid = int(owner.stdout.split()[-1])
     psutil.wait_procs(
-        [psutil.Process(pid) for pid in [int(owner.stdout)] if psutil.pid_exists(pid)], timeout=10
+        [psutil.Process(each) for each in [pid] if psutil.pid_exists(each)], timeout=10
     )
-    assert not alive(int(owner.stdout))
+    assert not alive(pid)
