@@ -1,0 +1,1 @@
+"""Journals of sessions, for whom they belong to."""

@@ -1,0 +1,1 @@
+"""Metering: the ledger of what sessions and tenants have used."""
