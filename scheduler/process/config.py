@@ -36,6 +36,11 @@ NESTED: Final = "__"
 _SERVICE_LINK: Final = re.compile(
     r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$"
 )
+CONFIG: Final = f"{PREFIX}CONFIG"
+"""Names the settings file."""
+ROLES: Final = ("head", "actor")
+"""Roles whose options are a table of the file each; `process/role_options.py` reads them."""
+
 # Under this name the content of the file travels to where the sources are put in order.
 _FILE: Final = "_file_content"
 
@@ -118,7 +123,8 @@ def load_settings(
     """
     _refuse_unknown_variables((cls, *siblings))
     try:
-        return cls(**{_FILE: _read(file), **_given(overrides or {})})
+        ours = {key: value for key, value in read_file(file).items() if key not in ROLES}
+        return cls(**{_FILE: ours, **_given(overrides or {})})
     except ValidationError as error:
         raise ConfigurationError(_explain(cls, error)) from None
     except SettingsError as error:
@@ -142,7 +148,12 @@ def help_of(cls: type[BaseModel], key: str) -> str:
     return {setting.key: setting.help for setting in describe(cls)}[key]
 
 
-def _read(file: Path | None) -> dict[str, Any]:
+def read_file(file: Path | None) -> dict[str, Any]:
+    """Returns what a settings file says; nothing without one.
+
+    Raises:
+        ConfigurationError: It cannot be read.
+    """
     if file is None:
         return {}
     try:
@@ -184,15 +195,18 @@ def _variable(path: tuple[str, ...]) -> str:
 
 
 def _refuse_unknown_variables(classes: Iterable[type[BaseModel]]) -> None:
-    known: set[str] = set()
+    known = {CONFIG}
+    others = tuple(f"{PREFIX}{role}{NESTED}".upper() for role in ROLES)
     for cls in classes:
         known |= {_variable(path) for path, _ in _leaves(cls)}
         # A whole section, or a mapping, may also come as one JSON value.
         known |= {_variable((name,)) for name in cls.model_fields}
     for name in sorted(os.environ):
         upper = name.upper()
+        if upper.startswith(others):
+            continue
         if upper.startswith(PREFIX) and upper not in known and not _SERVICE_LINK.search(upper):
-            raise ConfigurationError(f"unknown environment variable {name}{_nearest(upper, known)}")
+            raise ConfigurationError(f"unknown environment variable {name}{nearest(upper, known)}")
 
 
 def _explain(cls: type[BaseModel], error: ValidationError) -> str:
@@ -202,7 +216,7 @@ def _explain(cls: type[BaseModel], error: ValidationError) -> str:
     for fault in error.errors(include_url=False, include_input=False, include_context=False):
         key = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            lines.append(f"unknown setting {key}{_nearest(key, known)}")
+            lines.append(f"unknown setting {key}{nearest(key, known)}")
         elif fault["type"] == "missing":
             lines.append(f"the setting {key} is required")
         else:
@@ -210,6 +224,7 @@ def _explain(cls: type[BaseModel], error: ValidationError) -> str:
     return "; ".join(lines)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Words which names are like an unknown one; empty if none is."""
     near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(near)}?" if near else ""

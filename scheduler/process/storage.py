@@ -16,13 +16,14 @@ import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from scheduler.core.errors import SanaGatewayError
+from scheduler.process.threads import MeasuredThreads
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -85,8 +86,13 @@ class Storage(Protocol):
         """
 
     async def names(self, prefix: str, after: str, limit: int) -> list[str]:
-        """Returns the names of what lies directly below a prefix, objects and further prefixes,
-        in order: the first `limit` of those that come after `after`.
+        """Returns the names of what lies directly below a prefix, or below none (``""``), objects
+        and further prefixes, in order: the first `limit` of those that come after `after`.
+        """
+
+    async def newest(self, prefix: str) -> float | None:
+        """Returns when an object below a prefix was last written, in seconds since 1970 by the
+        storage's clock; None where there is none.
         """
 
     async def put(self, key: str, data: bytes) -> None:
@@ -128,11 +134,11 @@ class FilesystemStorage:
         self._root = Path(root)
         self._growing: dict[str, _Growing] = {}
         self._closed = False
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
+        self._threads = MeasuredThreads(THREADS, "storage")
 
     async def create(self, key: str, size: int) -> None:
         """Begins an object; see `Storage`."""
-        segments = _segments(key)
+        segments = segments_of(key)
         if size < 1:
             raise StorageError("an object has at least one byte")
         if key in self._growing:
@@ -147,7 +153,7 @@ class FilesystemStorage:
 
     async def append(self, key: str, offset: int, data: bytes) -> None:
         """Adds bytes to an object; see `Storage`."""
-        segments = _segments(key)
+        segments = segments_of(key)
         growing = self._growing.get(key)
         if growing is None:
             raise StorageError("the object is not being written here")
@@ -157,7 +163,7 @@ class FilesystemStorage:
 
     async def fetch(self, key: str, into: int) -> int:
         """Copies an object into a file; see `Storage`."""
-        segments = _segments(key)
+        segments = segments_of(key)
         self._refuse_closed()
         # The thread goes on when the caller is cancelled. With a descriptor of its own it never
         # writes to another file that got the caller's number meanwhile.
@@ -168,15 +174,15 @@ class FilesystemStorage:
 
     async def exists(self, key: str) -> bool:
         """Tells whether an object is complete; see `Storage`."""
-        return await self._run(self._exists, _segments(key))
+        return await self._run(self._exists, segments_of(key))
 
     async def link(self, key: str, to: str) -> None:
         """Makes an object appear under another key; see `Storage`."""
-        await self._run(self._link, _segments(key), _segments(to))
+        await self._run(self._link, segments_of(key), segments_of(to))
 
     async def delete(self, prefix: str) -> None:
         """Removes objects; see `Storage`."""
-        segments = _segments(prefix)
+        segments = segments_of(prefix)
         below = prefix + "/"
         doomed = [key for key in self._growing if key == prefix or key.startswith(below)]
         growing = [self._growing.pop(key) for key in doomed]
@@ -184,18 +190,23 @@ class FilesystemStorage:
 
     async def names(self, prefix: str, after: str, limit: int) -> list[str]:
         """Lists what lies below a prefix; see `Storage`."""
-        return await self._run(self._names, _segments(prefix), after, limit)
+        segments = segments_of(prefix) if prefix else ()
+        return await self._run(self._names, segments, after, limit)
+
+    async def newest(self, prefix: str) -> float | None:
+        """Tells when something below a prefix was last written; see `Storage`."""
+        return await self._run(self._newest, segments_of(prefix))
 
     async def put(self, key: str, data: bytes) -> None:
         """Writes a small object; see `Storage`."""
-        segments = _segments(key)
+        segments = segments_of(key)
         if len(data) > SMALL:
             raise StorageError(f"an object written at once has at most {SMALL} bytes")
         await self._run(self._put, segments, data)
 
     async def get(self, key: str) -> bytes:
         """Returns a small object; see `Storage`."""
-        return await self._run(self._get, _segments(key))
+        return await self._run(self._get, segments_of(key))
 
     async def close(self) -> None:
         """Ends the threads; see `Storage`."""
@@ -285,6 +296,13 @@ class FilesystemStorage:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def _newest(self, segments: tuple[str, ...]) -> float | None:
+        try:
+            with self._folder((*segments, "")) as folder:
+                return _newest_below(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
     def _put(self, segments: tuple[str, ...], data: bytes) -> None:
         with self._folder(segments, make=True) as folder:
             part = _hidden(segments[-1])
@@ -349,8 +367,12 @@ async def _worded(work: Future[_R]) -> _R:
         raise StorageError(f"the storage failed: {error.strerror}") from None
 
 
-def _segments(key: str) -> tuple[str, ...]:
-    """Splits a key, and refuses whatever could lead elsewhere."""
+def segments_of(key: str) -> tuple[str, ...]:
+    """Splits a key.
+
+    Raises:
+        StorageError: It could lead elsewhere.
+    """
     segments = tuple(key.split("/"))
     if len(segments) > _DEPTH or not all(_SEGMENT.fullmatch(segment) for segment in segments):
         raise StorageError("not a key of this storage")
@@ -371,6 +393,18 @@ def _is_object(folder: int, name: str) -> bool:
         return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return False
+
+
+def _newest_below(folder: int) -> float | None:
+    """Returns when a file of an open folder, or of one below, was last written."""
+    newest: float | None = None
+    for _, _, files, inner in os.fwalk(".", dir_fd=folder):
+        for name in files:
+            # Others may remove it meanwhile; what grows counts, though it is no object yet.
+            with suppress(FileNotFoundError):
+                written = os.stat(name, dir_fd=inner, follow_symlinks=False).st_mtime
+                newest = written if newest is None else max(newest, written)
+    return newest
 
 
 def _write_all(file: int, data: bytes) -> None:
