@@ -60,13 +60,19 @@ OUT = .cache/bench/$(BENCH).json
 .PHONY: bench
 bench: setup ## Measure the media path beside its rivals, 15 minutes; BENCH=service for another of tests/bench
 	@mkdir -p .cache/bench
-	@.venv/bin/python -m tests.bench.$(BENCH) $(if $(filter media service,$(BENCH)),--json "$(OUT)") $(ARGS)
+	@.venv/bin/python -m tests.bench.$(BENCH) $(if $(filter media service soak flood,$(BENCH)),--json "$(OUT)") $(ARGS)
 
 SCENARIO = smoke
 .PHONY: load
 load: ## Put a load on a service that is started for it, one minute; SCENARIO=steady for another
 	$(SETUP) load
 	@.venv/bin/sana-gateway load $(SCENARIO) --out load-out $(ARGS)
+
+TARGET = commands_json
+RUNS = 1000000
+.PHONY: fuzz
+fuzz: setup ## Search for inputs that break a parser; TARGET=sdp for another (python -m tests.fuzz --help), RUNS=1000
+	.venv/bin/python -m tests.fuzz $(TARGET) --runs $(RUNS)
 
 .PHONY: clean
 clean: ## Remove caches, reports and what the demo wrote; environments stay

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
-import grpc
 import typer
 from google.protobuf import duration_pb2, json_format
 from rich.console import Console
 from rich.table import Table
 
-from gateway.auth import API_KEY_METADATA, KEY_MARK
+from gateway.calling import (
+    ANSWER_S,
+    HERE,
+    INTERRUPTED,
+    Address,
+    Ca,
+    Tls,
+    Token,
+    asking,
+    metadata,
+)
 from sana_gateway.v1 import pool_pb2, pool_pb2_grpc
 from scheduler import option_values as values
-from scheduler.core.errors import SanaGatewayError
 
 NOT_DRAINED: Final = 1
 """Exit status of a drain that somebody else cancelled, or whose actor was lost."""
-INTERRUPTED: Final = 130
-"""Exit status of a command that Ctrl-C ended; the drain goes on."""
-_ANSWER_S: Final = 10.0
 _MIB: Final = 2**20
 
 actors = typer.Typer(
@@ -31,36 +34,21 @@ actors = typer.Typer(
     rich_markup_mode=None,
 )
 
-Address = Annotated[str, typer.Option(help="gRPC address of a gateway.", envvar="SANA_ADDRESS")]
-Token = Annotated[
-    str,
-    typer.Option(
-        help="API key or token with the scope `operator`; better given in the environment, as "
-        "the list of processes shows options.",
-        envvar="SANA_TOKEN",
-        show_envvar=True,
-    ),
-]
-Tls = Annotated[bool, typer.Option("--tls", help="The gateway is behind a proxy with TLS.")]
-
-
-class AnswerError(SanaGatewayError):
-    """The gateway refused, or could not be asked."""
-
 
 @actors.command("ls")
 def list_actors(
-    address: Address = "127.0.0.1:50051",
+    address: Address = HERE,
     token: Token = "",
     tls: Tls = False,
+    ca: Ca = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the whole pool as JSON instead.")
     ] = False,
 ) -> None:
     """List the actors: their model, their state, and what is booked on them."""
-    with _asking(address, tls=tls) as stub:
+    with asking(pool_pb2_grpc.PoolServiceStub, address, tls=tls, ca=ca) as stub:
         pool = stub.DescribePool(
-            pool_pb2.DescribePoolRequest(), metadata=_metadata(token), timeout=_ANSWER_S
+            pool_pb2.DescribePoolRequest(), metadata=metadata(token), timeout=ANSWER_S
         )
     if as_json:
         shown = json_format.MessageToDict(
@@ -87,9 +75,10 @@ def drain_actor(
     cancel: Annotated[
         bool, typer.Option("--cancel", help="End a drain under way: it takes sessions again.")
     ] = False,
-    address: Address = "127.0.0.1:50051",
+    address: Address = HERE,
     token: Token = "",
     tls: Tls = False,
+    ca: Ca = None,
 ) -> None:
     """Move all sessions off an actor without a lost frame, then end it.
 
@@ -102,8 +91,8 @@ def drain_actor(
         microseconds = round(values.seconds(grace, "--grace") * 1e6)
         request.grace.CopyFrom(_duration(microseconds))
     try:
-        with _asking(address, tls=tls) as stub:
-            last = _watch(stub.DrainActor(request, metadata=_metadata(token)), actor)
+        with asking(pool_pb2_grpc.PoolServiceStub, address, tls=tls, ca=ca) as stub:
+            last = _watch(stub.DrainActor(request, metadata=metadata(token)), actor)
     except KeyboardInterrupt:
         typer.echo("the drain goes on; run this again to watch it, or with --cancel", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -168,28 +157,6 @@ def _summary(pool: pool_pb2.DescribePoolResponse) -> str:
         f" utilisation {signals.predicted_utilisation:.0%}, late chunks {signals.miss_rate:.1%},"
         f" actors wanted {signals.actors_wanted}"
     )
-
-
-@contextmanager
-def _asking(address: str, *, tls: bool) -> Iterator[Any]:
-    """Yields the stub of a gateway's PoolService.
-
-    Raises:
-        AnswerError: A call failed; the text says how.
-    """
-    secured = grpc.secure_channel(address, grpc.ssl_channel_credentials()) if tls else None
-    with secured or grpc.insecure_channel(address) as channel:
-        try:
-            yield pool_pb2_grpc.PoolServiceStub(channel)
-        except grpc.RpcError as error:
-            call: Any = error
-            raise AnswerError(call.details() or call.code().name) from None
-
-
-def _metadata(token: str) -> tuple[tuple[str, str], ...]:
-    if token.startswith(KEY_MARK):
-        return ((API_KEY_METADATA, token),)
-    return (("authorization", f"Bearer {token}"),) if token else ()
 
 
 def _duration(microseconds: int) -> duration_pb2.Duration:

@@ -86,6 +86,11 @@ class ChildProcess:
         """Its process id."""
         return self._process.pid
 
+    def tell(self, words: bytes) -> None:
+        """Writes to its standard input. A child that has ended does not hear it."""
+        if self._process.stdin is not None and not self._process.stdin.is_closing():
+            self._process.stdin.write(words)
+
     async def heard(self, within_s: float) -> dict[str, Any]:
         """Returns what it announces next, of a child that announces something now and then.
 

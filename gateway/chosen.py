@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from gateway.auth.jwks_settings import JwksSettings
+from gateway.auth.several import SeveralAuth
 from gateway.ingress import Authenticator
+from gateway.moderation import Moderator
+from gateway.moderation.asking import Moderation
 from gateway.settings import GatewaySettings
+from gateway.webrtc.turn import TurnLogins, read_secret
 from scheduler.core.errors import ConfigurationError
 from scheduler.process import plugins
 from scheduler.process.storage import FilesystemStorage, Storage
@@ -20,17 +26,43 @@ def authenticator(settings: GatewaySettings) -> Authenticator:
         PluginError: The plugin is missing or broken.
         ConfigurationError: Its options do not fit it, or name files that cannot be used.
     """
-    plugin: Callable[..., Authenticator] = plugins.load("sana_gateway.auth", settings.auth)
-    own = {"api_keys": settings.api_keys, "token_secret": settings.token_secret}
+    names = settings.auth.split(",")
+    loaded: dict[str, Callable[..., Authenticator]] = {
+        name: plugins.load("sana_gateway.auth", name) for name in names
+    }
+    if len(loaded) > 1 and "none" in loaded:
+        raise ConfigurationError("--auth none stands alone: it asks nobody who they are")
+    own: dict[str, Any] = {
+        "api_keys": settings.api_keys,
+        "token_secret": settings.token_secret,
+        "jwks": None if settings.jwks == JwksSettings() else settings.jwks,
+    }
     options = settings.auth_options | {name: value for name, value in own.items() if value}
-    try:
-        inspect.signature(plugin).bind(**options)
-    except TypeError as error:
-        raise ConfigurationError(
-            f"the options do not fit --auth {settings.auth}: {error}; --api-keys and "
-            "--token-secret belong to --auth api-key, which needs the first"
-        ) from None
-    return plugin(**options)
+    # One that stands alone is given all of them, so that none is passed over in silence.
+    taken = {
+        name: options if len(loaded) == 1 else _known(plugin, options)
+        for name, plugin in loaded.items()
+    }
+    made: list[Authenticator] = []
+    for name, plugin in loaded.items():
+        try:
+            inspect.signature(plugin).bind(**taken[name])
+        except TypeError as error:
+            raise ConfigurationError(
+                f"the options do not fit --auth {name}: {error}; --api-keys and --token-secret "
+                "belong to --auth api-key, which needs the first, and --jwks-issuer and "
+                "--jwks-audience to --auth jwks, which needs both"
+            ) from None
+        made.append(plugin(**taken[name]))
+    if unused := sorted(options.keys() - {each for own in taken.values() for each in own}):
+        raise ConfigurationError(f"no plugin of --auth {settings.auth} takes {', '.join(unused)}")
+    return made[0] if len(made) == 1 else SeveralAuth(made)
+
+
+def _known(plugin: Callable[..., object], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options that a plugin knows."""
+    known = inspect.signature(plugin).parameters
+    return {name: value for name, value in options.items() if name in known}
 
 
 def storage(settings: GatewaySettings) -> Callable[[], Storage]:
@@ -60,3 +92,36 @@ def recordings_storage(settings: GatewaySettings, storage: Storage) -> Storage:
     """
     folder = settings.recording.folder
     return FilesystemStorage(folder) if folder else storage
+
+
+def moderation(settings: GatewaySettings) -> Moderation | None:
+    """Returns who judges prompts; None: nobody.
+
+    Raises:
+        PluginError: The plugin is missing or broken.
+        ConfigurationError: Its options do not fit it, or name files that cannot be used.
+    """
+    wanted = settings.moderation
+    if not wanted.plugin:
+        return None
+    plugin: Callable[..., Moderator] = plugins.load("sana_gateway.moderation", wanted.plugin)
+    try:
+        inspect.signature(plugin).bind(**wanted.options)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"moderation.options do not fit --moderation {wanted.plugin}: {error}; they are given "
+            "with --moderation-option NAME=VALUE"
+        ) from None
+    moderator = plugin(**wanted.options)
+    return Moderation(moderator, timeout_s=wanted.timeout_s, on_failure=wanted.on_failure)
+
+
+def turn_logins(settings: GatewaySettings) -> TurnLogins | None:
+    """Returns what makes logins on TURN servers; None where each has one for all.
+
+    Raises:
+        ConfigurationError: The secret cannot be used.
+    """
+    if not settings.turn_secret:
+        return None
+    return TurnLogins(read_secret(settings.turn_secret), settings.turn_lifetime_s)

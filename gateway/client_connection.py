@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from opentelemetry.trace import SpanKind
 
+from gateway import command_metrics
 from gateway.connection import Event, Status, after
 from gateway.fanout import CODECS, OutputFanout
+from gateway.moderation import Question
+from gateway.moderation.asking import Turnstile
 from gateway.ports import CameraFrame, CommandLike, Sink, Viewer
 from sana_gateway.v1 import media_pb2, message_pb2
 from sana_gateway_internal.v1 import stream_pb2
@@ -46,6 +50,14 @@ class ClientConnection:
         self._connection_id = connection_id
         self._session = session
         self._unanswered: dict[str, stream_pb2.SessionCommand] = {}
+        self._taken: dict[str, tuple[str, float]] = {}
+        """Kinds of the unanswered commands, and when they were sent first."""
+        self._wire = getattr(sink, "wire_name", command_metrics.OTHER)
+        self._turnstile = (
+            None
+            if session.moderation is None
+            else Turnstile(session.moderation, self._question, self._pass_on)
+        )
         self._subscriptions: set[OutputSubscription] = set()
 
     @property
@@ -63,10 +75,18 @@ class ClientConnection:
         self._must_live()
         if not self._session.is_ready:  # while its actor is found anew, commands are kept
             raise NotReadyError("the session still waits for its place")
-        if len(self._unanswered) >= MAX_UNANSWERED:
+        waiting = 0 if self._turnstile is None else len(self._turnstile)
+        if len(self._unanswered) + waiting >= MAX_UNANSWERED:
             raise LimitError(f"at most {MAX_UNANSWERED} commands may wait for their answer")
         if command.ByteSize() > MAX_COMMAND_BYTES:
             command = _too_long(command)
+        if self._turnstile is None:
+            self._pass_on(command, traceparent)
+        else:
+            self._turnstile.take(command, traceparent)
+
+    def _pass_on(self, command: CommandLike, traceparent: str) -> None:
+        """Sends a command that may be sent, to whichever actor has the session."""
         request = stream_pb2.SessionCommand(
             session_id=self._session.session_id, connection_id=self._connection_id
         )
@@ -84,6 +104,7 @@ class ClientConnection:
         ):
             request.traceparent = inject()
             self._unanswered[command.command_id] = request
+            self._taken.setdefault(command.command_id, (name, time.perf_counter()))
             self._session.send(stream_pb2.ControlRequest(command=request))
             self._session.wake()
 
@@ -98,8 +119,18 @@ class ClientConnection:
 
     def acked(self, command_id: str, accepted: bool) -> None:
         """The actor has handled a command."""
-        self._unanswered.pop(command_id, None)
+        request = self._unanswered.pop(command_id, None)
+        if request is not None:
+            outcome = "accepted" if accepted else "refused"
+            self._measure(command_id, outcome, request.traceparent)
         self.sink.ack(command_id, accepted)
+
+    def _measure(self, command_id: str, outcome: str, traceparent: str = "") -> None:
+        taken = self._taken.pop(command_id, None)
+        if taken is not None:
+            name, began = taken
+            took_s = time.perf_counter() - began
+            command_metrics.observe(name, self._wire, outcome, took_s, traceparent)
 
     def resend(self) -> None:
         """Sends again what no actor has acknowledged: repeating a command is safe."""
@@ -157,6 +188,10 @@ class ClientConnection:
         if self.status is Status.DISCONNECTED:
             return
         self.status = after(self.status, Event.CLOSED)
+        for command_id in list(self._taken):
+            self._measure(command_id, "unanswered")
+        if self._turnstile is not None:
+            self._turnstile.close()
         for subscription in list(self._subscriptions):
             subscription.close()
         self._session.disconnect(self)
@@ -164,6 +199,10 @@ class ClientConnection:
     def forget(self, subscription: OutputSubscription) -> None:
         """A subscription has ended."""
         self._subscriptions.discard(subscription)
+
+    def _question(self, prompt: str) -> Question:
+        session = self._session
+        return Question(prompt, session.principal.tenant, session.session_id, session.model)
 
     def _must_live(self) -> None:
         if self.status is Status.DISCONNECTED:

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
-import signal
 import tempfile
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import typer
+import typer.main
 from rich.console import Console
 from rich.table import Table
 
-from gateway.collecting import spare_what_is_loaded
-from gateway.head_process import HeadOptions, HeadProcess
+from gateway import serving
+from gateway.head_process import HeadOptions
 from gateway.settings import MOST_WORKERS, GatewaySettings
 from scheduler import option_values, options
 from scheduler.backends.launcher import BITRATE
+from scheduler.core.errors import ConfigurationError
 from scheduler.options import MOST_PORT
 from scheduler.process import plugins
 from scheduler.process.config import describe, help_of, load_settings
-from scheduler.process.logging import configure_logging
-from scheduler.process.telemetry import configure_tracing, shutdown
+from scheduler.process.role_options import HasOptions, config_option
 
 _EXAMPLES = """Examples:
 
@@ -64,30 +63,6 @@ listing = typer.Typer(
 )
 
 
-class Serving(Protocol):
-    """A gateway, in one process or in many."""
-
-    @property
-    def http_url(self) -> str:
-        """Where HTTP listens."""
-
-    @property
-    def grpc_address(self) -> str:
-        """Where gRPC listens; empty without that wire."""
-
-    async def start(self, placement_address: str = "") -> None:
-        """Serves; what was started has ended again when this fails."""
-
-    async def wait_serving(self) -> None:
-        """Returns once there is a model to ask for."""
-
-    async def run(self) -> None:
-        """Returns never, unless something breaks; then raises what broke it."""
-
-    async def stop(self) -> None:
-        """Drains and ends everything it started."""
-
-
 def _setting(key: str, **kind: Any) -> Any:  # noqa: ANN401 - typer types its options so
     """Returns the command-line option of a setting, with its docstring and its default.
 
@@ -104,21 +79,54 @@ Host = Annotated[str | None, _setting("host")]
 Auth = Annotated[str | None, _setting("auth")]
 ApiKeys = Annotated[str | None, _setting("api_keys", metavar="FILE")]
 TokenSecret = Annotated[str | None, _setting("token_secret", metavar="FILE")]
+JwksIssuer = Annotated[str | None, _setting("jwks.issuer", metavar="URL")]
+JwksAudience = Annotated[str | None, _setting("jwks.audience", metavar="NAME[,NAME...]")]
+JwksUrl = Annotated[str | None, _setting("jwks.url", metavar="URL")]
+CorsOrigins = Annotated[str | None, _setting("cors_origins", metavar="ORIGIN[,ORIGIN...]")]
+TurnSecret = Annotated[str | None, _setting("turn_secret", metavar="FILE")]
 Recording = Annotated[bool | None, _setting("recording.enabled")]
 RecordingsDir = Annotated[str | None, _setting("recording.folder", metavar="FOLDER")]
 RecordingBytes = Annotated[str | None, _setting("recording.session_bytes", metavar="SIZE")]
 RecordingsBytes = Annotated[str | None, _setting("recording.total_bytes", metavar="SIZE")]
 RecordingsKept = Annotated[str | None, _setting("recording.kept_s", metavar="TIME")]
 Otlp = Annotated[str | None, _setting("otlp_endpoint")]
+TraceRatio = Annotated[float | None, _setting("trace_ratio", min=0, max=1)]
 LogLevel = Annotated[str | None, _setting("log_level")]
 Placement = Annotated[str | None, _setting("placement_address")]
 MediaWorkers = Annotated[int | None, _setting("media_workers", min=0, max=MOST_WORKERS)]
 Tls = Annotated[str | None, _setting("tls", metavar="FOLDER")]
-UdpPorts = Annotated[str | None, _setting("udp_ports", metavar="LOW-HIGH")]
-Config = Annotated[
-    Path | None,
-    typer.Option(help="TOML file of settings; docs/roles.md lists them.", dir_okay=False),
+TlsCert = Annotated[str | None, _setting("tls_cert", metavar="FILE")]
+TlsKey = Annotated[str | None, _setting("tls_key", metavar="FILE")]
+ClientCa = Annotated[str | None, _setting("client_ca", metavar="FILE")]
+Audit = Annotated[str | None, _setting("audit_log", metavar="FILE")]
+Moderation = Annotated[str | None, _setting("moderation.plugin", metavar="NAME")]
+ModerationOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="An option of that plugin; repeatable."),
 ]
+UdpPorts = Annotated[str | None, _setting("udp_ports", metavar="LOW-HIGH")]
+_OWN = frozenset(
+    {
+        "storage_root",
+        "storage",
+        "storage_option",
+        "tls",
+        "otlp_endpoint",
+        "trace_ratio",
+        "log_level",
+    }
+)
+"""Options that `serve` shares with `serve head`, and takes from the gateway's settings."""
+
+
+def _head_command() -> HasOptions:
+    from scheduler.commands import head
+
+    return typer.main.get_command(head)
+
+
+StorageName = Annotated[str | None, _setting("storage")]
+Config = Annotated[Path | None, config_option()]
 ReadyFile = Annotated[
     Path | None, typer.Option(help="Write the addresses here, as JSON, once serving.")
 ]
@@ -153,6 +161,13 @@ def serve_all(
     snapshot_memory: options.SnapshotMemory = "0",
     degrade: options.Degrade = False,
     tenant: options.Tenant = None,
+    quota_file: options.QuotaFile = None,
+    ledger: options.Ledger = None,
+    ledger_kept: options.LedgerKept = "400d",
+    journal: options.Journal = False,
+    journal_content: options.JournalContent = False,
+    journal_bytes: options.JournalBytes = "8M",
+    journal_kept: options.JournalKept = "7d",
     warm_spares: options.WarmSpares = None,
     repurpose_after: options.RepurposeAfter = "60s",
     rebalance: options.Rebalance = True,
@@ -168,21 +183,37 @@ def serve_all(
     auth: Auth = None,
     api_keys: ApiKeys = None,
     token_secret: TokenSecret = None,
+    jwks_issuer: JwksIssuer = None,
+    jwks_audience: JwksAudience = None,
+    jwks_url: JwksUrl = None,
+    cors_origins: CorsOrigins = None,
+    turn_secret: TurnSecret = None,
     storage_root: Annotated[
         Path | None,
         typer.Option(help="Folder for uploads; by default a new one, removed at the end."),
     ] = None,
+    storage: StorageName = None,
+    storage_option: options.StorageOption = None,
     media_workers: MediaWorkers = None,
     udp_ports: UdpPorts = None,
     tls: Tls = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    client_ca: ClientCa = None,
+    audit_log: Audit = None,
+    moderation: Moderation = None,
+    moderation_option: ModerationOption = None,
     recording: Recording = None,
     recordings_dir: RecordingsDir = None,
     recording_bytes: RecordingBytes = None,
     recordings_bytes: RecordingsBytes = None,
     recordings_kept: RecordingsKept = None,
     otlp_endpoint: Otlp = None,
+    trace_ratio: TraceRatio = None,
     log_level: LogLevel = None,
-    config: Config = None,
+    health_host: options.HealthHost = "127.0.0.1",
+    health_port: options.HealthPort = None,
+    config: Annotated[Path | None, config_option("head", _head_command, _OWN)] = None,
     ready_file: ReadyFile = None,
 ) -> None:
     """Serve a model on this machine: gateway, scheduler and model actors together.
@@ -192,62 +223,87 @@ def serve_all(
     if context.invoked_subcommand is not None:
         return
     with contextlib.ExitStack() as stack:
-        root = storage_root or Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="sana-gateway-"))
-        )
-        settings = _settings(
+        read = partial(
+            _settings,
             config,
-            root,
+            _storage(storage_root, storage, storage_option),
             host=host,
             http_port=http_port,
             grpc_port=grpc_port,
             auth=auth,
             api_keys=api_keys,
             token_secret=token_secret,
+            jwks=_jwks(jwks_issuer, jwks_audience, jwks_url),
+            cors_origins=_listed(cors_origins),
+            turn_secret=turn_secret,
             media_workers=media_workers,
             udp_ports=udp_ports,
             tls=tls,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            client_ca=client_ca,
+            audit_log=audit_log,
+            moderation=_moderation(moderation, moderation_option),
             recording=_recording(
                 recording, recordings_dir, recording_bytes, recordings_bytes, recordings_kept
             ),
             otlp_endpoint=otlp_endpoint,
+            trace_ratio=trace_ratio,
             log_level=log_level,
         )
-        head = HeadOptions(
-            {
-                "model": model,
-                "model_option": model_option,
-                "weights": weights and weights.resolve(),
-                "actors": actors,
-                "surge": surge,
-                "gpus_per_actor": gpus_per_actor,
-                "policy": policy,
-                "backend": backend,
-                "ray_address": ray_address,
-                "reconnect_window": reconnect_window,
-                "park_after": park_after,
-                "park_detached_after": park_detached_after,
-                "store_after": store_after,
-                "snapshot_every": snapshot_every,
-                "snapshot_memory": snapshot_memory,
-                "degrade": degrade,
-                "tenant": tenant,
-                "warm_spares": warm_spares,
-                "repurpose_after": repurpose_after,
-                "rebalance": rebalance,
-                "autoscale": autoscale,
-                "bitrate": bitrate,
-                "encoder_threads": encoder_threads,
-                "encoder": encoder,
-                "spare_decoders": spare_decoders,
-                "decode_limit": decode_limit,
-                "tls": settings.tls,
-            },
-            storage_root=root,
-            otlp_endpoint=settings.otlp_endpoint,
-            log_level=settings.log_level,
-        )
-        asyncio.run(_serve_all(settings, head, ready_file))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sana-gateway-"))
+
+        def read_with_root() -> GatewaySettings:
+            return _with_root(read(), folder)
+
+        def head(settings: GatewaySettings) -> HeadOptions:
+            return HeadOptions(
+                {
+                    "model": model,
+                    "model_option": model_option,
+                    "weights": weights and weights.resolve(),
+                    "actors": actors,
+                    "surge": surge,
+                    "gpus_per_actor": gpus_per_actor,
+                    "policy": policy,
+                    "backend": backend,
+                    "ray_address": ray_address,
+                    "reconnect_window": reconnect_window,
+                    "park_after": park_after,
+                    "park_detached_after": park_detached_after,
+                    "store_after": store_after,
+                    "snapshot_every": snapshot_every,
+                    "snapshot_memory": snapshot_memory,
+                    "degrade": degrade,
+                    "tenant": tenant,
+                    "quota_file": quota_file and quota_file.resolve(),
+                    "ledger": ledger and ledger.absolute(),
+                    "ledger_kept": ledger_kept,
+                    "journal": journal,
+                    "journal_content": journal_content,
+                    "journal_bytes": journal_bytes,
+                    "journal_kept": journal_kept,
+                    "warm_spares": warm_spares,
+                    "repurpose_after": repurpose_after,
+                    "rebalance": rebalance,
+                    "autoscale": autoscale,
+                    "bitrate": bitrate,
+                    "encoder_threads": encoder_threads,
+                    "encoder": encoder,
+                    "spare_decoders": spare_decoders,
+                    "decode_limit": decode_limit,
+                    "tls": settings.tls,
+                    "trace_ratio": settings.trace_ratio,
+                    "health_host": health_host,
+                    "health_port": health_port,
+                },
+                storage=settings.storage,
+                storage_options=settings.storage_options,
+                otlp_endpoint=settings.otlp_endpoint,
+                log_level=settings.log_level,
+            )
+
+        asyncio.run(serving.serve_all(read_with_root, head, ready_file))
 
 
 @gateway.callback()
@@ -259,30 +315,45 @@ def serve_gateway(
     auth: Auth = None,
     api_keys: ApiKeys = None,
     token_secret: TokenSecret = None,
+    jwks_issuer: JwksIssuer = None,
+    jwks_audience: JwksAudience = None,
+    jwks_url: JwksUrl = None,
+    cors_origins: CorsOrigins = None,
+    turn_secret: TurnSecret = None,
     storage_root: Annotated[
         Path | None,
         typer.Option(
             help="Folder for uploads, the same one that the model actors see. Needed, unless "
-            "the settings name another storage."
+            "another storage is chosen."
         ),
     ] = None,
+    storage: StorageName = None,
+    storage_option: options.StorageOption = None,
     media_workers: MediaWorkers = None,
     udp_ports: UdpPorts = None,
     tls: Tls = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    client_ca: ClientCa = None,
+    audit_log: Audit = None,
+    moderation: Moderation = None,
+    moderation_option: ModerationOption = None,
     recording: Recording = None,
     recordings_dir: RecordingsDir = None,
     recording_bytes: RecordingBytes = None,
     recordings_bytes: RecordingsBytes = None,
     recordings_kept: RecordingsKept = None,
     otlp_endpoint: Otlp = None,
+    trace_ratio: TraceRatio = None,
     log_level: LogLevel = None,
     config: Config = None,
     ready_file: ReadyFile = None,
 ) -> None:
     """Serve the gateway role alone. Needs neither Ray nor torch."""
-    settings = _settings(
+    read = partial(
+        _settings,
         config,
-        storage_root,
+        _storage(storage_root, storage, storage_option),
         placement_address=placement_address,
         host=host,
         http_port=http_port,
@@ -290,22 +361,31 @@ def serve_gateway(
         auth=auth,
         api_keys=api_keys,
         token_secret=token_secret,
+        jwks=_jwks(jwks_issuer, jwks_audience, jwks_url),
+        cors_origins=_listed(cors_origins),
+        turn_secret=turn_secret,
         media_workers=media_workers,
         udp_ports=udp_ports,
         tls=tls,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        client_ca=client_ca,
+        audit_log=audit_log,
+        moderation=_moderation(moderation, moderation_option),
         recording=_recording(
             recording, recordings_dir, recording_bytes, recordings_bytes, recordings_kept
         ),
         otlp_endpoint=otlp_endpoint,
+        trace_ratio=trace_ratio,
         log_level=log_level,
     )
-    asyncio.run(_serve_role(settings, ready_file))
+    asyncio.run(serving.serve_role(read, ready_file))
 
 
 @listing.callback()
 def list_plugins() -> None:
     """List the installed plugins of every group; one that fails to load says why."""
-    groups = ("models", "placement", "ingress", "storage", "auth", "commands")
+    groups = ("models", "placement", "ingress", "storage", "auth", "moderation", "commands")
     table = Table("group", "name", "from", "status", title="plugins")
     for group in groups:
         for status in plugins.report(f"sana_gateway.{group}"):
@@ -318,13 +398,38 @@ def list_plugins() -> None:
 
 def _settings(
     config: Path | None,
-    storage_root: Path | None,
-    **options: str | int | Mapping[str, object] | None,
+    storage: Mapping[str, object],
+    **options: str | float | list[str] | Mapping[str, object] | None,
 ) -> GatewaySettings:
     """Builds the settings from the file, the environment and the options that were given."""
-    storage = None if storage_root is None else {"root": str(storage_root)}
-    overrides = {**options, "storage_options": storage}
-    return load_settings(GatewaySettings, file=config, overrides=overrides)
+    return load_settings(GatewaySettings, file=config, overrides={**options, **storage})
+
+
+def _with_root(settings: GatewaySettings, folder: str) -> GatewaySettings:
+    """Gives a storage that is a folder one, where none was chosen."""
+    if settings.storage != "filesystem" or "root" in settings.storage_options:
+        return settings
+    told = {**settings.storage_options, "root": folder}
+    return settings.model_copy(update={"storage_options": told})
+
+
+def _storage(
+    root: Path | None, name: str | None, told: list[str] | None
+) -> dict[str, str | dict[str, str]]:
+    """Reads the options of the storage; nothing for those that were not given."""
+    read = options.storage(root, name or "filesystem", told)
+    del read["plugin"]
+    return {**({"storage": name} if name else {}), **({"storage_options": read} if read else {})}
+
+
+def _listed(text: str | None) -> list[str] | None:
+    """Returns what is separated by commas; None for an option that was not given."""
+    return None if text is None else [each for each in text.split(",") if each]
+
+
+def _jwks(issuer: str | None, audience: str | None, url: str | None) -> dict[str, object]:
+    """Reads the options of an identity provider; None for those that were not given."""
+    return {"issuer": issuer, "audience": _listed(audience), "url": url}
 
 
 def _recording(
@@ -348,112 +453,12 @@ def _recording(
     }
 
 
-async def _serve_all(
-    settings: GatewaySettings, head_options: HeadOptions, ready_file: Path | None
-) -> None:
-    stopping = _told_to_stop()
-    # Its plugins are found, or missed, before anything is started.
-    process = _gateway(settings)
-    with Console(stderr=True).status("starting scheduler and model actors"):
-        head = await _unless(stopping, HeadProcess.start(head_options))
-    if head is None:
-        return
-    try:
-        await _serve_gateway(process, ready_file, stopping, head)
-    finally:
-        await head.stop()
-
-
-async def _serve_role(settings: GatewaySettings, ready_file: Path | None) -> None:
-    stopping = _told_to_stop()
-    await _serve_gateway(_gateway(settings), ready_file, stopping, None)
-
-
-def _told_to_stop() -> asyncio.Event:
-    """Returns what SIGTERM and Ctrl-C set from now on."""
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    return stopping
-
-
-async def _unless(
-    stopping: asyncio.Event, starting: Coroutine[Any, Any, HeadProcess]
-) -> HeadProcess | None:
-    """Returns what was started, or None when it was given up because of a signal."""
-    task, stop = asyncio.create_task(starting), asyncio.create_task(stopping.wait())
-    try:
-        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
-    finally:
-        for each in (task, stop):
-            each.cancel()
-        await asyncio.gather(task, stop, return_exceptions=True)
-
-
-def _gateway(settings: GatewaySettings) -> Serving:
-    configure_logging(settings.log_level, service="gateway")
-    # Other roles share this command line and must not pay for WebRTC; nor must a front door,
-    # which leaves calls and their traces to its workers.
-    if settings.media_workers:
-        from gateway.front_door.process import FrontDoor
-
-        return FrontDoor(settings)
-    from gateway.process import GatewayProcess
-
-    configure_tracing(
-        "sana-gateway", settings.otlp_endpoint or None, instance=f"gateway-{os.getpid()}"
-    )
-    return GatewayProcess(settings)
-
-
-async def _serve_gateway(
-    process: Serving,
-    ready_file: Path | None,
-    stopping: asyncio.Event,
-    head: HeadProcess | None,
-) -> None:
-    await process.start("" if head is None else head.placement_address)
-    spare_what_is_loaded()
-    try:
-        watched: list[asyncio.Task[Any]] = [
-            asyncio.create_task(stopping.wait(), name="stop"),
-            asyncio.create_task(process.run(), name="hub"),
-            asyncio.create_task(_announce(process, ready_file), name="announce"),
-        ]
-        if head is not None:
-            watched.append(asyncio.create_task(head.wait(), name="head"))
-        try:
-            await _first_to_end(watched)
-        finally:
-            for task in watched:
-                task.cancel()
-            await asyncio.gather(*watched, return_exceptions=True)
-    finally:
-        await process.stop()
-        shutdown()
-
-
-async def _first_to_end(tasks: list[asyncio.Task[Any]]) -> None:
-    """Returns when one of the standing tasks ends; raises what it raised."""
-    while True:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-            if task.get_name() != "announce":
-                return
-            tasks.remove(task)
-
-
-async def _announce(process: Serving, ready_file: Path | None) -> None:
-    """Says where to reach the service, once a model is served."""
-    console = Console(stderr=True)
-    with console.status("waiting for a model"):
-        await process.wait_serving()
-    console.print(
-        f"[bold green]serving[/]  HTTP {process.http_url}   gRPC {process.grpc_address}   "
-        "(Ctrl-C ends it)"
-    )
-    if ready_file is not None:
-        addresses = {"http": process.http_url, "grpc": process.grpc_address, "pid": os.getpid()}
-        await asyncio.to_thread(ready_file.write_text, json.dumps(addresses) + "\n")
+def _moderation(plugin: str | None, given: list[str] | None) -> dict[str, object]:
+    """Reads the options of moderation; None for those that were not given."""
+    options = None
+    if given:
+        pairs = [each.partition("=") for each in given]
+        if not all(name and equals for name, equals, _ in pairs):
+            raise ConfigurationError("--moderation-option has the form NAME=VALUE")
+        options = {name: value for name, _, value in pairs}
+    return {"plugin": plugin, "options": options}

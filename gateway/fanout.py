@@ -23,6 +23,7 @@ from gateway.playout import STEP_US
 from gateway.ports import EncodedFrame, Viewer
 from gateway.rungs import LOW, MAIN, NOMINAL_BITRATE, Rungs
 from sana_gateway.v1 import media_pb2
+from scheduler.process.instruments import QUEUES
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +41,9 @@ BITRATE_STEP: Final = 0.15
 """Smallest relative change of a rate that is passed on; each may cost the encoder a keyframe."""
 ASK_AGAIN_S: Final = 0.5
 """A keyframe that was asked for and has not come is asked for again after this."""
+
+
+_EARLY: Final = QUEUES.kind("output_packets", EARLY_PACKETS)
 
 
 class Packet(NamedTuple):
@@ -101,7 +105,7 @@ class _Rung:
     wanted: bool = False
     bitrate: int = 0
     """Bits per second passed on last; 0: as the actor has it."""
-    early: deque[Packet] = field(default_factory=deque)
+    early: deque[Packet] = field(default_factory=lambda: _EARLY.watch(deque[Packet]()))
     skip_to_key: bool = False
     cache: list[EncodedFrame] = field(default_factory=list)
     """What was handed out since the last keyframe, while it is good to begin with."""
@@ -158,6 +162,8 @@ class OutputFanout:
         """The rungs that are wanted; `LOW` first, so that who goes down at a frame is not
         given that frame twice."""
         self._recorder: Viewer | None = None
+        self.bytes_out = 0
+        """Bytes of frames that viewers were handed, each viewer counted; a recorder is none."""
 
     # -- viewers ------------------------------------------------------------------------------
 
@@ -170,6 +176,7 @@ class OutputFanout:
         frames = self._at_hand(main)
         if frames:
             main.watching = (*main.watching, viewer)
+            self.bytes_out += sum(len(frame.data) for frame in frames)
             for frame in frames:
                 viewer.frame(frame)
         else:
@@ -281,6 +288,7 @@ class OutputFanout:
             rung.asked_at = float("-inf")
         rung.early.append(packet)
         if len(rung.early) > EARLY_PACKETS:
+            _EARLY.overflowed()
             rung.clear()
             rung.skip_to_key = True
             self._want(rung, keyframe=True)
@@ -344,6 +352,8 @@ class OutputFanout:
                 cache.append(frame)
             else:
                 rung.cache = []
+        viewers = len(rung.watching) - (self._recorder in rung.watching)
+        self.bytes_out += len(frame.data) * viewers
         for viewer in rung.watching:
             try:
                 viewer.frame(frame)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gateway.child_process import ChildProcess
@@ -19,14 +18,17 @@ class HeadOptions:
 
     told: Mapping[str, Any]
     """Options as they were parsed, by their names in Python; None for those not given."""
-    storage_root: Path
+    storage: str
+    """The storage plugin."""
+    storage_options: Mapping[str, str]
     otlp_endpoint: str
     log_level: str
 
     def arguments(self) -> list[str]:
         """Returns the command line of the head."""
         own = {
-            "storage_root": self.storage_root,
+            "storage": self.storage,
+            "storage_option": [f"{key}={value}" for key, value in self.storage_options.items()],
             "otlp_endpoint": self.otlp_endpoint or None,
             "log_level": self.log_level,
             "placement_port": 0,

@@ -20,15 +20,22 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from opentelemetry import propagate, trace
 from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import REGISTRY
 
 from gateway import auth
+from gateway.doors import Doors
 from gateway.ingress import IngressServices
+from gateway.limits.settings import http_deed
+from gateway.origins import Origins
 from gateway.placement import SchedulerAwayError
+from gateway.readiness import Readiness
+from gateway.screening import Screen
 from scheduler.core import errors
 from scheduler.core.ids import Principal
+from scheduler.process.exposition import exposition
+from scheduler.process.instruments import exemplar
 
 _log = structlog.get_logger(__name__)
 
@@ -36,6 +43,9 @@ MAX_BODY_BYTES: Final = 128 * 1024
 """Largest body that is read as a whole. An SDP offer has about 10 kB; uploads stream."""
 BODY_S: Final = 10.0
 """How long such a body may take."""
+
+IDLE_S: Final = 30.0
+"""How long a connection may take to its first request, and from an answer to the next."""
 
 STATUSES: Final[dict[type[errors.RequestError], int]] = {
     errors.UnknownSessionError: 404,
@@ -67,22 +77,9 @@ QUIET: Final = logging.getLogger("gateway.http.quiet")
 log. What goes wrong on our side is logged here."""
 QUIET.setLevel(logging.CRITICAL + 1)
 
-CORS: Final = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "Retry-After, Location, Link, ETag, Sana-Session-Id",
-}
-"""On every answer: no cookies are used, so any page may call with the token it holds."""
-PREFLIGHT: Final = {
-    "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE, OPTIONS",
-    "Access-Control-Allow-Headers": (
-        "authorization, content-type, reactor-api-key, reactor-api-version, "
-        "reactor-api-accept-version, reactor-webrtc-version, if-match"
-    ),
-    "Access-Control-Max-Age": "3600",
-}
-"""On the answer to every OPTIONS request, beside `CORS`."""
-ACCEPT_POST: Final = {"whip": "application/sdp", "whep": "application/sdp"}
-"""What else is said there of paths that begin so: what they take (RFC 9725)."""
+UNTRACED: Final = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "unknown"})
+"""Routes that make no spans: they are asked every few seconds, or by mistake."""
+TRACER: Final = trace.get_tracer("sana_gateway.gateway")
 
 _SECONDS = Histogram(
     "sana_gateway_http_request_seconds",
@@ -101,15 +98,19 @@ class HttpServer:
         """Prepares the server.
 
         Args:
-            services: The hub tells whether the gateway is ready; the settings where to listen.
+            services: They tell whether the gateway is ready, and where to listen.
             registry: What `/metrics` shows.
         """
         self._services = services
         self._registry = registry
+        hub = services.hub
+        self._readiness = services.readiness or Readiness(hub.served_models, started=True)
+        screen = self._screen = Screen(services)
         self._app = web.Application(
-            middlewares=[_measured, _preflight, _errors_as_json], client_max_size=MAX_BODY_BYTES
+            middlewares=[_measured, screen.answer_browsers, _errors_as_json, screen.screen],
+            client_max_size=MAX_BODY_BYTES,
         )
-        self._app.on_response_prepare.append(_allow_all_origins)
+        self._app.on_response_prepare.append(screen.tell_browsers)
         self._runner: web.AppRunner | None = None
         self._url: str | None = None
         self.add_routes(
@@ -117,6 +118,7 @@ class HttpServer:
                 web.get("/", self._landing),
                 web.get("/livez", self._livez),
                 web.get("/readyz", self._readyz),
+                web.get("/startupz", self._startupz),
                 web.get("/metrics", self._metrics),
             ]
         )
@@ -136,6 +138,10 @@ class HttpServer:
         """Mounts routes of a wire. Only before `start`."""
         self._app.add_routes(routes)
 
+    def let_in(self, origins: Origins) -> None:
+        """Changes which web pages may call."""
+        self._screen.let_in(origins)
+
     async def start(self) -> None:
         """Begins to listen.
 
@@ -143,9 +149,14 @@ class HttpServer:
             ConfigurationError: The address cannot be listened on.
         """
         self._runner = web.AppRunner(
-            self._app, access_log=None, logger=QUIET, shutdown_timeout=SHUTDOWN_TIMEOUT_S
+            self._app,
+            access_log=None,
+            logger=QUIET,
+            shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+            keepalive_timeout=IDLE_S,
         )
-        self._url = await listen(self._runner, self._services.settings.http_address)
+        services = self._services
+        self._url = await listen(self._runner, services.settings.http_address, services.doors)
 
     async def stop(self) -> None:
         """Stops listening; requests under way get two seconds. Repeating it is no error."""
@@ -162,21 +173,33 @@ class HttpServer:
         return web.Response(text="ok\n")
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        if self._services.hub.served_models():
-            return web.Response(text="ok\n")
-        return web.Response(status=503, text="no model is served yet\n")
+        return verdict(self._readiness.why_not_ready)
+
+    async def _startupz(self, _: web.Request) -> web.Response:
+        return verdict(self._readiness.why_not_started)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+        accept = request.headers.get("Accept", "")
+        body, content_type = await exposition(self._registry, accept)
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
 
-async def listen(runner: web.BaseRunner, address: str) -> str:
+def verdict(why_not: str) -> web.Response:
+    """Returns the answer to a probe.
+
+    Args:
+        why_not: What is wrong, for people; empty: nothing.
+    """
+    return web.Response(status=503 if why_not else 200, text=f"{why_not or 'ok'}\n")
+
+
+async def listen(runner: web.BaseRunner, address: str, doors: Doors) -> str:
     """Sets a runner up and lets it listen.
 
     Args:
         runner: The server.
         address: `host:port`, where port 0 takes a free one, or `unix:/path`.
+        doors: What it shows on `host:port`.
 
     Returns:
         The URL of `host:port` with the real port, without a trailing slash; `unix:/path` as it is.
@@ -191,7 +214,7 @@ async def listen(runner: web.BaseRunner, address: str) -> str:
     if path != address:
         site = web.UnixSite(runner, path)
     else:
-        site = web.TCPSite(runner, host.strip("[]") or None, int(port))
+        site = doors.site(runner, host.strip("[]") or None, int(port))
     try:
         await site.start()
     except OSError as error:
@@ -199,26 +222,34 @@ async def listen(runner: web.BaseRunner, address: str) -> str:
         known = error.errno in errno.errorcode
         reason = os.strerror(error.errno or 0) if known else error.strerror
         raise errors.ConfigurationError(f"HTTP cannot listen on {address}: {reason}") from error
-    url = address if path != address else _url(runner.addresses[0])
+    url = address if path != address else _url(doors.scheme, runner.addresses[0])
     _log.info("http.listening", url=url)
     return url
 
 
-def _url(bound: Any) -> str:  # noqa: ANN401 - as sockets give it
+def _url(scheme: str, bound: Any) -> str:  # noqa: ANN401 - as sockets give it
     shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-    return f"http://{shown}:{bound[1]}"
+    return f"{scheme}://{shown}:{bound[1]}"
 
 
-def caller(services: IngressServices, request: web.Request, scope: str = auth.SESSION) -> Principal:
+def caller(services: IngressServices, request: web.Request, *scopes: str) -> Principal:
     """Returns who makes a request.
+
+    Args:
+        services: Knows callers.
+        request: The request.
+        scopes: The caller needs one of these; without any, `session`.
 
     Raises:
         UnauthenticatedError: The token is missing, wrong or expired.
         ForbiddenError: It lacks the scope.
+        LimitError: The caller has done this too often.
     """
     token = auth.bearer_token(request.headers.get("Authorization"))
     principal = services.auth.authenticate(token)
-    auth.require(principal, scope)
+    auth.require_any(principal, scopes or (auth.SESSION,))
+    if services.rates is not None:
+        services.rates.count(http_deed(request.method, request.path), principal)
     return principal
 
 
@@ -268,12 +299,6 @@ def public_base(services: IngressServices, request: web.Request) -> str:
     return base.rstrip("/") + settings.path_prefix
 
 
-def preflight(path: str) -> dict[str, str]:
-    """Returns the headers of the answer to an OPTIONS request."""
-    taken = ACCEPT_POST.get(path.lstrip("/").partition("/")[0])
-    return PREFLIGHT if taken is None else {**PREFLIGHT, "Accept-Post": taken}
-
-
 def refusal(error: errors.RequestError) -> web.Response:
     """Returns the response that says why a request was refused."""
     status = STATUSES.get(type(error), 400)
@@ -287,27 +312,34 @@ def refusal(error: errors.RequestError) -> web.Response:
         headers["WWW-Authenticate"] = 'Bearer realm="sana-gateway"'
     if isinstance(error, errors.UnknownModelError):
         body["served_models"] = list(error.served)
+    if isinstance(error, errors.LimitError) and error.quota:
+        body["quota"] = error.quota
     return web.json_response(body, status=status, headers=headers)
 
 
 @web.middleware
 async def _measured(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Measures every answer, under the route's pattern and not its path."""
+    """Measures and traces every answer, under the route's pattern and not its path."""
     began = time.perf_counter()
-    response = await handler(request)
     resource = request.match_info.route.resource
     route, method = (resource.canonical, request.method) if resource else ("unknown", "any")
+    if route in UNTRACED:
+        response, trace_id = await handler(request), None
+    else:
+        with TRACER.start_as_current_span(
+            "gateway.http",
+            context=propagate.extract(request.headers),
+            kind=trace.SpanKind.SERVER,
+            attributes={"http.route": route, "http.request.method": method},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            response = await handler(request)
+            span.set_attribute("http.response.status_code", response.status)
+            trace_id = exemplar()
     labels = (route, method, str(response.status))
-    _SECONDS.labels(*labels).observe(time.perf_counter() - began)
+    _SECONDS.labels(*labels).observe(time.perf_counter() - began, trace_id)
     return response
-
-
-@web.middleware
-async def _preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answers every OPTIONS itself: browsers ask before they authenticate."""
-    if request.method == "OPTIONS":
-        return web.Response(status=204, headers=preflight(request.path))
-    return await handler(request)
 
 
 @web.middleware
@@ -324,17 +356,14 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
             raise
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return web.json_response({"detail": error.reason}, status=error.status, headers=headers)
+    except web.RequestPayloadError:
+        return web.json_response({"detail": "the body is not what its headers say"}, status=400)
     except Exception:
         if request.transport is None:
             # The client left in the middle; nobody reads this.
             return web.Response(status=400)
         _log.exception("http.failed", method=request.method)
         return web.json_response({"detail": "internal error"}, status=500)
-
-
-async def _allow_all_origins(_: web.Request, response: web.StreamResponse) -> None:
-    """Adds what every answer carries."""
-    response.headers.update(CORS)
 
 
 _PAGE: Final = """<!doctype html>
@@ -355,7 +384,7 @@ padding: 0 1rem }} code {{ background: #8881; padding: 0 .2em }}</style>
 command with <code>POST /sessions/~&lt;name&gt;/commands</code>.</li>
 <li>Any language: gRPC, <code>sana_gateway.v1.SessionService</code>, with server reflection.</li>
 <li>Operations: <a href="/livez">/livez</a>, <a href="/readyz">/readyz</a>,
-<a href="/metrics">/metrics</a>.</li>
+<a href="/startupz">/startupz</a>, <a href="/metrics">/metrics</a>, <code>/events</code>.</li>
 </ul>
 </html>
 """

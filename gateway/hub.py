@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import structlog
 
 from gateway.auth import ANY_MODEL, Access
 from gateway.links import ActorLinks
+from gateway.moderation.asking import Moderation
 from gateway.once import Once
 from gateway.pacing import Pacing
 from gateway.placement import PlacementClient, SchedulerAwayError
@@ -23,6 +24,7 @@ from gateway.recording.errors import ClipFailedError
 from gateway.recording.recordings import Recordings
 from gateway.seeking import Seeking
 from gateway.session import GatewaySession
+from gateway.usage.telling import UsageTelling
 from sana_gateway.v1 import command_pb2, pool_pb2, session_pb2
 from sana_gateway_internal.v1 import placement_pb2, snapshot_pb2, stream_pb2
 from scheduler import wire
@@ -32,6 +34,7 @@ from scheduler.core.errors import (
     NotReadyError,
     RequestError,
     SessionClosedError,
+    UnknownModelError,
     UnknownSessionError,
 )
 from scheduler.core.ids import Grant, Principal
@@ -57,8 +60,12 @@ MOST_COPIES = 16
 """Copies of one fork."""
 MOST_RELEASES = 32
 """Sessions over their time that the scheduler is told of at once."""
+MOST_NAME = 128
+"""Characters of a model's name and of a session's id."""
 RETRY_S = 0.25
 NO_COPY = "not all copies could be made"
+UNKNOWN = "there is no such session"
+"""What the scheduler says, too: nobody can tell another tenant's session from none at all."""
 OVERTIME = "the session has reached the longest time that its key or token allows"
 KEPT_STATES = (pool_pb2.LEASE_STATE_PARKED, pool_pb2.LEASE_STATE_LOST)
 """Sessions on no actor that any gateway may ask a place for."""
@@ -82,6 +89,8 @@ class GatewayHub:
         ],
         new_session_id: Callable[[], str],
         recordings: Recordings | None = None,
+        uploaded: Callable[[str], int] = lambda _: 0,
+        moderation: Moderation | None = None,
     ) -> None:
         """Prepares; `run` keeps it going.
 
@@ -93,7 +102,10 @@ class GatewayHub:
             on_copied: Called with a session, its uploads that copies need, and the copies.
             new_session_id: Draws an unguessable id that belongs to this process.
             recordings: Records all sessions; None: nothing is recorded.
+            uploaded: Returns how many bytes were uploaded to a session here.
+            moderation: Whom connections ask about prompts; None: nobody.
         """
+        self._moderation = moderation
         self._recordings = recordings
         self._on_ended = on_ended
         self._on_copied = on_copied
@@ -101,9 +113,11 @@ class GatewayHub:
         self._placement = placement
         self._seeking = Seeking(placement, links, self._forget)
         self._access = Access(lambda: placement.pool)
-        self._max_connections = max_connections
+        self.max_connections = max_connections
+        """Connections of one session at once; a change holds for sessions to come."""
         self._pacing = Pacing()
         self._sessions: dict[str, GatewaySession] = {}
+        self._usage = placement.usage = UsageTelling(self._sessions.values, uploaded)
         self._ended: OrderedDict[str, GatewaySession] = OrderedDict()
         self._requests = Once[RequestKey, list[str]](REQUEST_IDS_KEPT)
         """The sessions that were made under request ids."""
@@ -123,6 +137,7 @@ class GatewayHub:
         """Tells all connections; the sessions themselves live on for their window."""
         self._stopping = True
         for session in list(self._sessions.values()):
+            self._usage.ended(session)
             session.close(reason)
         self._sessions.clear()
         await self._requests.stop()
@@ -130,6 +145,10 @@ class GatewayHub:
         await self._seeking.stop()
         while self._discarding:
             await asyncio.gather(*self._discarding, return_exceptions=True)
+
+    async def tell_usage(self) -> None:
+        """Has the scheduler told what was used, before this process ends."""
+        await self._usage.sent(self._placement.report_now)
 
     def served_models(self) -> Sequence[str]:
         """Names that clients may ask for."""
@@ -142,6 +161,11 @@ class GatewayHub:
         return next((each.capabilities for each in actors if model in each.names), None)
 
     @property
+    def sessions(self) -> Collection[GatewaySession]:
+        """Sessions that this process takes part in."""
+        return self._sessions.values()
+
+    @property
     def session_count(self) -> int:
         """Sessions that this process takes part in."""
         return len(self._sessions)
@@ -151,6 +175,9 @@ class GatewayHub:
     ) -> GatewaySession:
         """Creates a session; see `gateway.ports.Hub`."""
         self._refuse_stopping()
+        if len(model) > MOST_NAME:
+            # Nothing has such a name; asking for it would fill the stream to the scheduler.
+            raise UnknownModelError(tuple(self.served_models()))
         self._access.may_create(principal, model)
         key = ("create", principal.tenant, principal.grant.own, model, request_id)
         owner = _owner(principal)
@@ -159,6 +186,8 @@ class GatewayHub:
 
     async def find(self, principal: Principal, session_id: str) -> GatewaySession:
         """Returns a session; see `gateway.ports.Hub`."""
+        if len(session_id) > MOST_NAME:
+            raise UnknownSessionError("no such session")
         session, key = self._known(session_id), (principal.tenant, session_id)
         lease = None
         if session is None and key not in self._adoptions:
@@ -167,7 +196,7 @@ class GatewayHub:
             adopt = partial(self._adopt, principal, session_id, lease)
             session = await self._adoptions.do(key, adopt)
         if session.principal.tenant != principal.tenant:
-            raise UnknownSessionError("no such session")
+            raise UnknownSessionError(UNKNOWN)
         self._access.may_use(principal, session_id, session.principal, session.model)
         return session
 
@@ -299,8 +328,9 @@ class GatewayHub:
             model,
             principal,
             self,
-            max_connections=self._max_connections,
+            max_connections=self.max_connections,
             pacing=self._pacing,
+            moderation=self._moderation,
         )
         return session
 
@@ -328,14 +358,14 @@ class GatewayHub:
             NotReadyError: It waits at another gateway.
         """
         try:
-            lease = await self._lease(session_id)
+            lease = await self._lease(principal.tenant, session_id)
         except NotReadyError:
             if not await self._is_kept(principal, session_id):
                 raise
             self._access.may_wake(principal, session_id)
             return None
         if lease.principal.tenant != principal.tenant:
-            raise UnknownSessionError("no such session")
+            raise UnknownSessionError(UNKNOWN)
         self._access.may_use(principal, session_id, wire.principal_in(lease.principal), lease.model)
         return lease
 
@@ -385,15 +415,15 @@ class GatewayHub:
             for each in pool.sessions
         )
 
-    async def _lease(self, session_id: str) -> placement_pb2.Lease:
+    async def _lease(self, tenant: str, session_id: str) -> placement_pb2.Lease:
         """Asks for a lease; a scheduler that has just restarted is given a moment."""
         deadline = time.monotonic() + SETTLE_S
         while True:
             try:
-                return await self._placement.find(session_id)
+                return await self._placement.find(session_id, tenant)
             except SchedulerAwayError:
                 if time.monotonic() > deadline:
-                    raise UnknownSessionError("no such session") from None
+                    raise UnknownSessionError(UNKNOWN) from None
             await asyncio.sleep(RETRY_S)
 
     # -- copies -----------------------------------------------------------------------------
@@ -469,6 +499,7 @@ class GatewayHub:
         self._ended[session.session_id] = session
         if len(self._ended) > ENDED_KEPT:
             self._ended.popitem(last=False)
+        self._usage.ended(session)
         session.close(reason)
         if self._recordings is not None:
             self._recordings.ended(session.session_id)
@@ -532,4 +563,6 @@ def _as_of(snapshot: snapshot_pb2.ControlSnapshot, session_id: str) -> snapshot_
     own.session_id, own.epoch, own.revision = session_id, 0, 0
     del own.handled[:]
     del own.due[:]
+    own.ClearField("usage")
+    own.ClearField("journal")
     return own

@@ -13,9 +13,17 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway import ports
+from gateway.audit import AuditLog
+from gateway.doors import Doors
+from gateway.limits.calls import CallRates
+from gateway.origins import EVERYWHERE, Origins
+from gateway.readiness import Readiness
 from gateway.recording.library import Library
-from sana_gateway.v1 import pool_pb2, session_pb2
+from sana_gateway.v1 import event_pb2, pool_pb2, session_pb2, usage_pb2
 from scheduler.core.ids import Principal
+
+ReadUsage = Callable[[usage_pb2.ReadUsageRequest], Awaitable[usage_pb2.ReadUsageResponse]]
+ReadJournal = Callable[[Principal, str], AsyncIterator[bytes]]
 
 
 class Authenticator(Protocol):
@@ -127,6 +135,41 @@ class PeerFactory(Protocol):
         """
 
 
+class Operations(Protocol):
+    """What operators ask of single sessions, and the event journal."""
+
+    async def session(self, session_id: str) -> pool_pb2.DescribeSessionResponse:
+        """Returns a session of any tenant as the scheduler sees it.
+
+        Raises:
+            UnknownSessionError: There is none.
+            SchedulerAwayError: No answer.
+        """
+
+    async def end(self, session_id: str, reason: str) -> None:
+        """Ends a session of any tenant.
+
+        Raises:
+            UnknownSessionError: There is none.
+            SchedulerAwayError: No answer.
+        """
+
+    def watch(
+        self, principal: Principal, asked: event_pb2.WatchEventsRequest, wire: str
+    ) -> AsyncIterator[event_pb2.WatchEventsResponse]:
+        """Follows the event journal, as far as the caller may know it, until this gateway stops.
+
+        Args:
+            principal: The caller.
+            asked: From where on, and what of it.
+            wire: `grpc` or `http`.
+
+        Raises:
+            ForbiddenError: What is asked for is for operators.
+            LimitError: Too many follow it here.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class IngressSettings:
     """What the wires need to know of the settings."""
@@ -148,6 +191,8 @@ class IngressSettings:
     """Connections of one session at once."""
     max_streams: int = 4096
     """gRPC calls in progress at once; further ones are refused."""
+    origins: Origins = EVERYWHERE
+    """Web pages that may call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +211,21 @@ class IngressServices:
     """Asks the scheduler for the operator's view."""
     drain: Callable[[pool_pb2.DrainActorRequest], AsyncIterator[pool_pb2.DrainActorResponse]]
     """Has the scheduler empty an actor; yields how far it has come."""
+    operations: Operations
+    """Asks it about single sessions, and follows its journal."""
     settings: IngressSettings = field(default_factory=IngressSettings)
     """Addresses and limits."""
+    readiness: Readiness | None = None
+    """How this process is; None: ready while a model is served."""
+    doors: Doors = field(default_factory=Doors)
+    """Has servers listen for clients."""
+    rates: CallRates | None = None
+    """How often who may call; None: a front door counts, or nobody."""
+    audit: AuditLog = field(default_factory=AuditLog)
+    """Remembers what operators did."""
+    usage: ReadUsage | None = None
+    """Asks the scheduler what was used; None: nobody knows."""
+    journals: ReadJournal | None = None
+    """Reads the journal of a session that a caller may read; None: none is kept."""
     recordings: Library | None = None
     """What was recorded; None: nothing is."""

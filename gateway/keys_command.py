@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import fcntl
+import getpass
 import os
 import secrets
 import tempfile
@@ -17,14 +19,19 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway import keys_editing
+from gateway.audit import DONE, FAILED, AuditLog
 from gateway.auth.callers import KEY_MARK, SESSION
 from gateway.auth.key_file import ALL, KeyRecord, digest_of, moment, read
 from scheduler import option_values
 from scheduler.core.errors import ConfigurationError
+from scheduler.core.quotas import Quotas
+from scheduler.options import pairs
 from scheduler.process.config import PREFIX
 
 KEY_BYTES: Final = 32
 """Randomness of a key in bytes: more than anybody can try out."""
+QUOTAS: Final = frozenset(each.name for each in dataclasses.fields(Quotas))
+"""Names of what `--limit` takes."""
 _FILE_MODE: Final = 0o600
 
 _EXAMPLES: Final = """Examples:
@@ -62,6 +69,15 @@ File = Annotated[
         dir_okay=False,
     ),
 ]
+Audit = Annotated[
+    str,
+    typer.Option(
+        help="File that the change is appended to, as `serve --audit-log` has it.",
+        envvar=f"{PREFIX}AUDIT_LOG",
+        show_envvar=True,
+        metavar="FILE",
+    ),
+]
 
 
 @keys.command("new", epilog=_EXAMPLES)
@@ -84,9 +100,10 @@ def new_key(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="What it may do; repeat it for both: `session` creates sessions and drives them, "
-            "`operator` sees the pool and drains actors.",
-            metavar="session|operator",
+            help="What it may do; repeat it for several: `session` creates sessions and drives "
+            "them, `operator` sees the pool and drains actors, `model` sees what models can do, "
+            "as the others do, too.",
+            metavar="session|operator|model",
             show_default=SESSION,
         ),
     ] = None,
@@ -114,6 +131,15 @@ def new_key(
             show_default="for ever",
         ),
     ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A quota of it, as streamed_per_day=20h or stored=10G; repeat it for several. "
+            "docs/limits.md lists them.",
+            show_default="none",
+        ),
+    ] = None,
     expires: Annotated[
         str | None,
         typer.Option(
@@ -122,6 +148,7 @@ def new_key(
             show_default="never",
         ),
     ] = None,
+    audit_log: Audit = "",
 ) -> None:
     """Make a key, add it to the file, and print it: once, for the file holds only its hash.
 
@@ -137,9 +164,10 @@ def new_key(
         "max_sessions": max_sessions,
         "max_session_duration": max_session_duration,
         "expires": None if expires is None else _moment(expires),
+        **{name: int(value) if value.isdecimal() else value for name, value in _limits(limit)},
     }
     entry = {name: value for name, value in fields.items() if value is not None}
-    with _changing(file) as change:
+    with _audited(audit_log, "key.new", key_id), _changing(file) as change:
         change(keys_editing.added(file.read_text() if file.exists() else "", entry))
     typer.echo(f"{file}: added {key_id}; its key, which is shown only now:", err=True)
     typer.echo(key)
@@ -156,8 +184,8 @@ def list_keys(file: File) -> None:
             each.tenant,
             ", ".join(sorted(each.scopes)),
             ALL if each.models is None else ", ".join(sorted(each.models)),
-            "any" if each.max_sessions is None else str(each.max_sessions),
-            "any" if each.max_session_s is None else f"{each.max_session_s:g} s",
+            "any" if each.limits.max_sessions is None else str(each.limits.max_sessions),
+            "any" if (most := each.limits.max_session_duration) is None else f"{most:g} s",
             _end_of(each, now),
         )
     Console().print(table)
@@ -165,17 +193,57 @@ def list_keys(file: File) -> None:
 
 @keys.command("revoke")
 def revoke_key(
-    file: File, key_id: Annotated[str, typer.Argument(metavar="ID", help="Which; see `list`.")]
+    file: File,
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="Which; see `list`.")],
+    audit_log: Audit = "",
 ) -> None:
     """Take a key out of the file: it makes no more tokens, and those it made are refused.
 
     A running service notices within seconds. Sessions that were created with it go on, for other
     keys of its tenant.
     """
-    with _changing(file) as change:
+    with _audited(audit_log, "key.revoke", key_id), _changing(file) as change:
         read(file)
         change(keys_editing.removed(file.read_text(), key_id))
     typer.echo(f"{file}: {key_id} is revoked", err=True)
+
+
+@contextmanager
+def _audited(file: str, action: str, key_id: str) -> Iterator[None]:
+    """Remembers in the audit log which user of this machine changed the file of keys.
+
+    Raises:
+        ConfigurationError: The log cannot be written: nothing is changed.
+    """
+    log = AuditLog(file, role="keys")
+    outcome = FAILED
+    try:
+        yield
+        outcome = DONE
+    finally:
+        log.record(None, action, key_id, outcome, user=_user())
+        log.close()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _limits(given: list[str] | None) -> list[tuple[str, str]]:
+    """Returns the quotas of `--limit`; the file's reader judges their values.
+
+    Raises:
+        ConfigurationError: One is not a quota, or told by an option of its own.
+    """
+    told = pairs(given, "--limit")
+    if unknown := sorted(told.keys() - QUOTAS):
+        raise ConfigurationError(
+            f"--limit knows {', '.join(sorted(QUOTAS))}, and not {', '.join(unknown)}"
+        )
+    return [*told.items()]
 
 
 def _moment(text: str) -> dt.datetime:

@@ -40,7 +40,7 @@ def added(text: str, entry: Mapping[str, object]) -> str:
         except ConfigurationError as error:
             fault = fault or error
             continue
-        if keys.records[:-1] == before.records:
+        if keys.records[:-1] == before.records and keys.tenants == before.tenants:
             return after
     # Whether the entry is at fault, or the place that it was put at.
     parse(HEAD + "".join(f"  {line}\n" for line in lines))
@@ -69,7 +69,8 @@ def removed(text: str, key_id: str) -> str:
     after = "".join(lines[: starts[index]] + lines[end:])
     left = tuple(each for each in before.records if each.key_id != key_id)
     try:
-        unharmed = parse(after).records == left
+        harmless = parse(after)
+        unharmed = harmless.records == left and harmless.tenants == before.tenants
     except ConfigurationError:
         unharmed = False
     if not unharmed:

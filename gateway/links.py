@@ -17,6 +17,7 @@ import structlog
 from sana_gateway_internal.v1 import stream_pb2, stream_pb2_grpc
 from scheduler.core.errors import SanaGatewayError
 from scheduler.process.batches import take_batch
+from scheduler.process.instruments import QUEUES
 from scheduler.process.tls import Wires
 
 log = structlog.get_logger(__name__)
@@ -44,6 +45,8 @@ PING_TIMEOUT_MS = 1_250
 threads of its own, whatever a model computes."""
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
+_CONTROL = QUEUES.kind("actor_control", CONTROL_QUEUE)
+_CAMERA = QUEUES.kind("actor_camera", CAMERA_QUEUE)
 _READY = grpc.ChannelConnectivity.READY
 _FAILED = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 
@@ -85,10 +88,10 @@ class ActorLink:
         )
         self._stub = stream_pb2_grpc.StreamStub(self._channel)
         self._sessions: dict[str, LinkedSession] = {}
-        self._control: deque[stream_pb2.ControlRequest] = deque()
+        self._control = _CONTROL.watch(deque[stream_pb2.ControlRequest]())
         self._control_ready = asyncio.Event()
         self._patience: asyncio.TimerHandle | None = None
-        self._camera: deque[stream_pb2.CameraPacket] = deque()
+        self._camera = _CAMERA.watch(deque[stream_pb2.CameraPacket]())
         self._camera_ready = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._heard = asyncio.Event()
@@ -185,6 +188,7 @@ class ActorLink:
         if self.dead:
             return
         if len(self._control) >= CONTROL_QUEUE:
+            _CONTROL.overflowed()
             self._die("control_queue_full")
             return
         self._control.append(request)
@@ -202,7 +206,10 @@ class ActorLink:
 
     def camera(self, packet: stream_pb2.CameraPacket) -> bool:
         """Sends a camera frame; False when there was no room for it, or it is too long."""
-        if self.dead or len(self._camera) >= CAMERA_QUEUE or len(packet.data) > CAMERA_FRAME_BYTES:
+        if len(self._camera) >= CAMERA_QUEUE:
+            _CAMERA.overflowed()
+            return False
+        if self.dead or len(packet.data) > CAMERA_FRAME_BYTES:
             return False
         self._camera.append(packet)
         self._camera_ready.set()

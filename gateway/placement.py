@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 import structlog
 
-from sana_gateway.v1 import pool_pb2
+from sana_gateway.v1 import event_pb2, pool_pb2, usage_pb2
 from sana_gateway_internal.v1 import placement_pb2, placement_pb2_grpc
 from scheduler import wire
 from scheduler.core.errors import SanaGatewayError
@@ -27,6 +28,8 @@ MOST_RETRY_S = 10.0
 _GROWTH = 1.5
 POLL_S = 1.0
 """How often the pool is asked which models it serves."""
+USAGE_S = 1.0
+"""How often the scheduler is told what was used, where that has changed."""
 FIRST_POLL_S = 0.1
 """The same while it serves none yet."""
 
@@ -48,8 +51,24 @@ class PoolNews(Protocol):
         """A session is on no actor any more."""
 
 
+class UsageReports(Protocol):
+    """What is known of usage, until the scheduler has kept it."""
+
+    def take(self) -> tuple[int, list[placement_pb2.SessionUsage]]:
+        """Returns what is to be told now, and the number of the message."""
+
+    def kept(self, number: int) -> None:
+        """The scheduler has written down what it was told up to a message."""
+
+    def again(self) -> None:
+        """What it has not is told anew."""
+
+
 class PlacementClient:
-    """Places, finds and releases sessions; reports who is connected."""
+    """Places, finds and releases sessions; reports who is connected, and what was used."""
+
+    usage: UsageReports | None = None
+    """What is told of usage; None: nothing."""
 
     def __init__(self, address: str, gateway_id: str, wires: Wires | None = None) -> None:
         """Prepares a connection to the scheduler.
@@ -73,6 +92,8 @@ class PlacementClient:
         """Names that clients may ask for, as last heard."""
         self.pool: pool_pb2.DescribePoolResponse | None = None
         """The pool without its sessions, as last heard; None while the scheduler is away."""
+        self.tenant_usage: tuple[usage_pb2.UsageRow, ...] = ()
+        """What tenants have used, as last heard; see `DescribePoolResponse.usage`."""
         self.serving = asyncio.Event()
         """Set while there is a model to ask for."""
         self._misses = 0
@@ -128,28 +149,61 @@ class PlacementClient:
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from None
 
-    async def find(self, session_id: str) -> placement_pb2.Lease:
+    async def find(self, session_id: str, tenant: str = "") -> placement_pb2.Lease:
         """Returns the lease of a session placed through any gateway.
 
+        Args:
+            session_id: Which.
+            tenant: Whose it has to be; empty: anybody's.
+
         Raises:
-            UnknownSessionError: There is none.
+            UnknownSessionError: There is none, or it is another tenant's.
             NotReadyError: It is on no actor: it waits, or is parked.
             SchedulerAwayError: No answer.
         """
-        request = placement_pb2.FindRequest(session_id=session_id, gateway_id=self._gateway_id)
+        request = placement_pb2.FindRequest(
+            session_id=session_id, gateway_id=self._gateway_id, tenant=tenant
+        )
         try:
             answer = await self._stub.Find(request, metadata=_metadata(), timeout=5.0)
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from None
         return answer.lease
 
+    async def reserve_upload(self, session_id: str, upload_id: str, size: int) -> None:
+        """Has an upload counted for whom its session is counted for.
+
+        Raises:
+            LimitError: A quota is used up.
+            UnknownSessionError: There is no such session.
+            SchedulerAwayError: No answer.
+        """
+        request = placement_pb2.ReserveUploadRequest(
+            session_id=session_id, upload_id=upload_id, size=size
+        )
+        try:
+            await self._stub.ReserveUpload(request, metadata=_metadata(), timeout=5.0)
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from None
+
     async def release(self, session_id: str, reason: str) -> None:
         """Ends a session. With the scheduler away the reconnect window ends it later."""
+        try:
+            await self.end(session_id, reason)
+        except SanaGatewayError as error:
+            log.warning("release.failed", session_id=session_id, error=type(error).__name__)
+
+    async def end(self, session_id: str, reason: str) -> None:
+        """Ends a session. Ending one that has ended is no error.
+
+        Raises:
+            SchedulerAwayError: No answer.
+        """
         request = placement_pb2.ReleaseRequest(session_id=session_id, reason=reason)
         try:
             await self._stub.Release(request, metadata=_metadata(), timeout=5.0)
         except grpc.aio.AioRpcError as error:
-            log.warning("release.failed", session_id=session_id, code=error.code().name)
+            raise self._error(error) from None
 
     async def describe_pool(self, *, sessions: bool = True) -> pool_pb2.DescribePoolResponse:
         """Returns the operator's view.
@@ -165,7 +219,48 @@ class PlacementClient:
             answer = await self._stub.DescribePool(request, timeout=5.0)
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from None
+        self.tenant_usage = tuple(answer.usage)
         return answer.pool
+
+    async def read_usage(self, request: usage_pb2.ReadUsageRequest) -> usage_pb2.ReadUsageResponse:
+        """Returns what was used.
+
+        Raises:
+            BadArgumentError: The request makes no sense.
+            SchedulerAwayError: No answer.
+        """
+        asked = placement_pb2.ReadUsageRequest(usage=request)
+        try:
+            answer = await self._stub.ReadUsage(asked, metadata=_metadata(), timeout=30.0)
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from None
+        return answer.usage
+
+    async def describe_session(self, session_id: str) -> pool_pb2.DescribeSessionResponse:
+        """Returns a session of any tenant, for operators.
+
+        Raises:
+            UnknownSessionError: There is none.
+            SchedulerAwayError: No answer.
+        """
+        request = placement_pb2.DescribeSessionRequest(session_id=session_id)
+        try:
+            answer = await self._stub.DescribeSession(request, metadata=_metadata(), timeout=5.0)
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from None
+        return answer.session
+
+    def watch_events(
+        self, watch: event_pb2.WatchEventsRequest, tenant: str
+    ) -> grpc.aio.UnaryStreamCall[Any, placement_pb2.WatchEventsResponse]:
+        """Returns the call that follows the event journal.
+
+        Args:
+            watch: What of it.
+            tenant: Only events of this tenant's sessions; empty: everything.
+        """
+        request = placement_pb2.WatchEventsRequest(watch=watch, tenant=tenant)
+        return self._stub.WatchEvents(request)
 
     async def drain(
         self, request: pool_pb2.DrainActorRequest
@@ -199,6 +294,10 @@ class PlacementClient:
         self._changed[session_id] = count
         self._changed_event.set()
 
+    def report_now(self) -> None:
+        """Has what is known of usage told now, and not within a second."""
+        self._changed_event.set()
+
     async def run_presence(self, counts: Callable[[], Mapping[str, int]], news: PoolNews) -> None:
         """Keeps the standing report open until cancelled.
 
@@ -210,7 +309,10 @@ class PlacementClient:
             stream = self._presence = object()
             try:
                 async for response in self._stub.Presence(self._reports(counts, stream)):
-                    _pass_on(response, news)
+                    if not response.HasField("usage_kept"):
+                        _pass_on(response, news)
+                    elif self.usage is not None:
+                        self.usage.kept(response.usage_kept.number)
             except grpc.aio.AioRpcError as error:
                 # The poll tells of a scheduler that is away, once.
                 away = error.code() is grpc.StatusCode.UNAVAILABLE
@@ -262,10 +364,13 @@ class PlacementClient:
         self, counts: Callable[[], Mapping[str, int]], stream: object
     ) -> AsyncIterator[placement_pb2.PresenceRequest]:
         self._changed = dict(counts())
+        if self.usage is not None:
+            self.usage.again()
         first = True
         while self._presence is stream:
             changed, self._changed = self._changed, {}
-            if changed or first:
+            number, usage = (0, []) if self.usage is None else self.usage.take()
+            if changed or first or usage:
                 first = False
                 yield placement_pb2.PresenceRequest(
                     gateway_id=self._gateway_id,
@@ -273,8 +378,14 @@ class PlacementClient:
                         placement_pb2.Connections(session_id=session_id, count=count)
                         for session_id, count in changed.items()
                     ],
+                    usage=usage,
+                    usage_number=number,
                 )
-            await self._changed_event.wait()
+                if usage:
+                    continue  # there may be more
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if self.usage is None else USAGE_S):
+                    await self._changed_event.wait()
             self._changed_event.clear()
 
     def _error(self, error: grpc.aio.AioRpcError) -> SanaGatewayError:

@@ -223,6 +223,9 @@ class HubSession(Protocol):
             LimitError: Too many connections.
         """
 
+    def keep_journal_content(self) -> None:
+        """Has prompts and reference pictures kept in its journal, where one is kept."""
+
     def request_clip(self, duration_s: float | None) -> Clip:
         """Returns a part of the session's recording up to now.
 

@@ -5,28 +5,39 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import secrets
+from contextlib import suppress
 from typing import Any
 
 import structlog
 from prometheus_client.registry import REGISTRY
 
 from gateway import chosen
-from gateway.auth import Access, Refreshing
+from gateway.audit import AuditLog
+from gateway.auth import Access, Audited, Refreshing
+from gateway.doors import Doors
+from gateway.events_http import EventRoutes
 from gateway.front_door.routing import WHOLE, Share
 from gateway.http import HttpServer
 from gateway.hub import GatewayHub
 from gateway.ingress import IngressServices, IngressSettings
+from gateway.journals.reading import SessionJournals
 from gateway.links import ActorLinks
 from gateway.loop_lag import watch_lag
-from gateway.placement import PlacementClient
+from gateway.metrics import SessionCollector
+from gateway.operations import Operations
+from gateway.placement import PlacementClient, SchedulerAwayError
+from gateway.readiness import Readiness
 from gateway.recording.recordings import Bounds, Recordings
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, exposed
+from gateway.upload_retention import UploadRetention
 from gateway.uploads import StoredUploads
+from gateway.usage.metrics import UsageCollector
 from gateway.webrtc.ice import IceServer
 from gateway.webrtc.peer import AiortcPeers, PeerSettings
 from gateway.webrtc.statistics import PeerCollector
 from scheduler.metrics import PoolCollector, ProcessInfo
 from scheduler.process import plugins
+from scheduler.process.logging import set_level
 from scheduler.process.tls import Wires
 
 log = structlog.get_logger(__name__)
@@ -69,15 +80,25 @@ class GatewayProcess:
         """
         self._settings = settings
         self._internal_wires = Wires(settings.tls)
+        # A media worker listens on unix sockets alone.
+        self._doors = Doors(settings.door_files() if sockets is None else None)
+        self._audit = AuditLog(settings.audit_log)
         self._share = share
         self._sockets = sockets
         self._gateway_id = f"g{secrets.token_hex(6)}"
         self._storage = chosen.storage(settings)()
         self._recordings_storage = chosen.recordings_storage(settings, self._storage)
         self._authenticator = chosen.authenticator(settings)
+        self._turn_logins = chosen.turn_logins(settings)
+        if isinstance(self._authenticator, Audited) and share.index == 0:
+            self._authenticator.audit = self._audit
+        self._moderation = chosen.moderation(settings)
         self._wires = {
             name: plugins.load("sana_gateway.ingress", name) for name in settings.ingress
         }
+        self._started = False
+        # Where there is a front door, it counts.
+        self._rates = settings.call_rates() if sockets is None else None
         self._tasks: list[asyncio.Task[None]] = []
         self._ingresses: dict[str, Any] = {}
 
@@ -123,6 +144,7 @@ class GatewayProcess:
             max_upload_bytes=settings.limits.max_upload_bytes,
             upload_session_bytes=settings.limits.upload_session_bytes,
             on_complete=lambda session_id: self._hub.upload_completed(session_id),
+            on_reserve=self._count_upload,
         )
         self._recordings = self._make_recordings()
         self._hub = GatewayHub(
@@ -133,7 +155,12 @@ class GatewayProcess:
             on_copied=self._uploads.copy,
             new_session_id=self._share.new_session_id,
             recordings=self._recordings,
+            uploaded=self._uploads.uploaded,
+            moderation=self._moderation,
         )
+        access = Access(lambda: self._placement.pool)
+        self._operations = Operations(self._placement, access, self._audit)
+        self._readiness = Readiness(self._hub.served_models)
         services = IngressServices(
             hub=self._hub,
             uploads=self._uploads,
@@ -141,10 +168,18 @@ class GatewayProcess:
             peers=self._peers,
             pool=self._placement.describe_pool,
             drain=self._placement.drain,
+            usage=self._placement.read_usage,
+            journals=SessionJournals(self._storage, access, self._audit).read,
+            operations=self._operations,
             settings=ingress_settings,
+            readiness=self._readiness,
+            doors=self._doors,
+            rates=self._rates,
+            audit=self._audit,
             recordings=None if self._recordings is None else self._recordings.library,
         )
         self._http = HttpServer(services)
+        self._http.add_routes(EventRoutes(services).routes())
         for name, wire in self._wires.items():
             ingress = self._ingresses[name] = wire(services)
             if hasattr(ingress, "routes"):
@@ -153,6 +188,8 @@ class GatewayProcess:
         self._collectors = (
             PeerCollector(self._peers.statistics),
             PoolCollector(lambda: placement.pool),
+            UsageCollector(lambda: placement.tenant_usage),
+            SessionCollector(lambda: self._hub.sessions, _limits(ingress_settings, settings)),
             ProcessInfo("gateway" if self._sockets is None else "media_worker"),
         )
         for collector in self._collectors:
@@ -161,18 +198,47 @@ class GatewayProcess:
             asyncio.create_task(self._hub.run(), name="hub"),
             asyncio.create_task(watch_lag(), name="loop lag"),
         ]
+        if self._share.index == 0:
+            retention = UploadRetention(
+                self._storage, placement.find, settings.limits.uploads_kept_s
+            )
+            self._tasks.append(asyncio.create_task(retention.run(), name="upload retention"))
         if self._recordings is not None:
             self._tasks.append(asyncio.create_task(self._recordings.run(), name="recordings"))
+        if self._moderation is not None:
+            self._tasks.append(asyncio.create_task(self._moderation.run(), name="moderation"))
         if isinstance(self._authenticator, Refreshing):
             self._tasks.append(asyncio.create_task(self._authenticator.run(), name="auth"))
         try:
             for ingress in self._ingresses.values():
                 await ingress.start()
             await self._http.start()
+            self._readiness.started = True
+            if self._sockets is None:
+                self._doors.warn(*exposed(settings))
         except BaseException:
             await self.stop()
             raise
+        self._started = True
+        self.take_up(self._settings)
         log.info("gateway.serving", http=self.http_url, grpc=self.grpc_address)
+
+    def take_up(self, settings: GatewaySettings) -> None:
+        """Goes on with settings that were reloaded; see `gateway.reloading`."""
+        self._settings = settings
+        set_level(settings.log_level)
+        if not self._started:
+            return
+        self._http.let_in(settings.ingress_settings().origins)
+        if self._rates is not None:
+            self._rates.change(settings.rates)
+        limits = settings.limits
+        self._hub.max_connections = limits.max_connections
+        self._peers.bound(limits.max_peers)
+        self._uploads.bound(
+            max_upload_bytes=limits.max_upload_bytes,
+            upload_session_bytes=limits.upload_session_bytes,
+        )
 
     async def wait_serving(self) -> None:
         """Returns once there is a model to ask for."""
@@ -184,13 +250,16 @@ class GatewayProcess:
 
     async def stop(self) -> None:
         """Drains and ends everything it started."""
+        self._readiness.draining = True
         for collector in self._collectors:
             REGISTRY.unregister(collector)
+        self._operations.stop()
         await self._hub.stop("the gateway is shutting down")
         for ingress in self._ingresses.values():
             await ingress.stop(DRAIN_S)
         await self._http.stop()
         await self._peers.close()
+        await self._hub.tell_usage()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -202,7 +271,13 @@ class GatewayProcess:
         if self._recordings_storage is not self._storage:
             await self._recordings_storage.close()
         await self._storage.close()
+        self._audit.close()
         log.info("gateway.stopped")
+
+    async def _count_upload(self, session_id: str, upload_id: str, size: int) -> None:
+        # While the scheduler is away the bounds of each session still hold.
+        with suppress(SchedulerAwayError):
+            await self._placement.reserve_upload(session_id, upload_id, size)
 
     def _make_recordings(self) -> Recordings | None:
         wanted = self._settings.recording
@@ -219,7 +294,9 @@ class GatewayProcess:
             ice_servers=tuple(
                 IceServer((each.url,), each.username, each.credential) for each in settings.ice()
             ),
+            turn_logins=self._turn_logins,
             udp_ports=settings.udp_port_range(self._share),
+            udp_address=settings.udp_address or None,
             max_peers=settings.limits.max_peers,
         )
 
@@ -231,3 +308,12 @@ class GatewayProcess:
         return dataclasses.replace(
             settings, http_address=self._sockets.http, grpc_address=self._sockets.grpc
         )
+
+
+def _limits(ingress: IngressSettings, settings: GatewaySettings) -> dict[str, int]:
+    """Returns what this process takes at most, for who measures how much it has."""
+    return {
+        "webrtc_peers": settings.limits.max_peers,
+        "grpc_calls": ingress.max_streams,
+        "session_connections": settings.limits.max_connections,
+    }

@@ -50,6 +50,8 @@ class Publishing:
         """
         self.is_live = True
         """Whether the session shows its camera, and not a clip."""
+        self.bytes_in = 0
+        """Bytes of frames that the publisher sent."""
         self._session_id = session_id
         self._times = times
         self._clock = clock
@@ -83,6 +85,7 @@ class Publishing:
 
     def frame(self, frame: CameraFrame) -> None:
         """Hands a frame of the publisher on, or drops up to the next keyframe."""
+        self.bytes_in += len(frame.data)
         keyframe, timestamp_us, noted = frame.keyframe, frame.timestamp_us, not self.is_live
         for feed in self._feeds:
             if feed.skips and not keyframe:

@@ -309,7 +309,7 @@ class Seeking:
 
 def _check_owner(session: GatewaySession, lease: placement_pb2.Lease) -> None:
     if lease.principal.tenant != session.principal.tenant:
-        raise UnknownSessionError("no such session")
+        raise UnknownSessionError("there is no such session")
 
 
 def _is_over(session: GatewaySession) -> bool:

@@ -12,6 +12,7 @@ anew or parked the picture holds, and commands wait.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -25,10 +26,12 @@ from gateway.connection import Event
 from gateway.fanout import OutputFanout
 from gateway.journal import Journal
 from gateway.links import ActorLink
+from gateway.moderation.asking import Moderation
 from gateway.pacing import Pacing
 from gateway.ports import Clip, Sink
 from gateway.publishing import Publishing
 from gateway.showing import Showing
+from gateway.usage.telling import next_term
 from gateway.viewer_stats import ViewerClock
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2, session_pb2
 from sana_gateway_internal.v1 import placement_pb2, snapshot_pb2, stream_pb2
@@ -86,6 +89,7 @@ class GatewaySession:
         *,
         max_connections: int,
         pacing: Pacing,
+        moderation: Moderation | None = None,
     ) -> None:
         """Begins waiting for a place.
 
@@ -96,12 +100,18 @@ class GatewaySession:
             events: Who hears of it.
             max_connections: Connections at once.
             pacing: What paces the sessions of this process.
+            moderation: Whom its connections ask about prompts; None: nobody.
         """
         self.model = model
+        self.moderation = moderation
+        """Whom its connections ask about prompts."""
         self.status: session_pb2.SessionStatus.ValueType = session_pb2.SESSION_STATUS_WAITING
         self.created_at = time.time()
         self.last_connected_at = time.monotonic()
         self.lease: placement_pb2.Lease | None = None
+        self._keeps_content = False
+        self.term = next_term()
+        """Number of the part that is taken in it, for who meters it."""
         self.is_parked = False
         """Whether it is on no actor because nobody needs it."""
         self.existed = False
@@ -126,6 +136,25 @@ class GatewaySession:
         self._showing = Showing(session_id, self.send, pacing, times, clock)
         self.publishing = Publishing(session_id, times, clock)
         self._attending = Attending(session_id, self, self._showing, self.publishing, clock)
+
+    # -- what is metered ------------------------------------------------------------------------
+
+    @property
+    def shown(self) -> snapshot_pb2.UsageTally | None:
+        """What was shown of it, as its actor told it last; None: nothing was told."""
+        snapshot = self._attending.snapshot
+        known = snapshot is not None and snapshot.HasField("usage")
+        return snapshot.usage.tally if snapshot is not None and known else None
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of encoded video handed to its viewers here."""
+        return self._showing.bytes_out
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes of encoded video that its camera sent here."""
+        return self.publishing.bytes_in
 
     # -- what wires see -------------------------------------------------------------------------
 
@@ -195,6 +224,16 @@ class GatewaySession:
         if self._queue[0]:
             sink.queued(*self._queue)
         return connection, self._journal.lacks(resume_after)
+
+    def keep_journal_content(self) -> None:
+        """Has its journal have content; see `gateway.ports.HubSession`."""
+        self._keeps_content = True
+        if self._attending.answers:
+            self._ask_for_content()
+
+    def _ask_for_content(self) -> None:
+        wanted = stream_pb2.KeepContent(session_id=self._session_id)
+        self.send(stream_pb2.ControlRequest(keep_content=wanted))
 
     def request_clip(self, duration_s: float | None) -> Clip:
         """Returns a part of its recording; see `gateway.ports.HubSession`."""
@@ -372,6 +411,8 @@ class GatewaySession:
         for message in missed:
             self._remember(message)
         self._settled.set()
+        if self._keeps_content:
+            self._ask_for_content()
         for connection in list(self._connections.values()):
             connection.told(Event.OPENED)
             if first:
@@ -477,9 +518,14 @@ class GatewaySession:
         self.lease = lease
         self.model = lease.model or self.model
         own = self._principal
-        if lease.HasField("principal") and not own.holders and own.ends_at is None:
-            # Another gateway made it: what was granted with it stands in the lease.
-            self._principal = wire.principal_in(lease.principal)
+        if lease.HasField("principal"):
+            told = wire.principal_in(lease.principal)
+            if not own.holders and own.ends_at is None:
+                # Another gateway made it: what was granted with it stands in the lease.
+                self._principal = told
+            elif told.ends_at is not None and (own.ends_at is None or told.ends_at < own.ends_at):
+                # What its tenant is entitled to is known to the scheduler alone.
+                self._principal = dataclasses.replace(own, ends_at=told.ends_at)
         self._host = ""
         self.is_parked = False
 

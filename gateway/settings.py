@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import unquote
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from gateway.auth.jwks_settings import JwksSettings
+from gateway.doors import DoorFiles
 from gateway.front_door.routing import Share
 from gateway.ingress import IngressSettings
+from gateway.limits.calls import CallRates
+from gateway.limits.settings import RateSettings
+from gateway.moderation.asking import Policy
+from gateway.origins import Origins, is_origin
 from scheduler.core.errors import ConfigurationError
 from scheduler.options import MOST_PORT, split_address
 from scheduler.process.config import ProcessSettings, Section
@@ -74,6 +82,8 @@ class Limits(Section):
     """Size of one upload in bytes; the actors' decode limit `max_bytes` is the same."""
     upload_session_bytes: int = 4 * 1024**3
     """Size of all uploads of one session in bytes."""
+    uploads_kept_s: float = Field(default=7 * 86_400.0, ge=3600)
+    """Seconds that uploads are kept whose session nobody knows: that of a gateway that died."""
     max_connections: int = 16
     """Connections of one session at once."""
     max_peers: int = 40
@@ -95,6 +105,19 @@ class RecordingSettings(Section):
     """Seconds that a recording is kept after its session has ended."""
 
 
+class ModerationSettings(Section):
+    """Who judges prompts before they are set (docs/moderation.md)."""
+
+    plugin: str = ""
+    """Who judges prompts before they are set: the moderation plugin. Empty: nobody."""
+    options: dict[str, str] = Field(default_factory=dict)
+    """Options of that plugin."""
+    timeout_s: float = Field(default=2.0, gt=0, le=60)
+    """Seconds it may take for a prompt."""
+    on_failure: Policy = "refuse"
+    """What becomes of a prompt when it fails or takes longer: refuse, or allow."""
+
+
 class GatewaySettings(ProcessSettings):
     """What a gateway is started with."""
 
@@ -110,10 +133,19 @@ class GatewaySettings(ProcessSettings):
     """Address of the scheduler: host:port, or unix:/path."""
     tls: str = ""
     """Folder of `sana-gateway certs`: mutual TLS to scheduler and actors. Empty: in the clear."""
+    tls_cert: str = ""
+    """Certificate that clients are shown over HTTP and gRPC, a PEM file. Empty: in the clear."""
+    tls_key: str = ""
+    """Key of that certificate, a PEM file without a password."""
+    client_ca: str = ""
+    """Authority of clients, a PEM file: whoever has no certificate of it is not heard."""
+    audit_log: str = ""
+    """File that what operators do is appended to; `-` for standard output. Empty: nowhere."""
     ingress: tuple[str, ...] = ("grpc", "reactor", "whip")
     """Wires to answer, by plugin name."""
     auth: str = "none"
-    """Who may call: the auth plugin. `none` is for one's own machine."""
+    """Who may call: the auth plugin, or several with commas, as `api-key,jwks`. `none` is for
+    one's own machine."""
     api_keys: str = ""
     """File of API keys, for `--auth api-key`; docs/auth.md says what is in it."""
     token_secret: str = ""
@@ -126,16 +158,33 @@ class GatewaySettings(ProcessSettings):
     """STUN and TURN servers, `turn:user:password@host:port`. Empty: host candidates alone."""
     udp_ports: str = ""
     """UDP ports for WebRTC, LOW-HIGH, shared out among the media workers. Empty: free ones."""
+    udp_address: str = ""
+    """IP address under which clients reach `udp_ports`, where a load balancer passes them on."""
     storage: str = "filesystem"
     """Storage plugin for uploads."""
     storage_options: dict[str, str] = Field(default_factory=dict)
     """Options of the storage plugin; `filesystem` needs `root`."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins of web pages that may call, as https://app.example.com; `*`: all; `loopback`: those
+    that this machine serves. Empty: all where callers are asked who they are, else `loopback`."""
+    turn_secret: str = ""
+    """File of the secret shared with TURN servers: each connection gets a login of its own."""
+    turn_lifetime_s: float = Field(default=3600.0, ge=1, le=86_400)
+    """How long such a login is good for, in seconds."""
+    jwks: JwksSettings = JwksSettings()
+    """Identity provider, for `--auth jwks`."""
+    rates: RateSettings = RateSettings()
+    """How often somebody may call."""
     limits: Limits = Limits()
     """Bounds of what one client may use."""
+    moderation: ModerationSettings = ModerationSettings()
+    """Who judges prompts."""
     recording: RecordingSettings = RecordingSettings()
     """Recordings of sessions."""
     otlp_endpoint: str = ""
     """Where traces go (OTLP over gRPC, host:port). Empty: nowhere."""
+    trace_ratio: float = Field(1.0, ge=0, le=1)
+    """Share of the traces begun here that is recorded, 0 to 1; clients decide on their own."""
     log_level: Level = "info"
     """Least severe level that is logged."""
 
@@ -151,6 +200,14 @@ class GatewaySettings(ProcessSettings):
                 ) from None
         return address
 
+    @field_validator("udp_address")
+    @classmethod
+    def _is_ip(cls, address: str) -> str:
+        try:
+            return address and str(ip_address(address))
+        except ValueError:
+            raise PydanticCustomError("ip", "the form is an IP address") from None
+
     @field_validator("ice_servers")
     @classmethod
     def _are_ice_servers(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
@@ -162,12 +219,47 @@ class GatewaySettings(ProcessSettings):
         return urls
 
     @model_validator(mode="after")
+    def _has_both_of_tls(self) -> GatewaySettings:
+        if bool(self.tls_cert) is not bool(self.tls_key) or (self.client_ca and not self.tls_cert):
+            raise PydanticCustomError(
+                "tls", "tls_cert and tls_key belong together, and client_ca to both"
+            )
+        return self
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(is_origin(each) for each in origins):
+            raise PydanticCustomError(
+                "origin", "the form is https://host or https://host:port, in small letters"
+            )
+        return origins
+
+    @model_validator(mode="after")
     def _has_ports_for_all(self) -> GatewaySettings:
         if self.udp_ports and port_range(self.udp_ports, 0, max(1, self.media_workers)) is None:
             raise PydanticCustomError(
                 "ports", "udp_ports: the form is LOW-HIGH, with a port for each media worker"
             )
         return self
+
+    def door_files(self) -> DoorFiles | None:
+        """Returns what the public doors show; None: they are in the clear."""
+        if not self.tls_cert:
+            return None
+        ca = Path(self.client_ca) if self.client_ca else None
+        return DoorFiles(Path(self.tls_cert), Path(self.tls_key), ca)
+
+    @property
+    def asks_callers(self) -> bool:
+        """Whether callers are asked who they are."""
+        return self.auth != "none"
+
+    def call_rates(self) -> CallRates | None:
+        """Returns how often who may call the public doors; None: any number of times."""
+        wanted = self.rates.enabled
+        counts = self.asks_callers if wanted == "auto" else wanted == "on"
+        return CallRates(self.rates) if counts else None
 
     def ice(self) -> tuple[IceLogin, ...]:
         """Returns the STUN and TURN servers."""
@@ -186,4 +278,14 @@ class GatewaySettings(ProcessSettings):
             max_upload_bytes=self.limits.max_upload_bytes,
             upload_session_bytes=self.limits.upload_session_bytes,
             max_connections=self.limits.max_connections,
+            origins=Origins.of(self.cors_origins, authenticated=self.asks_callers),
         )
+
+
+def exposed(settings: GatewaySettings) -> tuple[str, ...]:
+    """Returns the public addresses on which callers show keys or tokens."""
+    if not settings.asks_callers:
+        return ()
+    addresses = settings.ingress_settings()
+    grpc = (addresses.grpc_address,) if "grpc" in settings.ingress else ()
+    return (addresses.http_address, *grpc)

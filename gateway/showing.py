@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from gateway.fanout import CODECS, OutputFanout, Packet
+from gateway.metrics import observe
 from gateway.pacing import Pacing
 from gateway.playout import Due, Playout, PlayoutReport
 from gateway.ports import EncodedFrame
@@ -25,6 +26,7 @@ from gateway.viewer_stats import ViewerClock
 from sana_gateway.v1 import media_pb2
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core.errors import InvariantError
+from scheduler.process.instruments import exemplar_of
 from scheduler.process.telemetry import context_from, span
 
 log = structlog.get_logger(__name__)
@@ -92,6 +94,8 @@ class Showing:
         self._clock = clock
         self._playout = Playout()
         self._outputs = {codec: OutputFanout(codec, self) for codec in CODECS}
+        self._bytes_out = 0
+        """Of outputs that are closed."""
         self._epoch = 0
         self._first = (0, 0)
         """What comes of this epoch before this (run, frame) was shown by another."""
@@ -116,6 +120,10 @@ class Showing:
         """(run, frame) of the packet that came last."""
         self._stamps: dict[tuple[int, int], int] = {}
         self._awaited_packet: dict[tuple[int, int], str] = {}
+        self._measured = (-1, -1)
+        """(run, chunk) whose first frame was measured last."""
+        self._underruns = (0, 0)
+        """(run, underruns) that are counted."""
         """Trace context of the chunk whose first packet ends a trace."""
 
     def output(self, codec: media_pb2.Codec.ValueType) -> OutputFanout:
@@ -144,6 +152,11 @@ class Showing:
                     packets=packets,
                 )
         return None
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of frames that viewers were handed."""
+        return self._bytes_out + sum(output.bytes_out for output in self._outputs.values())
 
     # -- what the session tells -----------------------------------------------------------------
 
@@ -242,6 +255,7 @@ class Showing:
 
     def close(self) -> None:
         """It has ended."""
+        self._bytes_out = self.bytes_out
         self._owed = None
         self._playout.withdraw()
         self._arm()
@@ -417,7 +431,13 @@ class Showing:
         now = self._clock()
         report = self._playout.report(now)
         due_at = self._playout.due_at(frame.timestamp_us)
-        return self._times.first_frame(frame, due_at, now, report.buffered, report.underruns)
+        known = self._times.first_frame(frame, due_at, now, report.buffered, report.underruns)
+        at = (frame.run, frame.chunk)
+        if at > self._measured:
+            # Once a chunk, whichever output and rung is first.
+            self._measured = at
+            self._underruns = observe(known, exemplar_of(traceparent), self._underruns)
+        return known
 
     def demand(
         self,

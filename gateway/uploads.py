@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -74,6 +75,7 @@ class StoredUploads:
         max_upload_bytes: int,
         upload_session_bytes: int,
         on_complete: Callable[[str], None] = lambda _: None,
+        on_reserve: Callable[[str, str, int], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         """Stores the storage and its limits.
 
@@ -82,13 +84,22 @@ class StoredUploads:
             max_upload_bytes: Size of one upload.
             upload_session_bytes: Announced sizes of all uploads of one session.
             on_complete: Called with a session whenever an upload of it is complete.
+            on_reserve: Called with a session, an upload to be and its size; raises LimitError where
+                a quota is used up. What it has once allowed stays counted until the session ends.
         """
         self._store = store
         self._on_complete = on_complete
+        self._on_reserve = on_reserve
         self._max_upload_bytes = max_upload_bytes
         self._upload_session_bytes = upload_session_bytes
         self._sessions: dict[str, dict[str, Upload]] = {}
+        self._uploaded = Counter[str]()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def bound(self, *, max_upload_bytes: int, upload_session_bytes: int) -> None:
+        """Changes the limits for uploads to come."""
+        self._max_upload_bytes = max_upload_bytes
+        self._upload_session_bytes = upload_session_bytes
 
     async def reserve(self, session_id: str, name: str, mime_type: str, size: int) -> Upload:
         """Makes room for an upload; see the port."""
@@ -109,6 +120,8 @@ class StoredUploads:
         )
         key = _key(session_id, upload_id)
         try:
+            if self._on_reserve is not None:
+                await self._on_reserve(session_id, upload_id, size)
             await self._store.create(key, size)
         except BaseException:
             uploads.pop(upload_id, None)
@@ -162,7 +175,12 @@ class StoredUploads:
         background.
         """
         self._sessions.pop(session_id, None)
+        del self._uploaded[session_id]
         self._own(self._delete(session_id))
+
+    def uploaded(self, session_id: str) -> int:
+        """Returns the bytes that were uploaded to a session through this gateway."""
+        return self._uploaded[session_id]
 
     async def close(self) -> None:
         """Waits for what is being written or removed."""
@@ -186,6 +204,8 @@ class StoredUploads:
             if data:
                 await self._store.append(_key(session_id, upload.file.upload_id), offset, data)
                 upload.received += len(data)
+                if session_id in self._sessions:
+                    self._uploaded[session_id] += len(data)
                 if upload.complete:
                     self._on_complete(session_id)
 

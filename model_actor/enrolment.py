@@ -19,6 +19,7 @@ from model_actor.engine.services import Placement
 from sana_gateway_internal.v1 import placement_pb2, placement_pb2_grpc
 from scheduler import wire
 from scheduler.core.quality import NO_COMPUTE, Quality
+from scheduler.process.instruments import QUEUES
 from scheduler.process.keepalive import KEEPALIVE
 from scheduler.process.telemetry import context_from, inject
 from scheduler.process.tls import Wires
@@ -43,6 +44,15 @@ OUTGOING = 1024
 """Answers to placements that may wait for the scheduler; past it the stream is ended and
 the actor presents itself anew, which tells everything."""
 
+
+class _Outgoing(asyncio.Queue[placement_pb2.EnrollRequest]):
+    """What is still to be told."""
+
+    def __len__(self) -> int:
+        return self.qsize()
+
+
+_ANSWERS = QUEUES.kind("scheduler_answers", OUTGOING)
 _Order = tuple[str, Coroutine[object, object, None]]
 """Whose it is, and the work."""
 
@@ -75,6 +85,12 @@ class Enrolled(Protocol):
 
     async def told_to_drain(self, drain: placement_pb2.Drain) -> None:
         """It is being emptied, or no longer is; it repeats that when it presents itself."""
+
+    async def usage_kept(self, number: int) -> None:
+        """What beats up to a number told of usage is written down."""
+
+    async def watch_chunks(self, *, watched: bool) -> None:
+        """Heartbeats are to tell of chunks, or no longer."""
 
     async def retire(self) -> None:
         """It is to take no more sessions and, once it has none, to end."""
@@ -162,7 +178,7 @@ class Enrolment:
         self._tell(placement_pb2.EnrollRequest(departed=departed))
 
     async def _enrol(self) -> None:
-        outgoing = asyncio.Queue[placement_pb2.EnrollRequest](OUTGOING)
+        outgoing = _ANSWERS.watch(_Outgoing(OUTGOING))
         call = self._stub.Enroll(self._requests(outgoing))
         self._outgoing, self._call = outgoing, call
         try:
@@ -200,6 +216,7 @@ class Enrolment:
             self._outgoing.put_nowait(request)
         except asyncio.QueueFull:
             log.warning("enrolment.too_slow")
+            _ANSWERS.overflowed()
             if self._call is not None:
                 self._call.cancel()
 
@@ -228,6 +245,12 @@ class Enrolment:
     def _drain(self, response: placement_pb2.EnrollResponse) -> _Order:
         return "", self._actor.told_to_drain(response.drain)
 
+    def _usage_kept(self, response: placement_pb2.EnrollResponse) -> _Order:
+        return "", self._actor.usage_kept(response.usage_kept.number)
+
+    def _watch_chunks(self, response: placement_pb2.EnrollResponse) -> _Order:
+        return "", self._actor.watch_chunks(watched=response.watch_chunks.watched)
+
     def _retire(self, _: placement_pb2.EnrollResponse) -> _Order:
         return "", self._actor.retire()
 
@@ -239,6 +262,8 @@ class Enrolment:
         "pace": _pace,
         "drain": _drain,
         "retire": _retire,
+        "watch_chunks": _watch_chunks,
+        "usage_kept": _usage_kept,
     }
 
     async def _answer_admit(self, admit: placement_pb2.Admit) -> None:

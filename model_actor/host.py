@@ -12,14 +12,18 @@ from pathlib import Path
 import grpc
 import structlog
 
+from model_actor.chunk_watch import ChunkWatch
 from model_actor.engine.compute import Compute
 from model_actor.engine.encoder_pool import EncoderPool
+from model_actor.engine.journal import JournalRules, Journals
 from model_actor.engine.live_session import LiveSession
 from model_actor.engine.services import EngineServices, ModelStates, Placement
 from model_actor.engine.shells import Shell
 from model_actor.enrolment import Enrolment
 from model_actor.media.encoding.choice import choose
 from model_actor.media.workers import DecodeWorkers
+from model_actor.metered import MeteredSessions
+from model_actor.metrics import ACTORS, Use
 from model_actor.plugin import Model
 from model_actor.settings import ActorSettings
 from model_actor.snapshots.host_tier import HostTier, HostTierError
@@ -32,6 +36,7 @@ from sana_gateway.v1 import session_pb2
 from sana_gateway_internal.v1 import placement_pb2, stream_pb2_grpc
 from scheduler import wire
 from scheduler.core.quality import Quality
+from scheduler.metrics import tell_process
 from scheduler.process import plugins
 from scheduler.process.footprint import Footprint, LoopLag
 from scheduler.process.keepalive import ACCEPTED_PINGS, KEEPALIVE
@@ -39,6 +44,7 @@ from scheduler.process.storage import Storage, StorageError
 from scheduler.process.telemetry import span
 from scheduler.process.tls import Wires
 from scheduler.process.tokens import LeaseTokens
+from scheduler.process.vital_signs import VitalSigns
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +52,8 @@ REAL_MODEL = "sana-streaming"
 """While a model speaks its command surface and it is not served itself, the model also
 answers to its names."""
 STAND_IN_NAMES = (REAL_MODEL, f"reactor/{REAL_MODEL}")
+DRAINING = "it is being emptied"
+"""Why an actor is not ready that takes no more sessions."""
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.so_reuseport", 0),
@@ -71,6 +79,9 @@ class ModelHost:
         storage_class = plugins.load("sana_gateway.storage", options.pop("plugin", "filesystem"))
         self._storage: Storage = storage_class(**options)
         self._sessions: dict[str, LiveSession | Shell] = {}
+        self._metered = MeteredSessions()
+        self._signs = VitalSigns("actor", settings.actor_id)
+        self._chunks = ChunkWatch(self._model.info.name)
         self._ends = contextlib.AsyncExitStack()
         self._starting: asyncio.Task[object] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
@@ -97,6 +108,9 @@ class ModelHost:
         # Commands are answered while the model computes in Python code.
         sys.setswitchinterval(0.0005)
         settings, ends = self._settings, self._ends
+        tell_process("actor")
+        await self._signs.start()
+        ends.push_async_callback(self._signs.close)
         ends.push_async_callback(self._storage.close)
         self._compute = Compute(self._model)
         ends.push_async_callback(self._compute.close)
@@ -104,7 +118,9 @@ class ModelHost:
         self._brings_packets = await self._compute.call(warm_up, self._model)
         self._kept = self._open_kept()
         ends.push_async_callback(self._kept.close)
-        workers = DecodeWorkers(spare=settings.spare_decoders, limits=settings.decode_limits)
+        self._workers = workers = DecodeWorkers(
+            spare=settings.spare_decoders, limits=settings.decode_limits
+        )
         ends.push_async_callback(workers.close)
         await workers.start()
         libraries = await asyncio.to_thread(choose, settings.encoder)
@@ -128,8 +144,12 @@ class ModelHost:
             start_wait_s=settings.start_wait_s,
             snapshot_every=settings.snapshot_every,
             departed=self._departed,
+            journals=self._open_journals(),
+            chunks=self._chunks,
         )
         await self._serve()
+        ACTORS.add(settings.actor_id, self)
+        ends.callback(ACTORS.remove, settings.actor_id)
         ends.push_async_callback(self._close_all)
         tasks = [
             asyncio.create_task(self._compute.run(self._live), name="compute"),
@@ -141,6 +161,7 @@ class ModelHost:
         ends.push_async_callback(_cancel, tasks)
         for task in tasks:
             task.add_done_callback(self._task_ended)
+        self._signs.why_not_ready = ""
         self._log.info("actor.serving", model=settings.model, address=self._address)
         return self._address
 
@@ -168,6 +189,18 @@ class ModelHost:
         )
         await server.start()
         self._ends.push_async_callback(server.stop, 0.2)
+
+    def _open_journals(self) -> Journals | None:
+        """Opens the journals of sessions, where they are kept."""
+        settings = self._settings
+        if not settings.journal:
+            return None
+        rules = JournalRules(**settings.journal)
+        journals = Journals(self._storage, rules, settings.model_options)
+        self._ends.push_async_callback(journals.close)
+        sweeping = asyncio.create_task(journals.sweep(), name="journals")
+        self._ends.push_async_callback(_cancel, [sweeping])
+        return journals
 
     def _open_kept(self) -> KeptStates:
         """Opens what is kept of sessions; a host where nothing can be kept is no hindrance."""
@@ -197,6 +230,7 @@ class ModelHost:
     def begin_drain(self, grace_s: float) -> None:
         """The process is to end in `grace_s` seconds: its sessions go elsewhere meanwhile."""
         self._ends_at = asyncio.get_running_loop().time() + grace_s
+        self._signs.why_not_ready = DRAINING
         self._log.info("actor.draining", grace_s=grace_s)
 
     def get(self, session_id: str) -> LiveSession | Shell | None:
@@ -215,8 +249,28 @@ class ModelHost:
         stand_in = STAND_IN_NAMES if info.speaks_sana_streaming else ()
         return list(dict.fromkeys([info.name, *stand_in]))
 
+    def use(self) -> Use:
+        """Returns what it has and what is used of it; see `model_actor.metrics.Used`."""
+        info, workers, encoders = self._model.info, self._workers, self._encoders
+        live = self._live()
+        return Use(
+            model=info.name,
+            sessions=len(self._sessions),
+            slots=info.resident_slots,
+            computing=sum(each.computing for each in live),
+            real_time_factor=self._compute.cost.typical_s * info.frame_rate / info.geometry.window,
+            encoder_threads=encoders.threads,
+            encoder_jobs=encoders.waiting,
+            encoder_busy_s=encoders.busy_s,
+            decoders_used=workers.used,
+            decoders_spare=workers.spare,
+            decoders_limit=workers.most,
+            decoder_crashes=workers.crashes,
+        )
+
     def register(self) -> placement_pb2.Register:
         """Describes the actor as it is now."""
+        self._metered.again()
         info = self._model.info
         pixels = info.width * info.height * info.frame_rate
         encodes = not self._brings_packets
@@ -236,6 +290,7 @@ class ModelHost:
                 width=info.width,
                 height=info.height,
                 minimum_frames=info.geometry.first_window,
+                prompt_transitions=info.prompt_transitions,
             ),
             resident_slots=info.resident_slots,
             chunk_ms=info.chunk_ms,
@@ -293,12 +348,14 @@ class ModelHost:
             ends_in_s=ends_in_s,
         )
         beat.process.CopyFrom(self._footprint.figures())
+        beat.chunk_events.extend(self._chunks.take())
         for size, gain in compute.cost.sure_gains.items():
             beat.batch_gains.add(size=size, gain=gain)
         for steps, measured_s in compute.cost.fewer_s.items():
             beat.degraded_steps.add(steps=steps, chunk_ms=measured_s * 1e3)
         if not self._model.info.session_bytes:
             beat.session_bytes = self._vitals.kept_size
+        self._metered.tell(self._live(), beat)
         return beat
 
     async def admit(self, placement: Placement) -> str:
@@ -392,13 +449,24 @@ class ModelHost:
     async def told_to_drain(self, drain: placement_pb2.Drain) -> None:
         """It is being emptied, or no longer is; see `Enrolled`."""
         self._told_to_drain, self._drain_ends_at = drain.draining, None
+        leaving = drain.draining or self._retiring or self._ends_at is not None
+        self._signs.why_not_ready = DRAINING if leaving else ""
         if drain.ends_in_us > 0:
             now = asyncio.get_running_loop().time()
             self._drain_ends_at = now + drain.ends_in_us / 1e6
 
+    async def usage_kept(self, number: int) -> None:
+        """What was told of usage is written down; see `Enrolled`."""
+        self._metered.kept(number)
+
+    async def watch_chunks(self, *, watched: bool) -> None:
+        """Heartbeats are to tell of chunks, or no longer; see `Enrolled`."""
+        self._chunks.watch(watched=watched)
+
     async def retire(self) -> None:
         """It takes no more sessions; see `Enrolled`."""
         self._retiring = True
+        self._signs.why_not_ready = DRAINING
 
     def _went_on(self, shell: Shell, session: LiveSession) -> None:
         """A shell has become a session."""
@@ -435,6 +503,7 @@ class ModelHost:
         self._kept.leave(session_id)
         await session.close(reason, tell=tell, goes_on=goes_on)
         if isinstance(session, LiveSession):
+            self._metered.note(session)
             with contextlib.suppress(Exception):
                 await self._states.close(session.state)
         self._log.info("session.closed", session_id=session_id)

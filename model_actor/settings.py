@@ -36,6 +36,8 @@ class ActorSettings:
     """The storage plugin under `plugin`, and its options."""
     otlp_endpoint: str | None = None
     """Where traces go; None: nowhere."""
+    trace_ratio: float = 1.0
+    """Share of the traces begun here that is recorded; set up by the backend, as the log is."""
     log: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the log; set up by the backend that owns the process."""
     bitrate: int = 2_500_000
@@ -64,6 +66,8 @@ class ActorSettings:
     kept_for_s: float = DAY_S
     """How long it is kept, on the host and in the storage, unless somebody says that it is
     needed still."""
+    journal: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the journals of sessions, as `JournalRules` has them; empty: none are kept."""
     host: str = ""
     """Name of the host that this actor is on; empty: the machine's own."""
     tls: str = ""

@@ -15,6 +15,7 @@ from model_actor.engine.shells import Shell
 from sana_gateway_internal.v1 import stream_pb2, stream_pb2_grpc
 from scheduler.core.errors import UnauthenticatedError
 from scheduler.process.batches import take_batch
+from scheduler.process.instruments import QUEUES
 from scheduler.process.tokens import LeaseTokens
 
 log = structlog.get_logger(__name__)
@@ -35,6 +36,10 @@ BATCH_BYTES = 512 * 1024
 """Most bytes in one message; see `take_batch`."""
 
 
+_CONTROL = QUEUES.kind("gateway_control", CONTROL_QUEUE)
+_MEDIA = QUEUES.kind("gateway_media", MEDIA_QUEUE)
+
+
 class Sessions(Protocol):
     """The sessions of this actor."""
 
@@ -52,8 +57,8 @@ class Link:
         """Prepares the queues."""
         self._gateway_id = gateway_id
         self._ended = False
-        self._control: deque[stream_pb2.ControlResponse] = deque()
-        self._media: deque[stream_pb2.VideoPacket] = deque()
+        self._control = _CONTROL.watch(deque[stream_pb2.ControlResponse]())
+        self._media = _MEDIA.watch(deque[stream_pb2.VideoPacket]())
         self._waiting_for_key: set[tuple[str, int, int]] = set()
         self._control_ready = asyncio.Event()
         self._media_ready = asyncio.Event()
@@ -71,6 +76,7 @@ class Link:
             return
         if len(self._control) >= CONTROL_QUEUE:
             log.warning("gateway.too_slow", gateway_id=self._gateway_id)
+            _CONTROL.overflowed()
             self.end()
             return
         self._control.append(response)
@@ -87,8 +93,10 @@ class Link:
         key = (packet.session_id, packet.output.codec, packet.output.rung)
         if packet.keyframe:
             self._waiting_for_key.discard(key)
-        if len(self._media) >= MEDIA_QUEUE or key in self._waiting_for_key:
+        if len(self._media) >= MEDIA_QUEUE:
+            _MEDIA.overflowed()
             self._waiting_for_key.add(key)
+        if key in self._waiting_for_key:
             return False
         self._media.append(packet)
         loop = asyncio.get_running_loop()
@@ -276,6 +284,11 @@ class StreamServicer(stream_pb2_grpc.StreamServicer):
             refused = stream_pb2.Copied(session_id=request.copy.session_id, failure=failure)
             link.control(stream_pb2.ControlResponse(copied=refused))
 
+    def _keep_content(self, link: Link, request: stream_pb2.ControlRequest) -> None:
+        session = self._live(link, request.keep_content.session_id)
+        if session is not None:
+            session.keep_content()
+
     _HANDLERS = {  # noqa: RUF012 - a constant table of methods
         "open": _open,
         "leave": _leave,
@@ -286,6 +299,7 @@ class StreamServicer(stream_pb2_grpc.StreamServicer):
         "camera": _camera,
         "hand_over": _hand_over,
         "copy": _copy,
+        "keep_content": _keep_content,
     }
 
     def _live(self, link: Link, session_id: str) -> LiveSession | None:

@@ -25,6 +25,14 @@ certs = typer.Typer(
 def run(
     folder: Annotated[Path, typer.Argument(help="Where; an empty or new folder.")],
     days: Annotated[int, typer.Option(min=1, max=MOST_DAYS, help="Days they are valid.")] = 365,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|ADDRESS",
+            help="What else the certificate is made out to; repeatable. Where clients are to be "
+            "shown it (`serve --tls-cert`): what they call the gateway.",
+        ),
+    ] = None,
 ) -> None:
     """Make certificates for the processes of a service on several hosts.
 
@@ -35,7 +43,7 @@ def run(
     are. docs/roles.md has more.
     """
     try:
-        make(folder, days=days, now=dt.datetime.now(dt.UTC))
+        make(folder, days=days, now=dt.datetime.now(dt.UTC), hosts=host or ())
     except ConfigurationError as error:
         typer.echo(f"sana-gateway: {error}", err=True)
         raise typer.Exit(2) from error

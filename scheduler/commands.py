@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import structlog
 import typer
@@ -38,12 +38,16 @@ from scheduler.core.ids import ActorId
 from scheduler.core.pool_events import PoolRules
 from scheduler.process import plugins
 from scheduler.process.logging import Level, configure_logging
+from scheduler.process.role_options import config_option
 from scheduler.process.telemetry import configure_tracing, shutdown
 from scheduler.process.tls import FOLDER as TLS_FOLDER
 from scheduler.process.tls import Wires
 from scheduler.runtime import SchedulerSettings
 from scheduler.scaling import ScalingRules
 from scheduler.supervision import SupervisionRules
+
+if TYPE_CHECKING:
+    from scheduler.health_listener import HealthListener
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +63,8 @@ actor = typer.Typer(
 )
 
 LOCAL = "127.0.0.1"
+LEDGER = ".usage"
+"""Folder of the ledger among the uploads; a name that no storage takes for one of its own."""
 _WATCH_S = 0.5
 """How often heads and actors look whether their Ray node still runs."""
 _HOUR_S, _DAY_S = 3600.0, 24 * 3600.0
@@ -96,6 +102,13 @@ def serve_head(
             min=0, max=65535, help="Its port; 0 serves this machine alone, over a unix socket."
         ),
     ] = 50061,
+    placement_listen: Annotated[
+        str,
+        typer.Option(
+            help="Address that the scheduler listens at, where --placement-host is a name of it "
+            "(Kubernetes: 0.0.0.0)."
+        ),
+    ] = "",
     ray_address: Annotated[
         str, typer.Option(help="host:port of a running Ray head here; default: start one.")
     ] = "",
@@ -108,10 +121,23 @@ def serve_head(
     storage_root: Annotated[
         Path | None, typer.Option(help="Folder for uploads, shared with the gateways.")
     ] = None,
+    storage: options.StorageName = "filesystem",
+    storage_option: options.StorageOption = None,
     otlp_endpoint: Annotated[
         str, typer.Option(help="Where traces go: host:port of OTLP/gRPC.")
     ] = "",
     log_level: Annotated[Level, typer.Option(help="Least severe level that is logged.")] = "info",
+    trace_ratio: options.TraceRatio = 1.0,
+    health_host: options.HealthHost = LOCAL,
+    health_port: options.HealthPort = None,
+    actor_log: Annotated[
+        Path | None,
+        typer.Option(
+            help="File, on each machine, that the scheduler and the actors there add their log "
+            "to; in a container /proc/1/fd/2 is what it prints. By default Ray's own files.",
+            show_default=False,
+        ),
+    ] = None,
     policy: options.Policy = "pack",
     reconnect_window: options.ReconnectWindow = "30s",
     park_after: options.ParkAfter = "60s",
@@ -121,6 +147,13 @@ def serve_head(
     snapshot_memory: options.SnapshotMemory = "0",
     degrade: options.Degrade = False,
     tenant: options.Tenant = None,
+    quota_file: options.QuotaFile = None,
+    ledger: options.Ledger = None,
+    ledger_kept: options.LedgerKept = "400d",
+    journal: options.Journal = False,
+    journal_content: options.JournalContent = False,
+    journal_bytes: options.JournalBytes = "8M",
+    journal_kept: options.JournalKept = "7d",
     warm_spares: options.WarmSpares = None,
     repurpose_after: options.RepurposeAfter = "60s",
     rebalance: options.Rebalance = True,
@@ -131,6 +164,7 @@ def serve_head(
     spare_decoders: options.SpareDecoders = 1,
     decode_limit: options.DecodeLimit = None,
     tls: options.Tls = None,
+    config: Annotated[Path | None, config_option("head")] = None,  # noqa: ARG001 - its callback
     announce_fd: Annotated[
         int,
         typer.Option(
@@ -177,26 +211,35 @@ def serve_head(
         placement = f"unix:{folder}/placement" if local else f"{placement_host}:{placement_port}"
         secret = _lease_secret(os.environ.get(_CLUSTER_TOKEN, ""))
         identity = _identity(tls)
+        listen = placement if local else f"{placement_listen or placement_host}:{placement_port}"
+        stored = options.storage(storage_root, storage, storage_option)
+        if storage == "filesystem":
+            stored.setdefault("root", str(folder / "storage"))
         scheduler = SchedulerSettings(
-            address=placement,
+            address=listen,
             lease_secret=secret,
             policy=policy,
             rules=rules,
             supervision=SupervisionRules(wishes=wishes, scaling=scaling),
+            quota_file="" if quota_file is None else str(quota_file.resolve()),
+            ledger=str((ledger or Path(stored.get("root", folder)) / LEDGER).absolute()),
+            ledger_kept_s=values.seconds(ledger_kept, "--ledger-kept"),
             tls=identity,
         )
         kept = KeptStates() if backend == "in-process" else None
         if kept is not None:
             stack.callback(kept.remove)
+        listener = _health(stack, health_host, health_port, actors=actors)
         first = ActorSpec(
             model=models[0],
             placement_address=placement,
             lease_secret=secret,
             listen=_data_plane(backend, node_ip, folder if local else None),
             model_options=told[models[0]],
-            storage={"plugin": "filesystem", "root": str(storage_root or folder / "storage")},
+            storage=stored,
             otlp_endpoint=otlp_endpoint or None,
-            log=_actor_log(log_level, local=local),
+            trace_ratio=trace_ratio,
+            log=_actor_log(log_level, actor_log, local=local),
             bitrate=bitrate,
             encoder_threads=encoder_threads,
             encoder=encoder,
@@ -207,12 +250,18 @@ def serve_head(
             snapshot_bytes=values.size(snapshot_memory, "--snapshot-memory"),
             store_after_s=stored_after,
             kept_for_s=_kept_for(rules.reconnect_window, stored_after),
+            journal=_journal(
+                journal or journal_content, journal_content, journal_bytes, journal_kept
+            ),
             tls=identity,
         )
         specs = tuple(replace(first, model=name, model_options=told[name]) for name in models)
         _preflight(backend, policy, specs, actors)
         if backend == "in-process":
-            configure_tracing("sana-gateway-head", otlp_endpoint or None, instance=str(os.getpid()))
+            endpoint, instance = otlp_endpoint or None, str(os.getpid())
+            configure_tracing(
+                "sana-gateway-head", endpoint, instance=instance, sample_ratio=trace_ratio
+            )
             running, addresses = _in_process(scheduler, specs, actors)
         else:
             node = NodeSettings(
@@ -224,11 +273,54 @@ def serve_head(
             )
             running, addresses = _ray(scheduler, specs, gpus_per_actor, ray_address, node)
         try:
+            if listener is not None:
+                listener.serves(running.is_running)
+                addresses["health"] = listener.url
             _announce(addresses, announce_fd, ready_file)
             _wait_for_the_end(running, end_with_stdin=end_with_stdin)
         finally:
+            if listener is not None:
+                listener.draining = True
             running.stop()
             shutdown()
+
+
+def _journal(kept: bool, content: bool, most: str, kept_for: str) -> dict[str, object]:
+    """Returns what actors are told of journals; nothing where none are kept.
+
+    Raises:
+        ConfigurationError: A size or a time has another form.
+    """
+    if not kept:
+        return {}
+    return {
+        "content": content,
+        "session_bytes": values.size(most, "--journal-bytes"),
+        "kept_s": values.seconds(kept_for, "--journal-kept"),
+    }
+
+
+def _health(
+    stack: contextlib.ExitStack, host: str, port: int | None, *, actors: int | None = None
+) -> HealthListener | None:
+    """Listens for probes, where a port is given.
+
+    Args:
+        stack: Ends it.
+        host: Where.
+        port: Its port; None: it does not listen.
+        actors: Of a head: how many model actors run on its machine; None: it is no head.
+    """
+    if port is None:
+        return None
+    # What it listens with takes a while to import, and others stream on this machine.
+    from scheduler.health_listener import ACTOR, SCHEDULER, HealthListener
+
+    needs = [ACTOR] if actors is None else [SCHEDULER, *([ACTOR] if actors else [])]
+    role = "node" if actors is None else "head"
+    listener = HealthListener(host, port, role=role, needs=needs)
+    stack.callback(listener.stop)
+    return listener
 
 
 def _lease_secret(cluster_token: str) -> str:
@@ -295,6 +387,9 @@ def serve_actor(
         ),
     ] = "60s",
     tls: options.Tls = None,
+    health_host: options.HealthHost = LOCAL,
+    health_port: options.HealthPort = None,
+    config: Annotated[Path | None, config_option("actor")] = None,  # noqa: ARG001 - its callback
     ready_file: Annotated[
         Path | None, typer.Option(help="Write the head's address here, as JSON, once joined.")
     ] = None,
@@ -316,18 +411,26 @@ def serve_actor(
     _give_up_when_told()
     log.info("actor.joining", head=join)
     await_head(join, join_timeout)
-    node = start_worker(settings)
-    _announce({"joined": join}, -1, ready_file)
-    while _lost(node):
-        # The cluster gave this machine up, or began anew: what ran here has ended.
-        node.stop()
-        node = _rejoined(settings)
-    try:
-        _give_up_when_told()
-        log.info("actor.draining", grace_s=grace)
-        node.drain(grace, ACTOR_TITLE)
-    finally:
-        node.stop()
+    with contextlib.ExitStack() as stack:
+        listener = _health(stack, health_host, health_port)
+        node = start_worker(settings)
+        addresses = {"joined": join}
+        if listener is not None:
+            listener.serves(lambda: node.is_running())
+            addresses["health"] = listener.url
+        _announce(addresses, -1, ready_file)
+        while _lost(node):
+            # The cluster gave this machine up, or began anew: what ran here has ended.
+            node.stop()
+            node = _rejoined(settings)
+        if listener is not None:
+            listener.draining = True
+        try:
+            _give_up_when_told()
+            log.info("actor.draining", grace_s=grace)
+            node.drain(grace, ACTOR_TITLE)
+        finally:
+            node.stop()
 
 
 def _lost(node: RayNode) -> bool:
@@ -370,11 +473,14 @@ def _announce(addresses: dict[str, str], descriptor: int, file: Path | None) -> 
         file.write_text(line)
 
 
-def _actor_log(level: Level, *, local: bool) -> dict[str, object]:
-    """Sends the log of actors on this machine to where this process logs, not to Ray's files."""
+def _actor_log(level: Level, file: Path | None, *, local: bool) -> dict[str, object]:
+    """Sends the log of actors on this machine to where this process logs, not to Ray's files.
+
+    Actors elsewhere have no such file; a file that is named is one of each machine's own.
+    """
     here = Path(f"/proc/{os.getpid()}/fd/2")
-    path = {"path": str(here)} if local and here.exists() else {}
-    return {"level": level, "json": True, **path}
+    chosen = file or (here if local and here.exists() else None)
+    return {"level": level, "json": True, **({"path": str(chosen)} if chosen else {})}
 
 
 def _data_plane(backend: str, node_ip: str, folder: Path | None) -> str:
@@ -437,6 +543,7 @@ def _ray(
         ray_address=ray_address,
         gpus_per_actor=gpus_per_actor,
         otlp_endpoint=specs[0].otlp_endpoint,
+        trace_ratio=specs[0].trace_ratio,
         log=specs[0].log,
     )
     running = start_head(settings)

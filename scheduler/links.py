@@ -15,10 +15,15 @@ from scheduler.core import pool_events as ev
 from scheduler.core.errors import SanaGatewayError
 from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
 from scheduler.outbox import Outbox
+from scheduler.process.instruments import QUEUES
 
 OUTBOX_LIMIT = 16_384
 """Orders for one actor, or news for one gateway, that may wait to be sent: far more than there
 are sessions on either, all of which may be lost in one step."""
+
+
+_ORDERS = QUEUES.kind("actor_orders", OUTBOX_LIMIT)
+_NEWS = QUEUES.kind("gateway_news", OUTBOX_LIMIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +43,34 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchChunks:
+    """Heartbeats are to tell of chunks, or no longer."""
+
+    watched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UsageKept:
+    """Reports of usage up to a number are written down; told to whoever made them."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """What an actor is told."""
 
-    word: ev.Admit | ev.Evict | ev.Park | ev.AwaitsRoom | ev.Pace | ev.TellDrain | ev.Retire
+    word: (
+        ev.Admit
+        | ev.Evict
+        | ev.Park
+        | ev.AwaitsRoom
+        | ev.Pace
+        | ev.TellDrain
+        | ev.Retire
+        | WatchChunks
+        | UsageKept
+    )
     traceparent: str = ""
     """Trace context of the placement."""
 
@@ -54,12 +83,22 @@ class Move:
     """Its place there."""
 
 
-News = ev.Ended | ev.ParkedTold | Move
+News = ev.Ended | ev.ParkedTold | Move | UsageKept
 """What a gateway is told of sessions."""
 
 
 Heard = ev.ActorBeat | ev.AdmitAnswered | ev.ParkAnswered | ev.SessionRestored | ev.SessionDeparted
 """What an actor says on its link."""
+
+
+class Parkings(Protocol):
+    """Who counts how long sessions are parked."""
+
+    def parked(self, session: str, epoch: int) -> None:
+        """A session was parked; the lease of this epoch has ended."""
+
+    def unparked(self, session: str) -> None:
+        """A session has a place, or is over."""
 
 
 class Crew(Protocol):
@@ -90,7 +129,7 @@ class Enrollment:
 
     actor: ActorId
     capabilities: session_pb2.Capabilities
-    orders: Outbox[Order] = field(default_factory=lambda: Outbox(OUTBOX_LIMIT))
+    orders: Outbox[Order] = field(default_factory=lambda: Outbox(OUTBOX_LIMIT, _ORDERS))
 
 
 @dataclass(slots=True, eq=False)
@@ -98,7 +137,7 @@ class PresenceLink:
     """The standing link to one gateway."""
 
     gateway: GatewayId
-    news: Outbox[News] = field(default_factory=lambda: Outbox(OUTBOX_LIMIT))
+    news: Outbox[News] = field(default_factory=lambda: Outbox(OUTBOX_LIMIT, _NEWS))
     connected: set[SessionId] = field(default_factory=set)
     """Sessions that it has connections to."""
     concerned: set[SessionId] = field(default_factory=set)

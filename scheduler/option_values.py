@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Final
 
 from scheduler.core.errors import ConfigurationError
+from scheduler.core.quotas import MOST_A_MINUTE, Quotas
 from scheduler.core.tenants import ANYBODY, TenantRules
 from scheduler.options import pairs
 
@@ -110,16 +112,25 @@ def tenants(given: Sequence[str] | None) -> tuple[dict[str, TenantRules], Tenant
 
 def _tenant(text: str) -> TenantRules:
     told = pairs(text.split(","), "--tenant NAME:")
-    if unknown := sorted(told.keys() - {"weight", "max", "queued", "priority"}):
-        raise ConfigurationError(
-            f"--tenant knows weight, max, queued and priority, not {', '.join(unknown)}"
-        )
+    known = ("weight", "max", "queued", "priority", *_LIMITS)
+    if unknown := sorted(told.keys() - set(known)):
+        raise ConfigurationError(f"--tenant knows {', '.join(known)}, and not {', '.join(unknown)}")
+    limits: dict[str, Any] = {
+        name: read(told[name], f"--tenant: {name}")
+        for name, read in _LIMITS.items()
+        if name in told
+    }
+    if any(most < 1 for most in limits.values()):
+        raise ConfigurationError("a tenant's quotas are 1 or more")
+    longest = limits.pop("max_session_duration", None)
     try:
         rules = TenantRules(
             weight=float(told.get("weight", "1")),
             max_sessions=int(told["max"]) if "max" in told else None,
             max_queued=int(told["queued"]) if "queued" in told else None,
             priority=int(told.get("priority", "0")),
+            max_session_s=longest,
+            quotas=Quotas(**limits),
         )
     except ValueError:
         raise ConfigurationError(
@@ -170,3 +181,21 @@ def model_options(given: Sequence[str] | None, models: Sequence[str]) -> dict[st
 
 def _is_count(text: str) -> bool:
     return text.isascii() and text.isdecimal()
+
+
+def _a_minute(text: str, name: str) -> int:
+    if not _is_count(text) or int(text) > MOST_A_MINUTE:
+        raise ConfigurationError(f"{name} is a whole number up to {MOST_A_MINUTE}")
+    return int(text)
+
+
+_LIMITS: Final[Mapping[str, Callable[[str, str], float]]] = {
+    "max_session_duration": seconds,
+    "sessions_per_minute": _a_minute,
+    "streamed_per_day": seconds,
+    "streamed_per_month": seconds,
+    "uploads_per_session": size,
+    "uploads_per_day": size,
+    "stored": size,
+}
+"""How the quotas of a tenant are read, by their names: those of files of keys (docs/limits.md)."""

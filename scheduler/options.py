@@ -52,6 +52,28 @@ Actors = Annotated[
         show_default=False,
     ),
 ]
+HealthPort = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=MOST_PORT,
+        help="Port of /livez, /readyz, /startupz and /metrics of the scheduler and the model "
+        "actors on this machine; 0 takes a free one. By default there is none.",
+        show_default=False,
+    ),
+]
+HealthHost = Annotated[
+    str, typer.Option(help="Address that --health-port listens on; 0.0.0.0 for all.")
+]
+TraceRatio = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Share of the traces begun here that is recorded, 0 to 1. Those begun by clients "
+        "follow their decision.",
+    ),
+]
 Surge = Annotated[
     int,
     typer.Option(
@@ -61,6 +83,21 @@ Surge = Annotated[
     ),
 ]
 GpusPerActor = Annotated[float, typer.Option(min=0, help="GPUs of each model actor.")]
+StorageName = Annotated[
+    str,
+    typer.Option(
+        help="Storage plugin for uploads, the same for all roles: filesystem, which all mount, or "
+        "s3 (docs/storage.md)."
+    ),
+]
+StorageOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="Option of the storage, as bucket=clips; repeatable.",
+        show_default=False,
+    ),
+]
 Backend = Annotated[
     str, typer.Option(help="What runs the actors: ray, or in-process (no Ray needed).")
 ]
@@ -126,10 +163,58 @@ Tenant = Annotated[
     typer.Option(
         metavar="NAME:KEY=VALUE,...",
         help="What a tenant is entitled to: weight (its share when places are short, 1), max "
-        "(sessions at once), queued (sessions that may wait), priority (higher ones first, 0), "
-        "as acme:weight=2,max=10. Repeatable; the name * stands for all others.",
+        "(sessions at once), queued (sessions that may wait), priority (higher ones first, 0), and "
+        "quotas: max_session_duration, sessions_per_minute, streamed_per_day, streamed_per_month, "
+        "uploads_per_session, uploads_per_day, stored (docs/limits.md), as "
+        "acme:weight=2,max=10,streamed_per_day=20h. Repeatable; the name * stands for all others.",
         show_default=False,
     ),
+]
+QuotaFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        dir_okay=False,
+        show_default=False,
+        help="Keep here what quotas of days and months have counted, so that a restart of the "
+        "scheduler does not lift them. Without it they are counted from nothing.",
+    ),
+]
+Ledger = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        file_okay=False,
+        show_default=False,
+        help="Keep the ledger of usage here: what every session and tenant has used "
+        "(docs/metering.md). By default in the folder of uploads, with which it goes where that "
+        "is a temporary one.",
+    ),
+]
+LedgerKept = Annotated[
+    str, typer.Option(metavar="TIME", help="How long the ledger of usage remembers.")
+]
+Journal = Annotated[
+    bool,
+    typer.Option(
+        "--journal/--no-journal",
+        help="Keep a journal of every session, from which `sana-gateway replay` makes its video "
+        "again (docs/replay.md): hashes of prompts and pictures, nothing of the content.",
+    ),
+]
+JournalContent = Annotated[
+    bool,
+    typer.Option(
+        "--journal-content/--no-journal-content",
+        help="Keep prompts and reference pictures in all journals. A client can ask for it for "
+        "one session.",
+    ),
+]
+JournalBytes = Annotated[
+    str, typer.Option(metavar="SIZE", help="Most bytes of one session's journal, as 8M.")
+]
+JournalKept = Annotated[
+    str, typer.Option(metavar="TIME", help="How long journals are kept, in whole days.")
 ]
 WarmSpares = Annotated[
     list[str] | None,
@@ -228,3 +313,23 @@ def pairs(options: Sequence[str] | None, name: str) -> dict[str, str]:
             raise ConfigurationError(f"{name} has the form NAME=VALUE")
         read[key] = value
     return read
+
+
+def storage(root: Path | None, name: str, told: Sequence[str] | None) -> dict[str, str]:
+    """Reads the options of the storage.
+
+    Args:
+        root: Its folder, where it is one.
+        name: The plugin.
+        told: Its options, `KEY=VALUE`.
+
+    Returns:
+        The plugin under `plugin`, and its options.
+
+    Raises:
+        ConfigurationError: An option has another form, or a folder is given to what has none.
+    """
+    if root is not None and name != "filesystem":
+        raise ConfigurationError(f"--storage-root is for --storage filesystem, not {name}")
+    folder = {} if root is None else {"root": str(root)}
+    return {"plugin": name, **folder, **pairs(told, "--storage-option")}

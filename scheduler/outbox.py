@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Generic, TypeVar
 
+from scheduler.process.instruments import Queue
+
 _T = TypeVar("_T")
 
 
@@ -18,11 +20,15 @@ class Outbox(Generic[_T]):
 
     Args:
         limit: Items that may wait.
+        kind: Its kind, for who measures queues.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, kind: Queue | None = None) -> None:
         self._limit = limit
+        self._kind = kind
         self._items: deque[_T] = deque()
+        if kind is not None:
+            kind.watch(self._items)
         self._wake = asyncio.Event()
         self._closed = False
 
@@ -31,6 +37,8 @@ class Outbox(Generic[_T]):
         if self._closed:
             return
         if len(self._items) >= self._limit:
+            if self._kind is not None:
+                self._kind.overflowed()
             self.close()
             return
         self._items.append(item)

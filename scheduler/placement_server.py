@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 from opentelemetry import trace
 
+from sana_gateway.v1 import pool_pb2
 from sana_gateway_internal.v1 import placement_pb2, placement_pb2_grpc
 from scheduler import placement_wire as wire
 from scheduler.core.errors import (
@@ -22,9 +25,12 @@ from scheduler.core.errors import (
     BadArgumentError,
     ConfigurationError,
     RequestError,
+    UnknownSessionError,
 )
 from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
 from scheduler.links import Enrollment, Grant, PresenceLink
+from scheduler.metering.hearing import Metering
+from scheduler.placement_metrics import CALLS
 from scheduler.placement_status import RETRY_AFTER_MS, status_of
 from scheduler.pool_figures import PoolFigures
 from scheduler.process import telemetry
@@ -60,7 +66,8 @@ def _unary(
     @functools.wraps(method)
     async def call(self: PlacementServicer, request: Any, context: _Context) -> _R:  # noqa: ANN401
         try:
-            return await method(self, request, context)
+            with _timed(method.__name__):
+                return await method(self, request, context)
         except RequestError as error:
             await context.abort(*status_of(error))
             raise
@@ -85,12 +92,33 @@ def _stream(
         context: _Context,
     ) -> AsyncIterator[_R]:
         try:
-            async for response in method(self, request, context):
-                yield response
+            with _timed(method.__name__):
+                async for response in method(self, request, context):
+                    yield response
         except (RequestError, AskedElsewhereError) as error:
             await context.abort(*status_of(error))
 
     return call
+
+
+@contextmanager
+def _timed(method: str) -> Iterator[None]:
+    """Measures a call, by how it ends."""
+    began, code = time.perf_counter(), grpc.StatusCode.UNKNOWN
+    try:
+        yield
+        code = grpc.StatusCode.OK
+    except (RequestError, AskedElsewhereError) as error:
+        code = status_of(error)[0]
+        raise
+    except SettlingError:
+        code = grpc.StatusCode.UNAVAILABLE
+        raise
+    except (asyncio.CancelledError, GeneratorExit):
+        code = grpc.StatusCode.CANCELLED
+        raise
+    finally:
+        CALLS.labels(method, code.name).observe(time.perf_counter() - began)
 
 
 class PlacementServicer(placement_pb2_grpc.PlacementServicer):
@@ -99,11 +127,15 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
     Args:
         service: Where they go.
         figures: What is told of the pool beside what the service knows.
+        metering: Hears of usage; without, nobody does.
     """
 
-    def __init__(self, service: SchedulerService, figures: PoolFigures) -> None:
+    def __init__(
+        self, service: SchedulerService, figures: PoolFigures, metering: Metering | None = None
+    ) -> None:
         self._service = service
         self._figures = figures
+        self._metering = metering
 
     @_stream
     async def Place(  # noqa: N802 - named by the contract
@@ -138,7 +170,7 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
         """Finds a session's lease."""
         del context
         session = SessionId(wire.given("session_id", request.session_id))
-        grant = self._service.find(session, GatewayId(request.gateway_id))
+        grant = self._service.find(session, GatewayId(request.gateway_id), request.tenant)
         return placement_pb2.FindResponse(lease=wire.lease_out(grant))
 
     @_unary
@@ -151,6 +183,18 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
         self._service.release(session, request.reason or "released")
         return placement_pb2.ReleaseResponse()
 
+    @_unary
+    async def ReserveUpload(  # noqa: N802 - named by the contract
+        self, request: placement_pb2.ReserveUploadRequest, context: _Context
+    ) -> placement_pb2.ReserveUploadResponse:
+        """Counts an upload."""
+        del context
+        session = SessionId(wire.given("session_id", request.session_id))
+        self._service.reserve_upload(
+            session, wire.given("upload_id", request.upload_id), max(0, request.size)
+        )
+        return placement_pb2.ReserveUploadResponse()
+
     @_stream
     async def Presence(  # noqa: N802 - named by the contract
         self, requests: AsyncIterator[placement_pb2.PresenceRequest], context: _Context
@@ -162,6 +206,7 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
         link = self._service.link_gateway(GatewayId(wire.given("gateway_id", first.gateway_id)))
         try:
             self._service.report(link, wire.counts_in(first), complete=True)
+            self._hear_usage(link, first)
             # The header tells the gateway that its report was taken.
             await context.send_initial_metadata(())
             reader = asyncio.create_task(self._read_presence(link, requests))
@@ -171,6 +216,8 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
             finally:
                 await _finish(reader)
         finally:
+            if self._metering is not None:
+                self._metering.gateway_left(link)
             self._service.unlink_gateway(link)
 
     async def _read_presence(
@@ -178,9 +225,15 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
     ) -> None:
         try:
             async for request in requests:
-                self._service.report(link, wire.counts_in(request), complete=False)
+                if request.connections or not request.usage:
+                    self._service.report(link, wire.counts_in(request), complete=False)
+                self._hear_usage(link, request)
         finally:
             link.news.close()
+
+    def _hear_usage(self, link: PresenceLink, request: placement_pb2.PresenceRequest) -> None:
+        if self._metering is not None:
+            self._metering.presence(link, request)
 
     @_stream
     async def Drain(  # noqa: N802 - named by the contract
@@ -203,12 +256,56 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
     ) -> placement_pb2.DescribePoolResponse:
         """Describes the pool."""
         del context
-        pool = wire.pool_out(self._service.describe(sessions=not request.without_sessions))
+        pool = self._described(sessions=not request.without_sessions)
+        answer = placement_pb2.DescribePoolResponse(pool=pool)
+        if self._metering is not None:
+            self._metering.describe(answer)
+        return answer
+
+    @_unary
+    async def ReadUsage(  # noqa: N802 - named by the contract
+        self, request: placement_pb2.ReadUsageRequest, context: _Context
+    ) -> placement_pb2.ReadUsageResponse:
+        """Tells what was used."""
+        del context
+        if self._metering is None:
+            return placement_pb2.ReadUsageResponse()
+        return placement_pb2.ReadUsageResponse(usage=await self._metering.read(request.usage))
+
+    @_unary
+    async def DescribeSession(  # noqa: N802 - named by the contract
+        self, request: placement_pb2.DescribeSessionRequest, context: _Context
+    ) -> placement_pb2.DescribeSessionResponse:
+        """Describes a session, and what became of it lately."""
+        del context
+        wanted = wire.given("session_id", request.session_id)
+        pool = self._described(sessions=True)
+        session = next((each for each in pool.sessions if each.session_id == wanted), None)
+        if session is None:
+            raise UnknownSessionError("there is no such session")
+        actor = next((each for each in pool.actors if each.actor_id == session.actor_id), None)
+        described = pool_pb2.DescribeSessionResponse(
+            session=session, actor=actor, events=self._service.feed.of_session(wanted)
+        )
+        return placement_pb2.DescribeSessionResponse(session=described)
+
+    @_stream
+    async def WatchEvents(  # noqa: N802 - named by the contract
+        self, request: placement_pb2.WatchEventsRequest, context: _Context
+    ) -> AsyncIterator[placement_pb2.WatchEventsResponse]:
+        """Follows the event journal."""
+        del context
+        async for word in self._service.feed.watch(request):
+            yield word
+
+    def _described(self, *, sessions: bool) -> pool_pb2.DescribePoolResponse:
+        pool = wire.pool_out(self._service.describe(sessions=sessions))
+        pool.event_sequence = self._service.feed.sequence
         self._figures.describe(pool)
         for actor in pool.actors:
             if (declared := self._service.capabilities(ActorId(actor.actor_id))) is not None:
                 actor.capabilities.CopyFrom(declared)
-        return placement_pb2.DescribePoolResponse(pool=pool)
+        return pool
 
     @_stream
     async def Enroll(  # noqa: N802 - named by the contract
@@ -234,6 +331,8 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
                 await _finish(reader)
         finally:
             self._figures.forget(enrollment.actor)
+            if self._metering is not None:
+                self._metering.actor_left(enrollment)
             self._service.unlink_actor(enrollment)
 
     async def _read_actor(
@@ -243,6 +342,9 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
             async for request in requests:
                 if request.HasField("heartbeat"):
                     self._figures.beat(enrollment.actor, request.heartbeat)
+                    self._service.feed.made(enrollment.actor, request.heartbeat)
+                    if self._metering is not None:
+                        self._metering.beat(enrollment, request.heartbeat)
                 event = wire.heard_in(enrollment.actor, request)
                 if event is not None:
                     self._service.hear(enrollment, event)
@@ -284,15 +386,22 @@ class PlacementServer:
         service: What it serves.
         address: Where it listens: `unix:/path` or `host:port`; port 0 takes a free one.
         wires: Listens; without, in the clear.
+        metering: Hears of usage; without, nobody does.
     """
 
-    def __init__(self, service: SchedulerService, address: str, wires: Wires | None = None) -> None:
+    def __init__(
+        self,
+        service: SchedulerService,
+        address: str,
+        wires: Wires | None = None,
+        metering: Metering | None = None,
+    ) -> None:
         self._asked = address
         self._wires = wires or Wires()
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._lag = LoopLag()
         self._measuring: asyncio.Task[None] | None = None
-        servicer = PlacementServicer(service, PoolFigures(Footprint(self._lag)))
+        servicer = PlacementServicer(service, PoolFigures(Footprint(self._lag)), metering)
         placement_pb2_grpc.add_PlacementServicer_to_server(servicer, self._server)
 
     async def start(self) -> str:

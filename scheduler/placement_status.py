@@ -18,6 +18,8 @@ REASON = "error-reason"
 """Trailing metadata: `RequestError.reason`."""
 RETRY_AFTER_MS = "retry-after-ms"
 """Trailing metadata: whole milliseconds after which trying again makes sense."""
+QUOTA = "quota"
+"""Trailing metadata of LIMIT: which quota."""
 SERVED_MODELS = "served-models-bin"
 """Trailing metadata of UNKNOWN_MODEL: the names that are served, one a line, in UTF-8."""
 
@@ -53,6 +55,8 @@ def status_of(error: Told) -> tuple[grpc.StatusCode, str, Metadata]:
         trailing.append((RETRY_AFTER_MS, str(round(error.retry_after_s * 1000))))
     if isinstance(error, errors.UnknownModelError):
         trailing.append((SERVED_MODELS, "\n".join(error.served).encode()))
+    if isinstance(error, errors.LimitError) and error.quota:
+        trailing.append((QUOTA, error.quota))
     code = _CODES.get(type(error), grpc.StatusCode.UNKNOWN)
     return code, str(error), tuple(trailing)
 
@@ -73,6 +77,9 @@ def error_of(error: grpc.aio.AioRpcError) -> Told | None:
         text = served.decode() if isinstance(served, bytes) else served
         return errors.UnknownModelError(tuple(filter(None, text.split("\n"))))
     retry_after = trailing.get(RETRY_AFTER_MS)
-    return kind(
-        error.details() or "", retry_after_s=None if retry_after is None else int(retry_after) / 1e3
-    )
+    retry_after_s = None if retry_after is None else int(retry_after) / 1e3
+    text = error.details() or ""
+    if kind is errors.LimitError:
+        quota = str(trailing.get(QUOTA, ""))
+        return errors.LimitError(text, retry_after_s=retry_after_s, quota=quota)
+    return kind(text, retry_after_s=retry_after_s)

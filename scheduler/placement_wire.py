@@ -13,7 +13,7 @@ from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
 from scheduler.core.lease import LeaseState
 from scheduler.core.pool_view import ActorView, PoolView, SessionView
 from scheduler.core.quality import Quality
-from scheduler.links import Grant, Heard, Move, News, Order
+from scheduler.links import Grant, Heard, Move, News, Order, UsageKept, WatchChunks
 from scheduler.wire import principal_in, principal_out
 
 _LEASE_STATES = {
@@ -103,6 +103,8 @@ def news_out(news: News) -> pb.PresenceResponse:
                     session_id=session, epoch=epoch, host=host, restoring=restoring
                 )
             )
+        case UsageKept(number):
+            return pb.PresenceResponse(usage_kept=pb.UsageKept(number=number))
         case Move(grant):
             return pb.PresenceResponse(moves=pb.SessionMoves(lease=lease_out(grant)))
 
@@ -225,6 +227,10 @@ def order_out(order: Order) -> pb.EnrollResponse:
             return pb.EnrollResponse(drain=_told_out(told))
         case ev.Retire():
             return pb.EnrollResponse(retire=pb.Retire())
+        case WatchChunks(watched):
+            return pb.EnrollResponse(watch_chunks=pb.WatchChunks(watched=watched))
+        case UsageKept(number):
+            return pb.EnrollResponse(usage_kept=pb.UsageKept(number=number))
 
 
 def _told_out(told: ev.ToldToDrain | None) -> pb.Drain:
@@ -314,6 +320,7 @@ def _actor_out(actor: ActorView) -> pool_pb2.Actor:
         booked_encode_ms_per_s=actor.booked_encode_ms_per_s,
         encode_ceiling_ms_per_s=actor.encode_ceiling_ms_per_s,
         draining=actor.draining,
+        real_time_factor=actor.real_time_factor,
     )
 
 
@@ -326,6 +333,7 @@ def _session_out(session: SessionView) -> pool_pb2.PooledSession:
         computing=session.computing,
         rate_share=session.quality.rate,
         steps=session.quality.steps,
+        model=session.model,
     )
     entry.age.FromNanoseconds(us(session.age) * 1000)
     return entry

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -19,10 +20,15 @@ from scheduler.backends.launcher import ActorLauncher
 from scheduler.core.placement import PlacementPolicy
 from scheduler.core.pool import Pool
 from scheduler.core.pool_events import PoolRules
+from scheduler.metering.hearing import Metering
+from scheduler.metering.ledger import KEPT_S, UsageLedger
+from scheduler.metrics import tell_process
 from scheduler.placement_server import PlacementServer
 from scheduler.process import plugins
 from scheduler.process.tls import Wires
 from scheduler.process.tokens import LeaseTokens
+from scheduler.process.vital_signs import VitalSigns
+from scheduler.quota_file import QuotaFile
 from scheduler.service import SchedulerService
 from scheduler.supervision import SupervisionRules, Supervisor
 
@@ -55,6 +61,12 @@ class SchedulerSettings:
     """Seconds after a start during which a session that no actor has told of counts as not
     known yet, instead of unknown: after a restart the actors come back one by one. New
     sessions do not wait for it."""
+    quota_file: str = ""
+    """File that keeps what quotas of days and months have counted; empty: counted from nothing."""
+    ledger: str = ""
+    """Folder of the ledger of usage; empty: in memory, and gone with the scheduler."""
+    ledger_kept_s: float = KEPT_S
+    """How long the ledger remembers."""
     tls: str = ""
     """Folder with the certificate that it shows and asks for; empty: TCP stays in the clear."""
 
@@ -81,8 +93,13 @@ class SchedulerRuntime:
         self._die = die
         self._service: SchedulerService | None = None
         self._server: PlacementServer | None = None
+        self._signs = VitalSigns("scheduler", "scheduler")
         self._supervisor: Supervisor[Any] | None = None
         self._supervision: asyncio.Task[None] | None = None
+        self._quotas: QuotaFile | None = None
+        self._ledger: UsageLedger | None = None
+        self._metering: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
         """Starts everything and returns the address of the Placement service.
@@ -90,18 +107,38 @@ class SchedulerRuntime:
         Raises:
             PluginError: There is no such placement policy.
             ConfigurationError: The address cannot be listened on, the secret is too short, or the
-                folder of the certificate cannot be used.
+                folder of the certificate or the file of quotas cannot be used.
         """
         settings = self._settings
         wires = Wires(settings.tls)
         policy = plugins.load("sana_gateway.placement", settings.policy, PlacementPolicy)()
+        loop = asyncio.get_running_loop()
+        pool = Pool(
+            settings.rules,
+            policy,
+            first_epoch=first_epoch(time.time()),
+            wall_offset=time.time() - loop.time(),
+        )
+        self._quotas = _quotas(settings.quota_file, pool, loop.time)
         self._service = SchedulerService(
-            Pool(settings.rules, policy, first_epoch=first_epoch(time.time())),
+            pool,
             LeaseTokens(settings.lease_secret),
             settle_time=settings.settle_time,
         )
-        self._server = PlacementServer(self._service, settings.address, wires)
+        self._ledger = ledger = UsageLedger(
+            Path(settings.ledger) if settings.ledger else None, kept_s=settings.ledger_kept_s
+        )
+        await ledger.open()
+        self._service.parkings = ledger
+        metering = Metering(ledger, settings.rules.tenants)
+        self._server = PlacementServer(self._service, settings.address, wires, metering)
         address = await self._server.start()
+        tell_process("scheduler")
+        await self._signs.start()
+        self._signs.why_not_ready = ""
+        self._metering = asyncio.create_task(ledger.run())
+        if self._quotas is not None:
+            self._keeping = asyncio.create_task(self._quotas.run())
         if self._launcher is not None:
             self._supervisor = Supervisor(self._launcher, self._service, settings.supervision)
             self._service.supervise(self._supervisor)
@@ -111,14 +148,25 @@ class SchedulerRuntime:
 
     async def stop(self, *, end_actors: bool) -> None:
         """Stops. Actors are ended too, or left for the next scheduler to find."""
+        await self._signs.close()
         if self._supervision is not None:
             self._supervision.remove_done_callback(self._supervision_ended)
             self._supervision.cancel()
             await asyncio.gather(self._supervision, return_exceptions=True)
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+        if self._quotas is not None:
+            await self._quotas.close()
         if self._service is not None:
             self._service.close()
         if self._server is not None:
             await self._server.stop()
+        if self._metering is not None:
+            self._metering.cancel()
+            await asyncio.gather(self._metering, return_exceptions=True)
+        if self._ledger is not None:
+            await self._ledger.close()
         if end_actors and self._supervisor is not None:
             await self._supervisor.stop_actors()
 
@@ -139,6 +187,24 @@ def first_epoch(now: float) -> int:
         now: Seconds since 1970.
     """
     return max(0, int((now - _EPOCHS_BEGIN) * _EPOCHS_A_SECOND))
+
+
+def _quotas(path: str, pool: Pool, clock: Callable[[], float]) -> QuotaFile | None:
+    """Returns what keeps the counts of a pool, and gives the pool those that were kept.
+
+    Raises:
+        ConfigurationError: The file cannot be used.
+    """
+    if not path:
+        return None
+    file = QuotaFile(path, lambda: pool.rations.dump(clock()))
+    kept = file.read()
+    if kept is not None:
+        try:
+            pool.rations.usage.load(kept)
+        except ValueError:
+            raise file.unfit() from None
+    return file
 
 
 def _kind(error: BaseException | None) -> str:

@@ -28,21 +28,27 @@ from scheduler.core.errors import (
     SessionClosedError,
     UnknownSessionError,
 )
+from scheduler.core.happenings import Happened, Kind
 from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
 from scheduler.core.lease import Lease
 from scheduler.core.pool import Pool
 from scheduler.core.pool_view import PoolView
+from scheduler.draining import Draining
+from scheduler.event_feed import EventFeed
 from scheduler.links import (
     Crew,
-    DrainWatch,
     Enrollment,
     Grant,
     Heard,
     Move,
     Order,
+    Parkings,
     PlaceWait,
     PresenceLink,
+    WatchChunks,
 )
+from scheduler.placement_metrics import PLACE_WAIT, REJECTED, STEPS
+from scheduler.process.instruments import exemplar_of
 from scheduler.process.tokens import LeaseTokens
 
 _OVERSLEPT = 1.0
@@ -89,11 +95,12 @@ class SchedulerService:
         self._bookings: dict[_BookKey, list[asyncio.Future[ev.BookAnswered]]] = {}
         self._parked: dict[SessionId, ev.ParkedTold] = {}
         """Sessions that are on no actor, for gateways that come to them."""
-        self._drains: dict[ActorId, set[DrainWatch]] = {}
-        self._emptying: set[ActorId] = set()
-        """Actors of which the crew knows that they are being drained."""
-        self._shed: set[ActorId] = set()
-        """Actors that are drained because the crew wants fewer, and for nothing else."""
+        self._draining = Draining(self._tell)
+        self.feed = EventFeed(self._watch_chunks)
+        """What happens here, for who follows it."""
+        pool.listen(self.feed.heard)
+        self.parkings: Parkings | None = None
+        """Who counts how long sessions are parked."""
         self._effects: deque[ev.Effect] = deque()
         """What is still to be carried out, in order."""
         self._carrying_out = False
@@ -110,7 +117,7 @@ class SchedulerService:
             ev.ParkedTold: self._tell_parked,
             ev.Ended: self._tell_ended,
             ev.BookAnswered: self._tell_booked,
-            ev.DrainProgress: self._tell_drain,
+            ev.DrainProgress: self._draining.progressed,
             ev.Retire: self._retire,
             ev.Repurpose: self._repurpose,
             ev.Replace: self._replace,
@@ -118,7 +125,7 @@ class SchedulerService:
 
     def supervise(self, crew: Crew) -> None:
         """Names who makes and ends actors."""
-        self._crew = crew
+        self._crew = self._draining.crew = crew
 
     def close(self) -> None:
         """Ends all links. Sessions stay on their actors, which will look for a scheduler."""
@@ -129,9 +136,8 @@ class SchedulerService:
             enrollment.orders.close()
         for link in self._gateways.values():
             link.news.close()
-        for watches in self._drains.values():
-            for watch in watches:
-                watch.end()
+        self._draining.close()
+        self.feed.close()
 
     # For gateways
 
@@ -162,31 +168,53 @@ class SchedulerService:
         if earlier is not None:
             earlier.tell(AskedElsewhereError("the place was asked for again"))
         news: ev.Waiting | Grant | None = None
+        began = self._loop.time()
         try:
-            self._tell(asked)
+            self._ask(asked, traceparent)
             while not isinstance(news, Grant):
                 news = await wait.next()
+                if isinstance(news, Grant):
+                    PLACE_WAIT.observe(self._loop.time() - began, exemplar_of(traceparent))
                 yield news
         finally:
             if self._places.get(asked.session) is wait:
                 del self._places[asked.session]
                 self._tell(ev.PlaceLeft(asked.session))
 
-    def find(self, session: SessionId, gateway: GatewayId) -> Grant:
+    def find(self, session: SessionId, gateway: GatewayId, tenant: str = "") -> Grant:
         """Returns the place of a session, made out to a gateway.
 
+        Args:
+            session: Which.
+            gateway: Who asks.
+            tenant: Whose it has to be; empty: anybody's.
+
         Raises:
-            UnknownSessionError: No such session.
+            UnknownSessionError: No such session, or another tenant's.
             SettlingError: None yet, but an actor may still tell of it.
             NotReadyError: It still waits.
             SessionClosedError: It has ended.
         """
         with self._settling():
+            if tenant:
+                self._pool.expect_owner(session, tenant)
             return self._grant(self._pool.lease(session), gateway)
 
     def release(self, session: SessionId, reason: str) -> None:
         """Ends a session. Ending an ended one changes nothing."""
         self._tell(ev.ReleaseAsked(session, reason))
+
+    def reserve_upload(self, session: SessionId, upload: str, size: int) -> None:
+        """Counts an upload that was announced.
+
+        Raises:
+            LimitError: A quota is used up.
+            UnknownSessionError: No such session.
+            SettlingError: None yet, but an actor may still tell of it.
+            SessionClosedError: It has ended.
+        """
+        with self._settling():
+            self._tell(ev.UploadAsked(session, upload, size))
 
     def link_gateway(self, gateway: GatewayId) -> PresenceLink:
         """Opens a gateway's report; an earlier one of the same gateway ends."""
@@ -194,6 +222,7 @@ class SchedulerService:
         if earlier is not None:
             earlier.news.close()
         link = self._gateways[gateway] = PresenceLink(gateway)
+        self.feed.heard(Happened(Kind.GATEWAY_LINKED, gateway=gateway))
         return link
 
     def report(self, link: PresenceLink, counts: dict[SessionId, int], *, complete: bool) -> None:
@@ -211,6 +240,7 @@ class SchedulerService:
         """A gateway's report ended; unless a newer one stands, its connections are lost."""
         if self._gateways.get(link.gateway) is link:
             del self._gateways[link.gateway]
+            self.feed.heard(Happened(Kind.GATEWAY_LOST, gateway=link.gateway))
             self._tell(ev.GatewayLost(link.gateway))
 
     # For actors
@@ -224,6 +254,10 @@ class SchedulerService:
             earlier.orders.close()
         enrollment = self._enrolled[event.actor] = Enrollment(event.actor, capabilities)
         _log.info("actor registered", actor_id=event.actor, held=len(event.held))
+        enrolled = Happened(Kind.ACTOR_ENROLLED, actor=event.actor, model=event.models[0])
+        self.feed.heard(enrolled)
+        if self.feed.watches_chunks:
+            enrollment.orders.put(Order(WatchChunks(watched=True)))
         self._tell(event)
         if self._crew is not None:
             self._crew.enrolled(event.actor)
@@ -290,18 +324,8 @@ class SchedulerService:
         Raises:
             BadArgumentError: There is no such actor.
         """
-        watch = DrainWatch()
-        watches = self._drains.setdefault(actor, set())
-        watches.add(watch)
-        try:
-            self._tell(ev.DrainAsked(actor, grace))
-            self._take_from_crew(actor)
-            async for progress in watch:
-                yield progress
-        finally:
-            watches.discard(watch)
-            if not watches and self._drains.get(actor) is watches:
-                del self._drains[actor]
+        async for progress in self._draining.watch(actor, grace):
+            yield progress
 
     def cancel_drain(self, actor: ActorId) -> None:
         """Lets an actor take sessions again.
@@ -317,22 +341,17 @@ class SchedulerService:
 
     def shed(self, actor: ActorId) -> None:
         """Drains an actor that is one too many; one that is unknown is none."""
-        self._shed.add(actor)
-        if not self._begin_drain(actor):
-            self._shed.discard(actor)
+        self._draining.shed(actor)
 
     def keep(self, actor: ActorId) -> None:
         """Lets an actor that was shed take sessions again, unless somebody else has asked for
         its drain, too.
         """
-        if actor in self._shed:
-            self._tell(ev.DrainCancelled(actor))
-            self._shed.discard(actor)
+        self._draining.keep(actor)
 
     def leave(self, actor: ActorId, grace: float | None = None) -> bool:
         """Drains an actor that nobody watches; tells whether there is such an actor."""
-        self._take_from_crew(actor)
-        return self._begin_drain(actor, grace)
+        return self._draining.leave(actor, grace)
 
     def wanted(self) -> Mapping[str, int]:
         """Returns how many actors of each model the present demand needs."""
@@ -368,20 +387,44 @@ class SchedulerService:
                 raise
             raise SettlingError("the scheduler is settling: ask again") from None
 
+    def _ask(self, asked: ev.PlaceAsked, traceparent: str) -> None:
+        """Asks the pool for a place; that it refuses is told to who follows it."""
+        self.feed.traced(asked.session, traceparent)
+        try:
+            self._tell(asked)
+        except RequestError as error:
+            # A model that is not served is named by the client alone.
+            model = asked.model if asked.model in self._pool.served_models else ""
+            rejected = Kind.ADMISSION_REJECTED
+            owner, reason = asked.principal, error.reason
+            self.feed.heard(
+                Happened(rejected, session=asked.session, owner=owner, model=model, reason=reason)
+            )
+            self.feed.untraced(asked.session)
+            REJECTED.labels(reason).inc()
+            raise
+
+    def _watch_chunks(self, *, watched: bool) -> None:
+        """Chunks begin to be followed, or are no more."""
+        for enrollment in self._enrolled.values():
+            enrollment.orders.put(Order(WatchChunks(watched)))
+
     def _tell(self, event: ev.Event) -> None:
         if self._closed:
             return
         now = self._loop.time()
         self._notice_sleep(now)
-        try:
-            self._pool.apply(event, now)
-        finally:
-            self._conclude(now)
+        with STEPS.time():
+            try:
+                self._pool.apply(event, now)
+            finally:
+                self._conclude(now)
 
     def _on_time(self) -> None:
         now = self._loop.time()
         self._notice_sleep(now)
-        self._conclude(now)
+        with STEPS.time():
+            self._conclude(now)
 
     def _notice_sleep(self, now: float) -> None:
         """Tells the pool when this process itself did not run in time."""
@@ -412,25 +455,6 @@ class SchedulerService:
             return
         self._timer_at = max(deadline, now)
         self._timer = self._loop.call_at(self._timer_at, self._on_time)
-
-    def _begin_drain(self, actor: ActorId, grace: float | None = None) -> bool:
-        try:
-            self._tell(ev.DrainAsked(actor, grace))
-        except RequestError:
-            return False
-        return True
-
-    def _take_from_crew(self, actor: ActorId) -> None:
-        """The drain of an actor is asked for by others than the crew: it no longer ends it."""
-        if actor in self._shed:
-            self._shed.discard(actor)
-            self._tell_crew_of_drain(actor)
-
-    def _tell_crew_of_drain(self, actor: ActorId) -> None:
-        if actor not in self._emptying and actor not in self._shed:
-            self._emptying.add(actor)
-            if self._crew is not None:
-                self._crew.emptying(actor)
 
     def _grant(self, lease: Lease, gateway: GatewayId) -> Grant:
         actor = lease.actor
@@ -479,6 +503,7 @@ class SchedulerService:
 
     def _tell_placed(self, effect: ev.Placed) -> None:
         self._parked.pop(effect.session, None)
+        self._not_parked(effect.session)
         wait = self._places.get(effect.session)
         if wait is None:
             return
@@ -500,6 +525,8 @@ class SchedulerService:
 
     def _tell_parked(self, effect: ev.ParkedTold) -> None:
         _log.info("session parked", session_id=effect.session, restoring=effect.restoring)
+        if self.parkings is not None and not effect.restoring:
+            self.parkings.parked(effect.session, effect.epoch)
         self._parked[effect.session] = effect
         for link in self._gateways.values():
             if effect.session in link.concerned:
@@ -514,9 +541,14 @@ class SchedulerService:
         with suppress(RequestError):
             link.news.put(Move(self._grant(self._pool.target(session), link.gateway)))
 
+    def _not_parked(self, session: SessionId) -> None:
+        if self.parkings is not None:
+            self.parkings.unparked(session)
+
     def _tell_ended(self, effect: ev.Ended) -> None:
         _log.info("session ended", session_id=effect.session, reason=effect.reason)
         self._parked.pop(effect.session, None)
+        self._not_parked(effect.session)
         wait = self._places.get(effect.session)
         if wait is not None:
             wait.tell(SessionClosedError(f"the session has ended: {effect.reason}"))
@@ -531,49 +563,26 @@ class SchedulerService:
             if not answer.done():
                 answer.set_result(effect)
 
-    def _tell_drain(self, effect: ev.DrainProgress) -> None:
-        over = effect.cancelled or effect.lost or effect.remaining == 0
-        for watch in self._drains.get(effect.actor, ()):
-            watch.tell(effect, over=over)
-        if effect.cancelled:
-            self._end_drain(effect.actor)
-        elif effect.remaining:
-            self._tell_crew_of_drain(effect.actor)
-
-    def _end_drain(self, actor: ActorId) -> None:
-        """An actor takes sessions again."""
-        known = actor in self._emptying or actor in self._shed
-        self._emptying.discard(actor)
-        self._shed.discard(actor)
-        if known and self._crew is not None:
-            self._crew.kept(actor)
-
     def _retire(self, effect: ev.Retire) -> None:
         _log.info("actor drained", actor_id=effect.actor)
         self._order(effect.actor, Order(effect))
-        self._end_watches(effect.actor)
+        self._draining.over(effect.actor)
         if self._crew is not None:
             self._crew.retire(effect.actor)
 
     def _repurpose(self, effect: ev.Repurpose) -> None:
         _log.info("actor repurposed", actor_id=effect.actor, model=effect.model)
         self._order(effect.actor, Order(ev.Retire(effect.actor)))
-        self._end_watches(effect.actor)
+        self._draining.over(effect.actor)
         if self._crew is not None:
             self._crew.repurpose(effect.actor, effect.model)
 
     def _replace(self, effect: ev.Replace) -> None:
         _log.warning("actor lost", actor_id=effect.actor)
+        self.feed.heard(Happened(Kind.ACTOR_LOST, actor=effect.actor))
         link = self._enrolled.pop(effect.actor, None)
         if link is not None:
             link.orders.close()
-        self._end_watches(effect.actor)
+        self._draining.over(effect.actor)
         if self._crew is not None:
             self._crew.replace(effect.actor)
-
-    def _end_watches(self, actor: ActorId) -> None:
-        """The drain of an actor is over, whatever became of it."""
-        self._emptying.discard(actor)
-        self._shed.discard(actor)
-        for watch in self._drains.pop(actor, ()):
-            watch.end()

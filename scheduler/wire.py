@@ -10,6 +10,7 @@ from sana_gateway.v1 import command_pb2, message_pb2
 from sana_gateway_internal.v1 import placement_pb2, stream_pb2
 from scheduler.core import commands, messages
 from scheduler.core.ids import Holder, Principal
+from scheduler.core.quotas import NO_QUOTAS, Quotas
 
 MODES = {
     commands.Mode.LIVE: command_pb2.MODE_LIVE,
@@ -53,7 +54,9 @@ def _set_video(command: command_pb2.Command) -> commands.Command:
 _COMMANDS_IN: dict[str, Callable[[command_pb2.Command], commands.Command]] = {
     "set_mode": _set_mode,
     "set_video": _set_video,
-    "set_prompt": lambda command: commands.SetPrompt(command.set_prompt.prompt),
+    "set_prompt": lambda command: commands.SetPrompt(
+        command.set_prompt.prompt, command.set_prompt.transition_chunks
+    ),
     "set_seed": lambda command: commands.SetSeed(command.set_seed.seed),
     "start": lambda _: commands.Start(),
     "pause": lambda _: commands.Pause(),
@@ -204,7 +207,10 @@ def principal_in(principal: placement_pb2.Principal) -> Principal:
     return Principal(
         principal.tenant,
         frozenset(principal.scopes),
-        tuple(Holder(each.name, each.max_sessions or None) for each in principal.holders),
+        tuple(
+            Holder(each.name, each.max_sessions or None, _quotas_in(each.quotas))
+            for each in principal.holders
+        ),
         ends_at=time.monotonic() + ends_in_us / 1e6 if ends_in_us else None,
     )
 
@@ -215,7 +221,11 @@ def principal_out(principal: Principal) -> placement_pb2.Principal:
         tenant=principal.tenant,
         scopes=sorted(principal.scopes),
         holders=[
-            placement_pb2.Holder(name=each.name, max_sessions=each.max_sessions or 0)
+            placement_pb2.Holder(
+                name=each.name,
+                max_sessions=each.max_sessions or 0,
+                quotas=_quotas_out(each.quotas),
+            )
             for each in principal.holders
         ],
     )
@@ -223,3 +233,30 @@ def principal_out(principal: Principal) -> placement_pb2.Principal:
         # One that should have ended already is still one with an end.
         written.ends_in_us = max(1, round((principal.ends_at - time.monotonic()) * 1e6))
     return written
+
+
+def _quotas_in(quotas: placement_pb2.Quotas) -> Quotas:
+    def seconds(us: int) -> float | None:
+        return us / 1e6 if us else None
+
+    return Quotas(
+        sessions_per_minute=quotas.sessions_per_minute or None,
+        streamed_per_day=seconds(quotas.streamed_per_day_us),
+        streamed_per_month=seconds(quotas.streamed_per_month_us),
+        uploads_per_session=quotas.uploads_per_session or None,
+        uploads_per_day=quotas.uploads_per_day or None,
+        stored=quotas.stored or None,
+    )
+
+
+def _quotas_out(quotas: Quotas) -> placement_pb2.Quotas | None:
+    if quotas == NO_QUOTAS:
+        return None
+    return placement_pb2.Quotas(
+        sessions_per_minute=quotas.sessions_per_minute or 0,
+        streamed_per_day_us=round((quotas.streamed_per_day or 0.0) * 1e6),
+        streamed_per_month_us=round((quotas.streamed_per_month or 0.0) * 1e6),
+        uploads_per_session=quotas.uploads_per_session or 0,
+        uploads_per_day=quotas.uploads_per_day or 0,
+        stored=quotas.stored or 0,
+    )

@@ -8,12 +8,23 @@ from typing import TypeVar
 from sana_gateway.v1 import command_pb2
 from sana_gateway_internal.v1 import snapshot_pb2
 from scheduler import wire
-from scheduler.core.commands import MAX_SEED, NAMES, Command, FileRef, Mode, Resume, SetVideo, Start
+from scheduler.core.commands import (
+    MAX_SEED,
+    MAX_TRANSITION_CHUNKS,
+    NAMES,
+    Command,
+    FileRef,
+    Mode,
+    Resume,
+    SetVideo,
+    Start,
+)
 from scheduler.core.effects import Asker
 from scheduler.core.errors import BadArgumentError
 from scheduler.core.geometry import OutwardChunk
 from scheduler.core.messages import Phase
 from scheduler.core.outbox import REMEMBERED_COMMANDS
+from scheduler.core.prompts import MOST_EARLIER, Blend, Course, Share
 from scheduler.core.session_table import STARTED
 from scheduler.core.snapshot import (
     REMADE_WINDOWS,
@@ -158,9 +169,60 @@ def _run_out(run: RunSnapshot) -> snapshot_pb2.RunSnapshot:
             )
             for chunk, prompt in run.unshown
         ],
-        kept=None
-        if run.kept is None
-        else snapshot_pb2.ModelPoint(windows=run.kept.windows, prompts=run.kept.prompts),
+        kept=None if run.kept is None else _kept_out(run.kept),
+        course=_course_out(run.course),
+    )
+
+
+def _kept_out(kept: KeptModel) -> snapshot_pb2.ModelPoint:
+    return snapshot_pb2.ModelPoint(
+        windows=kept.windows,
+        prompts=[each.prompt for each in kept.prompts],
+        mixtures=[
+            snapshot_pb2.PromptMixture(at=at, earlier=_shares_out(each.earlier))
+            for at, each in enumerate(kept.prompts)
+            if each.earlier
+        ],
+    )
+
+
+def _kept_in(kept: snapshot_pb2.ModelPoint) -> KeptModel:
+    earlier = {each.at: _shares_in(each.earlier) for each in kept.mixtures}
+    blends = (Blend(prompt, earlier.get(at, ())) for at, prompt in enumerate(kept.prompts))
+    return KeptModel(kept.windows, tuple(blends))
+
+
+def _shares_out(shares: Iterable[Share]) -> list[snapshot_pb2.PromptShare]:
+    return [snapshot_pb2.PromptShare(prompt=each.prompt, share=each.share) for each in shares]
+
+
+def _shares_in(shares: Iterable[snapshot_pb2.PromptShare]) -> tuple[Share, ...]:
+    return tuple(Share(each.prompt, each.share) for each in shares)
+
+
+def _blend_out(blend: Blend) -> snapshot_pb2.PromptBlend:
+    return snapshot_pb2.PromptBlend(prompt=blend.prompt, earlier=_shares_out(blend.earlier))
+
+
+def _blend_in(blend: snapshot_pb2.PromptBlend) -> Blend:
+    return Blend(blend.prompt, _shares_in(blend.earlier))
+
+
+def _course_out(course: Course) -> snapshot_pb2.PromptCourse:
+    return snapshot_pb2.PromptCourse(
+        blend=None if course.blend is None else _blend_out(course.blend),
+        origin=None if course.origin is None else _blend_out(course.origin),
+        windows=course.windows,
+        made=course.made,
+    )
+
+
+def _course_in(course: snapshot_pb2.PromptCourse) -> Course:
+    return Course(
+        blend=_blend_in(course.blend) if course.HasField("blend") else None,
+        origin=_blend_in(course.origin) if course.HasField("origin") else None,
+        windows=course.windows,
+        made=course.made,
     )
 
 
@@ -179,7 +241,8 @@ def _run_in(run: snapshot_pb2.RunSnapshot) -> RunSnapshot:
             (OutwardChunk(each.index, each.first_frame, each.frames), each.prompt)
             for each in run.unshown
         ),
-        kept=KeptModel(run.kept.windows, tuple(run.kept.prompts)) if run.HasField("kept") else None,
+        kept=_kept_in(run.kept) if run.HasField("kept") else None,
+        course=_course_in(run.course),
     )
 
 
@@ -238,7 +301,16 @@ def _run_objections(run: RunSnapshot | None) -> Iterable[tuple[bool, str]]:
         follows &= (chunk.index, chunk.first_frame) == (number, at) and chunk.frames > 0
         at += chunk.frames
     kept = run.kept or KeptModel(run.windows, ())
+    course = run.course
+    blends = [*kept.prompts, *(each for each in (course.blend, course.origin) if each is not None)]
     return (
+        (all(map(_is_blend, blends)), "prompts are mixed as they never are"),
+        (
+            course.made < course.windows <= MAX_TRANSITION_CHUNKS
+            if course.origin is not None
+            else course.windows == course.made == 0,
+            "no transition between prompts is like this",
+        ),
         (_is_seed(run.seed), "a seed is out of range"),
         (run.frames is None or at <= run.frames, "there are chunks after the end of the clip"),
         (follows, "the chunks do not follow each other"),
@@ -255,6 +327,16 @@ _WAITS: dict[Phase, tuple[type[Command] | None, ...]] = {
     Phase.AWAITING_COMPUTE: (None, Start, Resume),
 }
 _ANSWERED_LATE = {SetVideo, Start, Resume}
+
+
+def _is_blend(blend: Blend) -> bool:
+    prompts, shares = zip(*((each.prompt, each.share) for each in blend.shares), strict=True)
+    # Comparisons, so that what is no number is refused.
+    return (
+        len(blend.earlier) <= MOST_EARLIER
+        and all(0 < len(each) <= MAX_PROMPT_CHARACTERS for each in prompts)
+        and all(0 < each <= 1 for each in shares)
+    )
 
 
 def _is_seed(seed: int) -> bool:

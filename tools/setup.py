@@ -18,6 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
@@ -104,7 +105,7 @@ def find_python(oldest: tuple[int, int]) -> Path | None:
 
 
 BASE = project("base", ".venv", "-e", ".[ray,painter,load]")
-DEVELOPMENT = project("development", ".venv", "-e", ".", *dependency_group("lint", "test"))
+DEVELOPMENT = project("development", ".venv", "-e", ".[s3]", *dependency_group("lint", "test"))
 SANA = project("sana", ".venv", "-e", ".[sana]", pins=("requirements/sana.txt",))
 GATEWAY = project("gateway", ".venvs/gateway", "-e", ".")
 
@@ -137,7 +138,9 @@ def tests() -> None:
     install(BASE, DEVELOPMENT, SANA, GATEWAY, *foreigners)
     install_node_tools()
     install_typescript()
-    install_browser()
+    install_program("chromium", "chromium", "the tests in a browser")
+    install_program("turnserver", "coturn", "the tests of TURN logins")
+    install_promtool()
 
 
 TARGETS: dict[str, Callable[[], None]] = {
@@ -220,18 +223,49 @@ def make_venv(folder: Path, base: Path = Path(sys.executable)) -> None:
     run(base, "-m", "venv", "--clear", folder)
 
 
-def install_browser() -> None:
-    """Installs Chromium where it is missing and may be; tests say what they lack without it."""
-    if shutil.which("chromium"):
+def install_program(name: str, package: str, needed_by: str) -> None:
+    """Installs a program where it is missing and may be; tests say what they lack without it."""
+    if shutil.which(name):
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        print("setup: the tests in a browser need the program chromium: install it", flush=True)
+        print(f"setup: {needed_by} need the program {name}: install {package}", flush=True)
         return
-    with step("chromium"):
+    with step(package):
         try:
-            apt_install("chromium")
+            apt_install(package)
         except subprocess.CalledProcessError:
-            print("setup: chromium cannot be had here", flush=True)
+            print(f"setup: {package} cannot be had here", flush=True)
+            return
+    if Path("/run/systemd/system").exists():
+        # A package may have started a service of its own, which nobody asked for.
+        subprocess.run(["systemctl", "disable", "--now", "--quiet", package], check=False)
+
+
+def install_promtool() -> None:
+    """Puts promtool into `.tools/bin`; tests of alerts say what they lack without it.
+
+    It is taken out of Debian's package: installed, that would run a Prometheus.
+    """
+    links, name = TOOLS / "bin", "promtool"
+    if shutil.which(name) or (links / name).exists():
+        return
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        print(f"setup: the tests of alerts need the program {name}: install it", flush=True)
+        return
+    with step(name), tempfile.TemporaryDirectory() as folder:
+        try:
+            if os.geteuid() == 0:
+                # Who downloads is not root, and writes here.
+                Path(folder).chmod(0o777)
+                run("apt-get", "update", "-qq")
+            run("apt-get", "download", "-qq", "prometheus", cwd=Path(folder))
+            (package,) = Path(folder).glob("prometheus_*.deb")
+            run("dpkg-deb", "-x", package, folder)
+        except (subprocess.CalledProcessError, ValueError):
+            print(f"setup: {name} cannot be had here", flush=True)
+        else:
+            links.mkdir(parents=True, exist_ok=True)
+            shutil.copy(Path(folder) / "usr/bin" / name, links)
 
 
 def apt_install(*packages: str) -> None:

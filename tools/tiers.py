@@ -57,6 +57,8 @@ SPREAD = {
 Tests marked `alone` run after them, one after the other.
 """
 MOST_WORKERS = 4
+WAITING = {"e2e": 1}
+"""Workers beyond the processors: tests that play video at its own pace wait most of their time."""
 ALONE = "alone"
 MOST_AGAIN = 5
 """Failed tests of a spread tier that are run once more, alone.
@@ -148,9 +150,11 @@ def run_tests(tier: str) -> Count:
     if not any(file for path in paths for file in path.rglob("test_*.py")):
         return Count()
     chosen = "slow" if slow else "not slow"
-    if tier not in SPREAD or (workers := min(len(os.sched_getaffinity(0)), MOST_WORKERS)) < 2:
+    processors = min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+    if tier not in SPREAD or processors < 2:
         return run_pytest(tier, paths, chosen)
-    spread = ("--numprocesses", str(workers), "--dist", SPREAD[tier])
+    workers = str(processors + WAITING.get(tier, 0))
+    spread = ("--numprocesses", workers, "--dist", SPREAD[tier])
     beside = f"{chosen} and not {ALONE}"
     together = run_pytest(tier, paths, beside, *spread)
     if 0 < together.failed <= MOST_AGAIN:

@@ -6,14 +6,24 @@ from typing import Final
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from gateway.audit import AuditLog
+from gateway.doors import Doors
 from gateway.front_door.grpc_forwarding import Choose, Forwarding
 from gateway.front_door.routing import METHODS
 from gateway.grpc_api.interceptors import CallInterceptor
-from gateway.grpc_api.server import MESSAGE_BYTES
+from gateway.grpc_api.server import (
+    LIVENESS,
+    MESSAGE_BYTES,
+    METADATA_BYTES,
+    READINESS,
+    STARTUP,
+    tell,
+)
 from gateway.ingress import Authenticator
+from gateway.limits.calls import CallRates
 from scheduler.core.errors import ConfigurationError
 
 MAX_CONNECTIONS: Final = 4096
@@ -24,6 +34,8 @@ HANDSHAKE_MS: Final = 5_000
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_metadata_size", METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", METADATA_BYTES),
     ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
     # A client that vanished without a word is noticed within half a minute.
@@ -44,7 +56,15 @@ class FrontDoorGrpc:
     """Serves the public contract by forwarding it."""
 
     def __init__(
-        self, address: str, auth: Authenticator, choose: Choose, *, max_streams: int
+        self,
+        address: str,
+        auth: Authenticator,
+        choose: Choose,
+        doors: Doors,
+        *,
+        max_streams: int,
+        rates: CallRates | None = None,
+        audit: AuditLog | None = None,
     ) -> None:
         """Prepares the server.
 
@@ -52,12 +72,18 @@ class FrontDoorGrpc:
             address: Where to listen, `host:port`; port 0 takes a free one.
             auth: Who calls: nothing is forwarded of a caller that it refuses.
             choose: Returns the worker for a route.
+            doors: What it shows to clients.
             max_streams: Calls in progress at once; further ones are refused.
+            rates: How often who may call; None: any number of times.
+            audit: Remembers who tried what operators alone may do.
         """
+        self._rates = rates
+        self._audit = audit
         self.address = address
         """Where it listens; with the real port once started."""
         self._auth = auth
         self._choose = choose
+        self._doors = doors
         self._max_streams = max_streams
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server: grpc.aio.Server | None = None
@@ -69,7 +95,9 @@ class FrontDoorGrpc:
             ConfigurationError: The address cannot be listened on.
         """
         server = grpc.aio.server(
-            interceptors=(CallInterceptor(self._auth),),
+            interceptors=(
+                CallInterceptor(self._auth, measured=False, rates=self._rates, audit=self._audit),
+            ),
             options=_OPTIONS,
             maximum_concurrent_rpcs=self._max_streams,
         )
@@ -78,21 +106,27 @@ class FrontDoorGrpc:
         reflected = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(reflected, server)
         try:
-            port = server.add_insecure_port(self.address)
+            port = self._doors.listen(server, self.address)
         except RuntimeError as error:
             raise ConfigurationError(f"gRPC cannot listen on {self.address}") from error
         await server.start()
         self._server = server
         self.address = f"{self.address.rpartition(':')[0]}:{port}"
-        await self.tell(healthy=False)
+        await self.tell(healthy=False, ready=False, started=False)
         _log.info("grpc listens", address=self.address)
 
-    async def tell(self, *, healthy: bool) -> None:
-        """Says how it is to whoever asks for its health."""
-        status = health_pb2.HealthCheckResponse
-        now = status.SERVING if healthy else status.NOT_SERVING
-        for service in ("", *_SERVICES):
-            await self._health.set(service, now)
+    async def tell(self, *, healthy: bool, ready: bool, started: bool) -> None:
+        """Says how it is to whoever asks for its health.
+
+        Args:
+            healthy: Whether some worker runs.
+            ready: Whether clients should come here.
+            started: Whether all workers have run at some time.
+        """
+        await tell(self._health, (LIVENESS,), healthy=True)
+        await tell(self._health, ("", *_SERVICES), healthy=healthy)
+        await tell(self._health, (READINESS,), healthy=ready)
+        await tell(self._health, (STARTUP,), healthy=started)
 
     async def begin_stop(self) -> None:
         """Is not healthy any more; calls go on."""

@@ -16,23 +16,27 @@ import structlog
 from aiohttp import StreamReader, web
 from prometheus_client import Counter
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import REGISTRY
 from yarl import URL
 
-from gateway import auth, http
+from gateway import auth, http, screening
+from gateway.doors import Doors
 from gateway.front_door.backend import Backend
 from gateway.front_door.headers import end_to_end, forwarded
-from gateway.front_door.metrics import Merged, merged
+from gateway.front_door.metrics import OWN
 from gateway.front_door.routing import Route, http_route
 from gateway.front_door.workers import MediaWorkers, NoWorkerError, WorkerDownError
 from gateway.ingress import Authenticator
+from gateway.limits.calls import CallRates
+from gateway.limits.settings import http_deed
+from gateway.origins import EVERYWHERE, Origins
 from scheduler.core import errors
+from scheduler.process.exposition import Merged, merged, open_metrics
 
 MAX_CONNECTIONS: Final = 4096
 """Connections at once; further ones are closed unheard."""
 MAX_REQUESTS: Final = 2048
 """Requests under way at once; further ones are told to come back."""
-IDLE_S: Final = 30.0
-"""How long a connection may take to its first request, and from an answer to the next."""
 REQUEST_S: Final = 960.0
 """Longest life of a request; an upload may take 900 s."""
 BLOCK_BYTES: Final = 64 * 1024
@@ -55,15 +59,30 @@ _REFUSED = Counter(
 class FrontDoorHttp:
     """Listens on the public HTTP port."""
 
-    def __init__(self, address: str, authenticator: Authenticator, workers: MediaWorkers) -> None:
+    def __init__(
+        self,
+        address: str,
+        authenticator: Authenticator,
+        workers: MediaWorkers,
+        doors: Doors,
+        *,
+        origins: Origins = EVERYWHERE,
+        rates: CallRates | None = None,
+    ) -> None:
         """Prepares the server.
 
         Args:
             address: Where to listen, `host:port`; port 0 takes a free one.
             authenticator: Who calls: nothing is forwarded of a caller that it refuses.
             workers: Where to forward to.
+            doors: What it shows to clients.
+            origins: Web pages that may call.
+            rates: How often who may call; None: any number of times.
         """
         self._address = address
+        self._origins = origins
+        self._rates = rates
+        self._doors = doors
         self._auth = authenticator
         self._workers = workers
         self._under_way = 0
@@ -71,10 +90,15 @@ class FrontDoorHttp:
         self._own: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
             "/livez": self._livez,
             "/readyz": self._readyz,
+            "/startupz": self._startupz,
             "/metrics": self._metrics,
         }
         self.url = ""
         """Where it listens, without a trailing slash; known once started."""
+
+    def let_in(self, origins: Origins) -> None:
+        """Changes which web pages may call."""
+        self._origins = origins
 
     async def start(self) -> None:
         """Begins to listen.
@@ -87,11 +111,11 @@ class FrontDoorHttp:
             handler_cancellation=True,
             access_log=None,
             logger=http.QUIET,
-            keepalive_timeout=IDLE_S,
+            keepalive_timeout=http.IDLE_S,
             auto_decompress=False,
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=http.SHUTDOWN_TIMEOUT_S)
-        self.url = await http.listen(self._runner, self._address)
+        self.url = await http.listen(self._runner, self._address, self._doors)
 
     async def stop(self) -> None:
         """Stops listening; requests under way get two seconds. Repeating it is no error."""
@@ -104,7 +128,7 @@ class FrontDoorHttp:
         response: web.StreamResponse
         try:
             if request.method == "OPTIONS":
-                response = web.Response(status=204, headers=http.preflight(request.path))
+                response = screening.preflight(self._origins, request)
             elif own := self._own.get(request.path):
                 response = await own(request)
             else:
@@ -123,7 +147,7 @@ class FrontDoorHttp:
             response = web.json_response({"detail": "internal error"}, status=500)
         finally:
             _REQUESTS.labels(outcome).inc()
-        response.headers.update(http.CORS)
+        response.headers.update(screening.cors(self._origins, request))
         return response
 
     # -- its own ----------------------------------------------------------------------------
@@ -132,17 +156,23 @@ class FrontDoorHttp:
         return web.Response(text="ok\n")
 
     async def _readyz(self, _: web.BaseRequest) -> web.Response:
-        if self._workers.are_serving:
-            return web.Response(text="ok\n")
-        down = [str(each.index) for each in self._workers.all if each.backend is None]
+        workers = self._workers
+        if workers.draining:
+            return http.verdict("this gateway is being drained")
+        if workers.are_serving:
+            return http.verdict("")
+        down = [str(each.index) for each in workers.all if each.backend is None]
         why = f"media workers {', '.join(down)} do not run" if down else "no model is served yet"
-        return web.Response(status=503, text=f"{why}\n")
+        return http.verdict(why)
+
+    async def _startupz(self, _: web.BaseRequest) -> web.Response:
+        return http.verdict("" if self._workers.started else "the media workers start")
 
     async def _metrics(self, request: web.BaseRequest) -> web.Response:
         answers = await asyncio.gather(*(_metrics_of(each) for each in self._workers.running))
         texts = {worker: text for worker, text in answers if text}
         # A few thousand lines to parse: not on the loop.
-        families = await asyncio.to_thread(merged, texts)
+        families = await asyncio.to_thread(lambda: merged({OWN: open_metrics(REGISTRY), **texts}))
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         body = await asyncio.to_thread(encode, Merged(families))
         return web.Response(body=body, headers={"Content-Type": content_type})
@@ -150,10 +180,11 @@ class FrontDoorHttp:
     # -- forwarding -------------------------------------------------------------------------
 
     async def _forward(self, request: web.BaseRequest) -> web.StreamResponse:
+        screening.check_origin(self._origins, request)
+        address = "" if self._rates is None else self._admit(request, self._rates)
         route = http_route(request.method, request.rel_url.raw_path)
         if route.authenticated:
-            token = auth.bearer_token(request.headers.get("Authorization"))
-            auth.require(self._auth.authenticate(token), auth.SESSION)
+            await self._check_caller(request, address)
         if self._under_way >= MAX_REQUESTS:
             raise errors.NoCapacityError("too many requests are under way", retry_after_s=1.0)
         try:
@@ -164,9 +195,33 @@ class FrontDoorHttp:
         try:
             async with asyncio.timeout(REQUEST_S):
                 body = request.content if route.aim == "worker" else await _body(request)
-                return await _pass_on(request, route, backend, body)
+                answer = await _pass_on(request, route, backend, body)
         finally:
             self._under_way -= 1
+        if self._rates is not None and answer.status == web.HTTPUnauthorized.status_code:
+            self._rates.failed(address)
+        return answer
+
+    def _admit(self, request: web.BaseRequest, rates: CallRates) -> str:
+        """Returns the address of a request that may be looked at."""
+        address = screening.address_of(request, rates)
+        rates.admit(address)
+        if http_deed(request.method, request.path) == "exchange":
+            rates.count_address("exchange", address)
+        return address
+
+    async def _check_caller(self, request: web.BaseRequest, address: str) -> None:
+        token = auth.bearer_token(request.headers.get("Authorization"))
+        await auth.prepare(self._auth, token)
+        try:
+            principal = self._auth.authenticate(token)
+        except errors.UnauthenticatedError:
+            if self._rates is not None:
+                self._rates.failed(address)
+            raise
+        auth.require(principal, auth.SESSION)
+        if self._rates is not None:
+            self._rates.count(http_deed(request.method, request.path), principal)
 
 
 async def _pass_on(

@@ -1,71 +1,65 @@
-"""One exposition of the metrics of several processes, told apart by a label. Pure, but for
-what this process itself counts.
-"""
+"""The media workers of a front door, as Prometheus sees them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import Metric
-from prometheus_client.openmetrics.exposition import generate_latest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from prometheus_client.registry import REGISTRY
-from prometheus_client.samples import Sample
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
-LABEL: Final = "worker"
-"""Label that says which process a sample is of."""
 OWN: Final = "front_door"
-"""Its value on this process's own samples."""
+"""Value of the label that says which process a sample is of, on this process's own."""
 
 
-class Merged(CollectorRegistry):
-    """What an encoder asks for metric families; they are collected already."""
+class Worker(Protocol):
+    """A media worker, as far as this goes."""
 
-    def __init__(self, families: Sequence[Metric]) -> None:
-        """Holds the families."""
-        super().__init__()
-        self._families = families
+    index: int
+    """Which."""
 
-    def collect(self) -> Iterator[Metric]:
-        """Yields the families."""
-        yield from self._families
+    @property
+    def backend(self) -> object | None:
+        """Its connections while it runs."""
+
+    @property
+    def load(self) -> int:
+        """Sessions that it takes part in."""
 
 
-def merged(texts: Mapping[str, str], own: CollectorRegistry = REGISTRY) -> list[Metric]:
-    """Returns the families of all processes, each once, its samples labelled.
+class MediaWorkerCollector(Collector):
+    """The media workers of this process.
 
     Args:
-        texts: What the workers expose, as OpenMetrics, by the value of their label. One
-            that cannot be read is left out.
-        own: This process's metrics.
+        workers: All of them.
     """
-    families: dict[str, Metric] = {}
-    for worker, text in {OWN: _exposed(own), **texts}.items():
-        try:
-            parsed = list(_families(text))
-        except ValueError:
-            continue
-        for family in parsed:
-            known = families.setdefault(
-                family.name, Metric(family.name, family.documentation, family.type, family.unit)
-            )
-            # One name stands for one kind of thing: another build's may differ.
-            if known.type == family.type:
-                known.samples.extend(_labelled(sample, worker) for sample in family.samples)
-    return list(families.values())
 
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._workers = workers
 
-def _exposed(registry: CollectorRegistry) -> str:
-    exposed: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
-    return exposed.decode()
+    @classmethod
+    def described(cls) -> tuple[GaugeMetricFamily, ...]:
+        """Returns its metrics without samples."""
+        return (
+            GaugeMetricFamily("sana_gateway_media_workers", "Media workers.", labels=("state",)),
+            GaugeMetricFamily(
+                "sana_gateway_media_worker_sessions",
+                "Sessions that a media worker takes part in.",
+                labels=("index",),
+            ),
+        )
 
+    def describe(self) -> Iterator[Metric]:
+        """Returns its metrics without samples."""
+        return iter(self.described())
 
-def _families(text: str) -> Iterator[Metric]:
-    families: Iterator[Metric] = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
-    return families
-
-
-def _labelled(sample: Sample, worker: str) -> Sample:
-    return sample._replace(labels={**sample.labels, LABEL: worker})
+    def collect(self) -> Iterator[Metric]:
+        """Returns how many run, and what each has."""
+        states, sessions = self.described()
+        running = sum(each.backend is not None for each in self._workers)
+        states.add_metric(("running",), running)
+        states.add_metric(("down",), len(self._workers) - running)
+        for each in self._workers:
+            sessions.add_metric((str(each.index),), each.load)
+        yield states
+        yield sessions

@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from prometheus_client.registry import REGISTRY
+from prometheus_client.registry import REGISTRY, Collector
 
 from gateway import chosen
+from gateway.audit import AuditLog
 from gateway.auth import Refreshing
+from gateway.doors import Doors
 from gateway.front_door.grpc_server import FrontDoorGrpc
 from gateway.front_door.http_server import FrontDoorHttp
+from gateway.front_door.metrics import MediaWorkerCollector
 from gateway.front_door.workers import MediaWorkers
 from gateway.loop_lag import watch_lag
 from gateway.open_files import allow_many_files
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, exposed
 from scheduler.core.errors import ConfigurationError
 from scheduler.metrics import ProcessInfo
+from scheduler.process.logging import set_level
 from scheduler.process.tls import Wires
 
 DRAIN_S: Final = 1.0
@@ -45,23 +49,39 @@ class FrontDoor:
         authenticator = self._authenticator = chosen.authenticator(settings)
         # The workers' own affair, but one sentence from here is better than one from each.
         chosen.storage(settings)
+        chosen.turn_logins(settings)
+        chosen.moderation(settings)
         Wires(settings.tls)
+        self._audit = AuditLog(settings.audit_log, role="front_door")
+        doors = self._doors = Doors(settings.door_files())
         addresses = settings.ingress_settings()
         self._changed = asyncio.Event()
         self._workers = MediaWorkers(settings, self._changed.set)
-        self._http = FrontDoorHttp(addresses.http_address, authenticator, self._workers)
+        rates = self._rates = settings.call_rates()
+        self._http = FrontDoorHttp(
+            addresses.http_address,
+            authenticator,
+            self._workers,
+            doors,
+            origins=addresses.origins,
+            rates=rates,
+        )
+        self._exposed = exposed(settings)
         self._grpc: FrontDoorGrpc | None = None
         if "grpc" in settings.ingress:
             self._grpc = FrontDoorGrpc(
                 addresses.grpc_address,
                 authenticator,
                 self._workers.choose,
+                doors,
                 max_streams=addresses.max_streams,
+                rates=rates,
+                audit=self._audit,
             )
         self._serving = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._folder: Path | None = None
-        self._info: ProcessInfo | None = None
+        self._collectors: tuple[Collector, ...] = ()
 
     @property
     def http_url(self) -> str:
@@ -85,13 +105,15 @@ class FrontDoor:
         """
         allow_many_files()
         self._folder = _private_folder()
-        self._info = ProcessInfo("front_door")
-        REGISTRY.register(self._info)
+        self._collectors = ProcessInfo("front_door"), MediaWorkerCollector(self._workers.all)
+        for collector in self._collectors:
+            REGISTRY.register(collector)
         try:
             # Ports first: one that is taken is known before anything has to end again.
             if self._grpc is not None:
                 await self._grpc.start()
             await self._http.start()
+            self._doors.warn(*self._exposed)
             self._tasks = [
                 asyncio.create_task(self._follow(), name="follow"),
                 asyncio.create_task(watch_lag(), name="loop lag"),
@@ -103,6 +125,16 @@ class FrontDoor:
             await self.stop()
             raise
         _log.info("gateway.serving", http=self.http_url, grpc=self.grpc_address)
+
+    def take_up(self, settings: GatewaySettings) -> None:
+        """Goes on with settings that were reloaded, and tells the workers; see
+        `gateway.reloading`.
+        """
+        set_level(settings.log_level)
+        self._http.let_in(settings.ingress_settings().origins)
+        if self._rates is not None:
+            self._rates.change(settings.rates)
+        self._workers.take_up(settings)
 
     async def wait_serving(self) -> None:
         """Returns once all workers run and there is a model to ask for."""
@@ -123,11 +155,12 @@ class FrontDoor:
         if self._grpc is not None:
             await self._grpc.stop(DRAIN_S)
         await self._http.stop()
-        info, self._info = self._info, None
-        if info is not None:
-            REGISTRY.unregister(info)
+        collectors, self._collectors = self._collectors, ()
+        for collector in collectors:
+            REGISTRY.unregister(collector)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+        self._audit.close()
         _log.info("gateway.stopped")
 
     async def _follow(self) -> None:
@@ -140,7 +173,10 @@ class FrontDoor:
             else:
                 self._serving.clear()
             if self._grpc is not None:
-                await self._grpc.tell(healthy=bool(self._workers.running))
+                workers = self._workers
+                ready, started = workers.are_serving, workers.started
+                healthy = bool(workers.running)
+                await self._grpc.tell(healthy=healthy, ready=ready, started=started)
 
 
 def _private_folder() -> Path:

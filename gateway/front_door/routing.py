@@ -14,7 +14,7 @@ from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import DecodeError
 
 from gateway.grpc_api.commands import ID_LENGTH
-from sana_gateway.v1 import pool_pb2, session_pb2
+from sana_gateway.v1 import event_pb2, pool_pb2, replay_pb2, session_pb2, usage_pb2
 from scheduler.core.errors import BadArgumentError
 
 WORKER_PATH: Final = "workers"
@@ -140,7 +140,8 @@ class Method:
 
 
 def _methods() -> Mapping[str, Method]:
-    files = (session_pb2.DESCRIPTOR, pool_pb2.DESCRIPTOR)
+    modules = (session_pb2, pool_pb2, event_pb2, usage_pb2, replay_pb2)
+    files = [module.DESCRIPTOR for module in modules]
     found = {}
     for file in files:
         for service in file.services_by_name.values():

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -51,10 +52,11 @@ async def _run(descriptor: int, told: dict[str, Any]) -> None:
     sockets = Sockets(**told["sockets"])
     configure_logging(settings.log_level, service=f"gateway/{share.index}")
     instance = f"gateway-{os.getpid()}"
-    configure_tracing("sana-gateway", settings.otlp_endpoint or None, instance=instance)
+    endpoint, ratio = settings.otlp_endpoint or None, settings.trace_ratio
+    configure_tracing("sana-gateway", endpoint, instance=instance, sample_ratio=ratio)
     allow_many_files()
-    stopping = _told_to_stop()
     process = GatewayProcess(settings, share=share, sockets=sockets)
+    stopping = _told_to_stop(lambda line: _take_up(process, line))
     await process.start()
     spare_what_is_loaded()
     try:
@@ -92,8 +94,16 @@ async def _report(process: GatewayProcess, descriptor: int) -> None:
         await asyncio.sleep(REPORT_S)
 
 
-def _told_to_stop() -> asyncio.Event:
-    """Returns what SIGTERM, SIGINT and the end of standard input set from now on."""
+def _take_up(process: GatewayProcess, line: bytes) -> None:
+    process.take_up(load_settings(GatewaySettings, overrides=json.loads(line)))
+
+
+def _told_to_stop(heard: Callable[[bytes], None]) -> asyncio.Event:
+    """Returns what SIGTERM, SIGINT and the end of standard input set from now on.
+
+    Args:
+        heard: Called on the loop with each further line of standard input.
+    """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -101,8 +111,12 @@ def _told_to_stop() -> asyncio.Event:
 
     def drain() -> None:
         # Not through sys.stdin, whose lock this thread would hold when the interpreter ends.
-        while os.read(0, 4096):
-            pass
+        rest = b""
+        while block := os.read(0, 65_536):
+            *lines, rest = (rest + block).split(b"\n")
+            with suppress(RuntimeError):
+                for line in lines:
+                    loop.call_soon_threadsafe(heard, line)
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(stopping.set)
 
@@ -112,8 +126,9 @@ def _told_to_stop() -> asyncio.Event:
 
 def _read_line() -> dict[str, Any]:
     line = b""
+    # No byte more than the line: what follows is for the thread that listens.
     while not line.endswith(b"\n"):
-        block = os.read(0, 65_536)
+        block = os.read(0, 1)
         if not block:
             # The front door is gone already.
             sys.exit(0)

@@ -108,12 +108,19 @@ class MediaWorkers:
         self._tasks: list[asyncio.Task[None]] = []
         self._creators: OrderedDict[str, int] = OrderedDict()
         self._stopping = False
+        self.started = False
+        """Whether all of them have run at some time."""
         self.all = tuple(MediaWorker(index) for index in range(settings.media_workers))
 
     @property
     def are_serving(self) -> bool:
         """Whether all of them run and there is a model to ask for."""
         return all(worker.is_serving for worker in self.all)
+
+    @property
+    def draining(self) -> bool:
+        """Whether they were told to end."""
+        return self._stopping
 
     @property
     def running(self) -> list[Backend]:
@@ -139,6 +146,7 @@ class MediaWorkers:
             for task in starting:
                 task.cancel()
             await asyncio.gather(*starting, return_exceptions=True)
+        self.started = True
         self._tasks = [
             asyncio.create_task(self._keep(worker), name=f"media worker {worker.index}")
             for worker in self.all
@@ -155,6 +163,18 @@ class MediaWorkers:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(self._end(worker) for worker in self.all))
+
+    def take_up(self, settings: GatewaySettings) -> None:
+        """Tells all workers, those that are started later too, the settings to go on with."""
+        self._settings = settings
+        for worker in self.all:
+            if worker.child is not None:
+                worker.child.tell(json.dumps(self._told()).encode() + b"\n")
+
+    def _told(self) -> dict[str, Any]:
+        """Returns the settings of the workers."""
+        own = {"placement_address": self._placement_address}
+        return self._settings.model_dump(mode="json") | own
 
     def choose(self, route: Route) -> Backend:
         """Returns the worker that a call is for.
@@ -233,11 +253,10 @@ class MediaWorkers:
         # Sockets of its own for each life: nothing is left to trip over.
         stem = self._folder / f"{worker.index}.{worker.lives}"
         sockets = {"http": f"unix:{stem}.http", "grpc": f"unix:{stem}.grpc"}
-        overrides = {"placement_address": self._placement_address}
         told = {
             "index": worker.index,
             "sockets": sockets,
-            "settings": self._settings.model_dump(mode="json") | overrides,
+            "settings": self._told(),
         }
         # Through the pipe: among the arguments everybody could read the secrets of settings.
         worker.child = await ChildProcess.start(

@@ -16,6 +16,8 @@ from scheduler.core.errors import BadArgumentError
 class AttachSink:
     """Turns what a session says to one connection into responses."""
 
+    wire_name = "grpc"
+
     def __init__(self) -> None:
         self.outbox: Outbox[session_pb2.AttachResponse] = Outbox()
         self.attached = session_pb2.Attached()

@@ -10,6 +10,7 @@ from typing import Final
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -49,6 +50,7 @@ REFUSALS: Final[dict[RejectReason, grpc.StatusCode]] = {
     RejectReason.BAD_VIDEO: grpc.StatusCode.INVALID_ARGUMENT,
     RejectReason.NO_CAPACITY: grpc.StatusCode.RESOURCE_EXHAUSTED,
     RejectReason.SUPERSEDED: grpc.StatusCode.FAILED_PRECONDITION,
+    RejectReason.NOT_ALLOWED: grpc.StatusCode.PERMISSION_DENIED,
     RejectReason.MODEL_FAILED: grpc.StatusCode.INTERNAL,
 }
 """The code of a refused command, where its reason is known."""
@@ -108,11 +110,17 @@ def _refusal(error: errors.RequestError, facts: dict[str, str]) -> grpc.Status:
     if isinstance(error, errors.UnknownModelError):
         detail.served_models.extend(error.served)
         info.metadata["served_models"] = ",".join(error.served)
+    quota = error.quota if isinstance(error, errors.LimitError) else ""
+    if quota:
+        info.metadata["quota"] = quota
     if isinstance(error, errors.CommandRefusedError):
         code = code if error.code is None else REFUSALS[error.code]
         _describe(error, info, detail)
     status = status_pb2.Status(code=code.value[0], message=str(error))
-    details = [info, detail]
+    details: list[Message] = [info, detail]
+    if quota:
+        broken = error_details_pb2.QuotaFailure.Violation(subject=quota, description=str(error))
+        details.append(error_details_pb2.QuotaFailure(violations=[broken]))
     if error.retry_after_s is not None:
         wait = _duration(error.retry_after_s)
         detail.retry_after.CopyFrom(wait)

@@ -35,8 +35,14 @@ class ExecuteSink:
     the rules of the session, which sends no others before the ack.
     """
 
-    def __init__(self, command_id: str) -> None:
-        """Listens for the answers to one command."""
+    def __init__(self, command_id: str, wire_name: str = "grpc") -> None:
+        """Listens for the answers to one command.
+
+        Args:
+            command_id: Its id.
+            wire_name: What it came over, for who measures commands.
+        """
+        self.wire_name = wire_name
         self.messages: list[message_pb2.Message] = []
         """What the command was answered with until its ack, in order."""
         self.state = message_pb2.State()
@@ -119,7 +125,11 @@ class ExecuteSink:
 
 
 async def execute(
-    session: ports.HubSession, command: command_pb2.Command, *, limit_s: float | None
+    session: ports.HubSession,
+    command: command_pb2.Command,
+    *,
+    limit_s: float | None,
+    wire_name: str = "grpc",
 ) -> session_pb2.ExecuteResponse:
     """Sends a command over a connection of its own, and waits for its ack.
 
@@ -127,6 +137,7 @@ async def execute(
         session: Whom to send it to.
         command: Without a `command_id` it gets one here.
         limit_s: Longest wait; None leaves that to the caller's deadline.
+        wire_name: What it came over, for who measures commands.
 
     Raises:
         CommandRefusedError: The session refused it.
@@ -139,7 +150,7 @@ async def execute(
     wanted.CopyFrom(command)
     wanted.command_id = command.command_id or secrets.token_hex(16)
     content = checked(wanted)
-    sink = ExecuteSink(content.command_id)
+    sink = ExecuteSink(content.command_id, wire_name)
     connection, _ = session.connect(sink)
     try:
         async with asyncio.timeout(limit_s):

@@ -9,6 +9,7 @@ from typing import Final, Generic, TypeVar
 from gateway.ports import EncodedFrame
 from sana_gateway.v1 import media_pb2
 from scheduler.core.errors import LimitError
+from scheduler.process.instruments import QUEUES
 
 OUTBOX_LIMIT: Final = 1024
 """Responses that may wait for a client that does not read."""
@@ -17,6 +18,8 @@ FRAME_LIMIT: Final = 48
 KEYFRAME_INTERVAL_S: Final = 0.5
 """A viewer that fell behind asks for a keyframe at most this often."""
 
+_RESPONSES: Final = QUEUES.kind("grpc_responses", OUTBOX_LIMIT)
+_FRAMES: Final = QUEUES.kind("grpc_frames", FRAME_LIMIT)
 Item = TypeVar("Item")
 
 
@@ -29,7 +32,7 @@ class Outbox(Generic[Item]):
 
     def __init__(self, limit: int = OUTBOX_LIMIT) -> None:
         self._limit = limit
-        self._items: deque[Item] = deque()
+        self._items = _RESPONSES.watch(deque[Item]())
         self._waiting: asyncio.Future[None] | None = None
         self._closed = False
         self._error: Exception | None = None
@@ -46,6 +49,7 @@ class Outbox(Generic[Item]):
         if self._closed:
             return
         if len(self._items) >= self._limit:
+            _RESPONSES.overflowed()
             self.abort(LimitError("the client does not read its messages", retry_after_s=0.0))
             return
         self._items.append(item)
@@ -104,7 +108,7 @@ class FrameQueue:
 
     def __init__(self, limit: int = FRAME_LIMIT) -> None:
         self._limit = limit
-        self._frames: deque[EncodedFrame] = deque()
+        self._frames = _FRAMES.watch(deque[EncodedFrame]())
         self._skipping = False
         self._rung: int | None = None
         self._asked_at = float("-inf")
@@ -125,6 +129,7 @@ class FrameQueue:
             Whether to ask for a keyframe.
         """
         if len(self._frames) >= self._limit:
+            _FRAMES.overflowed()
             self.dropped += len(self._frames)
             self._frames.clear()
             self._stats = None

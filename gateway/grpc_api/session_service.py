@@ -57,6 +57,8 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         """Creates a session."""
         _check_request_id(request.request_id)
         session = await self._hub.create(caller(), request.model, request.request_id)
+        if request.journal_content:
+            session.keep_journal_content()
         _LOG.info("session created", session_id=session.session_id)
         return session_pb2.CreateSessionResponse(session=session.describe())
 

@@ -74,8 +74,8 @@ class Library:
             ClipGoneError: Nothing of it is kept any more.
             StorageError: The storage failed.
         """
-        index = await self._index(session_id)
-        if index.tenant != principal.tenant:
+        index = await self._found(session_id)
+        if index is None or index.tenant != principal.tenant:
             raise ClipUnknownError("no such recording")
         self._may_use(principal, session_id, index.owner, index.model)
         now = self._now()
@@ -109,8 +109,11 @@ class Library:
             ClipBusyError: Too many are open.
             StorageError: The storage failed.
         """
-        index = await self._index(session_id)
-        if not is_signed(index.secret, session_id, name, until, signed, self._now()):
+        index = await self._found(session_id)
+        # One text for both: whoever has no address learns of no recording.
+        if index is None or not is_signed(
+            index.secret, session_id, name, until, signed, self._now()
+        ):
             raise ClipUnknownError("no such file, or its address is no longer good")
         if name != HEADER and all(each.name != name for each in index.segments):
             raise ClipUnknownError("this file is kept no longer")
@@ -121,8 +124,5 @@ class Library:
                 raise ClipUnknownError("this file is kept no longer") from None
             yield file
 
-    async def _index(self, session_id: str) -> Index:
-        index = await self._shelf.index(session_id) if _ID.fullmatch(session_id) else None
-        if index is None:
-            raise ClipUnknownError("no such recording")
-        return index
+    async def _found(self, session_id: str) -> Index | None:
+        return await self._shelf.index(session_id) if _ID.fullmatch(session_id) else None

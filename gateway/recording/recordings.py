@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +16,7 @@ from gateway.recording.library import Library, MayUse
 from gateway.recording.recorder import Recorded, Recorder
 from gateway.recording.shelf import Shelf
 from scheduler.process.storage import Storage
+from scheduler.process.threads import MeasuredThreads
 
 THREADS: Final = 2
 """Threads that remux."""
@@ -64,7 +64,7 @@ class Recordings:
         self._bounds = bounds
         self._sweeps = sweeps
         self._expiry = Expiry(self._shelf, kept_s=bounds.kept_s, most_bytes=bounds.total_bytes)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="recording")
+        self._threads = MeasuredThreads(THREADS, "recording")
         self._recorders: dict[str, Recorder] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.library = Library(self._shelf, may_use)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 import structlog
@@ -16,17 +16,21 @@ import structlog
 from model_actor.engine.clock import WindowCost
 from model_actor.engine.tracing import Answers, WindowTiming
 from model_actor.media.frames import FrameBlock
-from model_actor.plugin import Frames, Model, ModelInfo, WindowTask
+from model_actor.metrics import BATCHES, STAGES, WINDOWS
+from model_actor.plugin import Frames, Model, ModelInfo, PromptReader, WindowTask
 from scheduler.core.chunks import Candidate, ChunkOrder
 from scheduler.core.errors import SanaGatewayError
 from scheduler.core.quality import Quality
 from scheduler.core.run import WindowPlan
+from scheduler.process.instruments import exemplar
 
 HANGS_S = 20.0
 """A call of the model that takes longer than this, ..."""
 HANGS_WINDOWS = 20.0
 """... and than so many of its longest windows, never returns: a GPU that hangs raises nothing."""
 _LOOK_S = 1.0
+_LATCHES: Final = "generate"
+"""The stage that looks at the prompt."""
 
 log = structlog.get_logger(__name__)
 _ResultT = TypeVar("_ResultT")
@@ -47,6 +51,10 @@ class ComputeSession(Protocol):
     def closed(self) -> bool:
         """Whether it has ended: its state is the model's no more."""
 
+    @property
+    def source_clip(self) -> str:
+        """Which clip its windows are of; empty: they are a camera's."""
+
     def candidate(self, now: float, cost_s: float) -> Candidate | None:
         """Its next window, if it may run or its source is foreseen.
 
@@ -57,6 +65,13 @@ class ComputeSession(Protocol):
 
     def begin_window(self) -> tuple[WindowPlan, FrameBlock, WindowTiming, Answers]:
         """Dispatches it."""
+
+    def latch(self, plan: WindowPlan) -> tuple[WindowPlan, Answers] | None:
+        """The model is about to look at the prompt of a window: the last word on it.
+
+        Returns:
+            The window and the commands it answers, where a prompt was set since it began.
+        """
 
     def finish_window(
         self,
@@ -98,6 +113,7 @@ class _Window:
     def task(self) -> WindowTask:
         """Returns what the model is to do, from the first stage on."""
         plan = self.plan
+        self.timing.compute_s = 0.0
         return WindowTask(
             session=self.session.state,
             run=plan.run,
@@ -107,7 +123,17 @@ class _Window:
             seed=plan.seed,
             prompt=plan.prompt,
             steps=self.steps,
+            earlier=plan.earlier,
+            clip=self.session.source_clip,
+            last=plan.last,
         )
+
+    def latch(self, task: WindowTask) -> None:
+        """Gives the model the prompt as it is now."""
+        latched = self.session.latch(self.plan)
+        if latched is not None:
+            self.plan, self.answers = latched
+        task.prompt, task.earlier = self.plan.prompt, self.plan.earlier
 
     def hand_out(self, frames: Frames) -> None:
         """Gives the session its frames, once."""
@@ -148,6 +174,9 @@ class Compute:
         """Windows computed so far."""
         self.batches = 0
         """Calls of the model that they took: several windows may be one batch."""
+        self._unread: dict[str, str] = {}
+        """Prompts that the model has not read yet, by their sessions: of each the newest alone,
+        and the oldest session first."""
         self._called_at: float | None = None
         """When the call that the compute thread is in began."""
 
@@ -188,6 +217,12 @@ class Compute:
             if called_at is not None and time.monotonic() - called_at > limit_s:
                 raise ModelHangsError(f"a call of the model took over {limit_s:.0f} s")
 
+    def read_prompt(self, session_id: str, prompt: str) -> None:
+        """Has the model read a prompt before the next window; see `PromptReader`."""
+        if isinstance(self._model, PromptReader):
+            self._unread[session_id] = prompt
+            self._changed.set()
+
     def wake(self) -> None:
         """Some session's window, clock or source changed."""
         self._changed.set()
@@ -197,6 +232,7 @@ class Compute:
         loop = asyncio.get_running_loop()
         while True:
             self._changed.clear()
+            await self._read_one()
             now = loop.time()
             offers: dict[str, ComputeSession] = {}
             candidates = []
@@ -209,6 +245,8 @@ class Compute:
             if decision.keys:
                 await self._windows([offers[key] for key in decision.keys])
                 continue
+            if self._unread:
+                continue
             wait = None if decision.wake_at is None else max(0.0, decision.wake_at - now)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
@@ -217,6 +255,16 @@ class Compute:
     async def close(self) -> None:
         """Ends the thread; a window under way is waited for."""
         await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
+
+    async def _read_one(self) -> None:
+        """Has the model read the prompt that waits longest: one between two windows."""
+        if not self._unread or not isinstance(self._model, PromptReader):
+            return
+        prompt = self._unread.pop(next(iter(self._unread)))
+        try:
+            await self.call(self._model.read_prompt, prompt)
+        except Exception as error:  # a model may raise anything, and quote the prompt
+            log.warning("prompt.unread", model=self.info.name, error=type(error).__name__)
 
     def _costed(self, candidate: Candidate) -> Candidate:
         first, steps = candidate.kind
@@ -261,6 +309,9 @@ class Compute:
             window.settle()
         self.windows += len(done)
         self.batches += bool(done)
+        WINDOWS.labels(self.info.name, "done").inc(len(done))
+        if done:
+            BATCHES.labels(self.info.name).observe(len(done))
         return len(done)
 
     async def _stages(self, tasks: Mapping[_Window, WindowTask], *, off_latency_path: bool) -> None:
@@ -269,9 +320,27 @@ class Compute:
             present = {window: task for window, task in tasks.items() if window.goes_on}
             if stage.off_latency_path is off_latency_path and present:
                 begin = time.time()
-                await self.call(self._model.stage, stage.name, list(present.values()))
+                if stage.name == _LATCHES:
+                    for window, task in present.items():
+                        window.latch(task)
+                await self.call(self._measured, stage.name, present)
+                end = time.time()
+                STAGES.labels(self.info.name, stage.name).observe(end - begin, _exemplar(present))
                 for window in present:
-                    window.timing.stages[stage.name] = (begin, time.time())
+                    window.timing.stages[stage.name] = (begin, end)
+
+    def _measured(self, stage: str, tasks: Mapping[_Window, WindowTask]) -> None:
+        """Runs a stage on the compute thread; each of its windows has its share of the time."""
+        begin = time.perf_counter()
+        try:
+            self._model.stage(stage, list(tasks.values()))
+        finally:
+            share = (time.perf_counter() - begin) / len(tasks)
+            for window in tasks:
+                timing = window.timing
+                timing.compute_s += share
+                timing.spent_s += share
+                timing.batch = len(tasks)
 
     def _hand_out(self, window: _Window, task: WindowTask) -> None:
         """Hands out a result, or fails the window if it is none."""
@@ -284,7 +353,7 @@ class Compute:
             window.fail()
 
     def _checked(self, task: WindowTask, plan: WindowPlan) -> Frames:
-        shape = (plan.source_frames, self.info.height * 3 // 2, self.info.width)
+        shape = (plan.made, self.info.height * 3 // 2, self.info.width)
         result = task.result
         if result is None or result.shape != shape or result.dtype != np.uint8:
             msg = f"the model must give {shape} frames of uint8"
@@ -292,4 +361,10 @@ class Compute:
         return result
 
     def _log_failure(self, error: Exception) -> None:
+        WINDOWS.labels(self.info.name, "failed").inc()
         log.warning("window.failed", model=self.info.name, error=type(error).__name__)
+
+
+def _exemplar(windows: Iterable[_Window]) -> dict[str, str] | None:
+    """Returns the trace of a command that one of the windows answers, if that is recorded."""
+    return next((found for each in windows if (found := exemplar(each.answers.parent))), None)

@@ -36,6 +36,7 @@ class Controls:
         *,
         host: Callable[[], str],
         source_us: Callable[[], int],
+        metered: Callable[[snapshot_pb2.ControlSnapshot], None],
     ) -> None:
         """Prepares.
 
@@ -46,6 +47,7 @@ class Controls:
             gateways: Who is told.
             host: Host on which the model's state was last kept; empty: none.
             source_us: Capture time of the last camera frame that a window was made of.
+            metered: Adds what was used of it, and where its journal lies.
         """
         self._session_id = session_id
         self._epoch = epoch
@@ -53,6 +55,7 @@ class Controls:
         self._gateways = gateways
         self._host = host
         self._source_us = source_us
+        self._metered = metered
         self._due: asyncio.Handle | None = None
 
     def changed(self) -> None:
@@ -83,6 +86,7 @@ class Controls:
             host=self._host(),
         )
         message.source_us = self._source_us()
+        self._metered(message)
         _name_connections(message, self._gateways.askers, gateway_id)
         return message
 

@@ -73,6 +73,11 @@ class EncoderPool:
         self._tickets.put(_RUN)
 
     @property
+    def waiting(self) -> int:
+        """Jobs that wait for a thread."""
+        return len(self._jobs)
+
+    @property
     def busy_s(self) -> float:
         """CPU time that encoding has taken so far, in seconds."""
         return sum(self._busy_s)

@@ -174,7 +174,7 @@ class Keeper:
             return False
         if state.model is not None:
             self._kept_point = (state.run, state.windows)
-            self.size, self.host = len(state.model), self._kept.host_name
+            self.size, self.host = state.model_size, self._kept.host_name
             if state.run == self._machine.run and not self._closed:
                 self._told(state.run, state.windows)
         return True

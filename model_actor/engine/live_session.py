@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from model_actor.engine.participants import parting
 from model_actor.engine.session_body import SessionBody
@@ -27,20 +28,27 @@ from model_actor.engine.session_outputs import GatewayLink
 from model_actor.engine.tracing import ANSWERED, Answers, WindowTiming, tracer
 from model_actor.media.frames import FrameBlock
 from model_actor.plugin import Frames
-from sana_gateway_internal.v1 import stream_pb2
+from sana_gateway_internal.v1 import placement_pb2, stream_pb2
 from scheduler import wire
 from scheduler.core import effects as fx
 from scheduler.core.chunks import Candidate
-from scheduler.core.commands import NAMES, Command, Invalid, Mode, RejectReason
+from scheduler.core.commands import NAMES, Command, Invalid, Mode, RejectReason, SetPrompt
 from scheduler.core.effects import Effect
 from scheduler.core.run import WindowPlan
 from scheduler.process.telemetry import context_from
+
+NO_TRANSITIONS: Final = "this model changes prompts at once: it takes no transition_chunks"
 
 
 class LiveSession(SessionBody):
     """A session that this actor holds."""
 
     # -- gateways ---------------------------------------------------------------------------
+
+    def keep_content(self) -> None:
+        """Its client wants prompts and pictures in its journal, where one is kept."""
+        if self._journal is not None:
+            self._journal.keep_content()
 
     def open(self, link: GatewayLink, *, revision: int = 0) -> None:
         """Lets a gateway take part.
@@ -126,6 +134,10 @@ class LiveSession(SessionBody):
         ) as span:
             asker = self._gateways.asker(gateway_id, request.connection_id, command_id)
             effects = self._machine.command(asker, command, arrived_at)
+            if self._journal is not None and _took_effect(effects):
+                self._journal.command(name, command, self._machine.run)
+            if isinstance(command, SetPrompt) and command.prompt == self._machine.prompt:
+                self._read_prompt()
             if name in ANSWERED and _took_effect(effects):
                 self._unanswered.add(arrived_at, span)
             self._apply(effects)
@@ -133,9 +145,12 @@ class LiveSession(SessionBody):
     def _understood(self, command: Command) -> Command:
         """Returns a command that the model has; another one is none."""
         name = NAMES.get(type(command))
-        if name is None or name in self._info.commands:
-            return command
-        return Invalid(name, "this model has no such command", RejectReason.UNKNOWN_COMMAND)
+        if name is not None and name not in self._info.commands:
+            return Invalid(name, "this model has no such command", RejectReason.UNKNOWN_COMMAND)
+        slowly = isinstance(command, SetPrompt) and command.transition_chunks > 0
+        if slowly and not self._info.prompt_transitions:
+            return Invalid(NAMES[SetPrompt], NO_TRANSITIONS, RejectReason.BAD_ARGUMENT)
+        return command
 
     def playout(self, gateway_id: str, report: stream_pb2.Playout) -> None:
         """Takes in where the play-out clock stands; the owning gateway's counts."""
@@ -199,6 +214,8 @@ class LiveSession(SessionBody):
         await self._keeper.close()
         await self._bookings.close()
         await self._sources.close()
+        if self._journal is not None:
+            await self._journal.close()
 
     # -- the scheduler ----------------------------------------------------------------------
 
@@ -216,6 +233,23 @@ class LiveSession(SessionBody):
         chunks, self._chunks = self._chunks, (0, 0)
         return chunks
 
+    def take_usage(self) -> placement_pb2.SessionUsage | None:
+        """Returns all that it has used; None while that is what was returned last."""
+        placement = self.placement
+        meter = self._meter
+        if self._closed:
+            meter.settled()  # a window under way is nobody's any more
+        if not meter.changed:
+            return None
+        return placement_pb2.SessionUsage(
+            session_id=placement.session_id,
+            tenant=placement.principal.tenant,
+            model=placement.model,
+            tally=meter.take(),
+            term=placement.epoch,
+            spent_us=meter.spent_us,
+        )
+
     def take_encoded(self) -> float:
         """Returns the seconds of its picture that were encoded since the last call."""
         return self._outputs.take_encoded()
@@ -226,6 +260,13 @@ class LiveSession(SessionBody):
         return self._keeper.size
 
     # -- compute ----------------------------------------------------------------------------
+
+    @property
+    def source_clip(self) -> str:
+        """The clip that its windows are of; empty: they are a camera's."""
+        clip = self._machine.clip
+        filed = clip is not None and self._machine.mode is Mode.FILE
+        return clip.video.upload_id if clip is not None and filed else ""
 
     def candidate(self, now: float, cost_s: float) -> Candidate | None:
         """Returns the next window as the deadline rule sees it; None when there is none."""
@@ -259,10 +300,22 @@ class LiveSession(SessionBody):
         waited = now - (self._ready_since or now)
         self._ready_since = None
         wall = time.time()
+        timing = WindowTiming(wall - waited, wall)
+        self._meter.began(timing)
+        if self._journal is not None:
+            block = self._journal.began(block)
         answers = self._unanswered.take()
         self._keeper.began()
         self._apply(self._machine.dispatched(now))
-        return plan, block, WindowTiming(wall - waited, wall), answers
+        return plan, block, timing, answers
+
+    def latch(self, plan: WindowPlan) -> tuple[WindowPlan, Answers] | None:
+        """The model is about to look at the prompt of a window: the present one counts."""
+        latched = self._machine.latched(plan.run, plan.index, _now())
+        if latched is None:
+            return None
+        self._controls.changed()
+        return latched, self._unanswered.take()
 
     def finish_window(
         self,
@@ -279,8 +332,22 @@ class LiveSession(SessionBody):
         """
         if self._closed or plan.run != self._machine.run:
             return
+        self._meter.made(plan)
+        if self._journal is not None:
+            steps, clip = self.quality.steps, self._machine.clip
+            clip = clip if self._machine.mode is Mode.FILE else None
+            self._journal.window(plan, frames, timing, steps=steps, clip=clip)
+        source_us = self._source_times(plan, source_us)
         late = self._showing.late(plan, _now() - (time.time() - timing.ready_at), _now())
+        slack_s = self._showing.slack_s(plan, _now())
         chunks = self._showing.finished(plan, frames, source_us, timing, answers, _now())
+        self._services.chunks.made(
+            chunks,
+            late=late,
+            waited_s=timing.dispatched_at - timing.ready_at,
+            compute_s=timing.compute_s,
+            slack_s=slack_s,
+        )
         made, missed = self._chunks
         self._chunks = made + len(chunks), missed + (len(chunks) if late else 0)
         self._controls.changed()
@@ -290,15 +357,31 @@ class LiveSession(SessionBody):
         asyncio.get_running_loop().call_soon(self._outputs.wake)
         self._apply(self._machine.generated(plan.run, plan.index, _now()))
 
+    def _source_times(self, plan: WindowPlan, own_us: Sequence[int]) -> Sequence[int]:
+        """Returns when the source frames were that a window answers, those owed before first.
+
+        Of a window that was made elsewhere nothing is known but that it came before: its frames
+        are counted back at the usual rate.
+        """
+        before, self._owed_us = self._owed_us, tuple(own_us[len(own_us) - plan.owed :])
+        if len(before) != plan.carried:
+            period_us = 1e6 / self._info.frame_rate
+            back = range(plan.carried, 0, -1)
+            before = tuple(max(0, own_us[0] - round(each * period_us)) for each in back)
+        return (*before, *own_us)[: plan.made]
+
     def fail_window(self, plan: WindowPlan) -> None:
         """A window failed: the run ends, the session goes on."""
         self._keeper.failed()
+        self._meter.settled()
         if not self._closed and plan.run == self._machine.run:
             self._apply(self._machine.failed(plan.run, plan.index, _now()))
 
     def settled(self, plan: WindowPlan) -> None:
         """All stages of a window are over."""
         self._keeper.settled(plan)
+        self._meter.made(plan)
+        self._meter.settled()
         if not self._gateways:
             self._keeper.keep()
         self._keep_if_paused()

@@ -27,6 +27,7 @@ from model_actor.engine.encoder_pool import EncoderPool
 from model_actor.engine.encodings import encoding_of
 from model_actor.engine.store import FinishedFrame, FrameStore
 from model_actor.media.encoder import Encoded, EncoderSettings
+from model_actor.metrics import ENCODES, FRAMES_LEFT_OUT
 
 LEAD_S = 0.07
 """A frame is encoded at most this long before it is due. With a frame period it stays below
@@ -43,6 +44,8 @@ REFINEMENTS = 18
 in a quarter of a second; as many frames of the same picture mend it."""
 PREPARE_S = 0.02
 """Idle time that is enough to make something ready."""
+
+_BEHIND, _FAILED = FRAMES_LEFT_OUT.labels("behind"), FRAMES_LEFT_OUT.labels("failed")
 
 log = structlog.get_logger(__name__)
 NEVER = float("inf")
@@ -104,6 +107,7 @@ class Output:
         """Whether some gateway records it: what follows a picture that held then begins anew, for
         a recording leaves out what mends that picture, and cannot go on from it."""
         self._failing = False
+        self._encode_s = ENCODES.labels(settings.codec.value)
         self._picture = picture
         self._emit = emit
         self._pool = pool
@@ -201,6 +205,7 @@ class Output:
             earliest = max(earliest, min(clock.played(now), self._picture.store.end))
         if earliest > index:
             self.skipped += earliest - index
+            _BEHIND.inc(earliest - index)
             self._position = (run, index) = (run, earliest)
         there = self._picture.store.holds(run, index)
         return self._position, clock.due(index) - LEAD_S if there else NEVER
@@ -275,6 +280,7 @@ class Output:
             self._begin_anew(made)
         else:
             finished_at = asyncio.get_running_loop().time()
+            self._encode_s.observe(finished_at - started_at)
             self._note(made, (frame.run, frame.frame), finished_at, held=held)
             self._emit(self, EncodedOutput(frame, made, started_at, finished_at, due_at, held))
         self._busy = False
@@ -297,6 +303,7 @@ class Output:
     def _begin_anew(self, error: Exception) -> None:
         """Gives up a frame, and the encoder with it; a broken one must not end the output."""
         self.failed += 1
+        _FAILED.inc()
         if not self._failing:
             codec = self.settings.codec.value
             log.warning("output.failed", codec=codec, error=type(error).__name__)

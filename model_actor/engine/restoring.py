@@ -56,6 +56,10 @@ class Restored:
     """What was kept of the model's state; None: it is fresh."""
     picture: FinishedFrame | None
     """The picture that holds; None: none does, or nobody has it."""
+    usage: snapshot_pb2.MeterSnapshot | None
+    """What was metered of it elsewhere; None: nothing is known, or it is a copy."""
+    journal: snapshot_pb2.JournalSnapshot | None
+    """Where its journal lies; None: none is kept, or it is a copy."""
 
     @property
     def kept(self) -> tuple[int, int] | None:
@@ -146,6 +150,8 @@ async def restore(
         follows=handed_over is not None,
         found=found,
         picture=picture,
+        usage=message.usage if message.HasField("usage") and not fork else None,
+        journal=message.journal if message.HasField("journal") and not fork else None,
     )
 
 
@@ -279,7 +285,7 @@ async def _found(
                 continue
             # A live model counts on from any state, a clip's only in the same frames.
             if run.frames is None or kept.frame_offset == run.frame_offset:
-                of_use[index] = kept.frame_offset + geometry.window_start(kept.windows)
+                of_use[index] = kept.frame_offset + geometry.answers_from(kept.windows)
         return max(of_use, key=lambda index: of_use[index], default=None)
 
     return await services.kept.find(placement.session_id, epoch, choose)
@@ -328,5 +334,5 @@ def _with_state(
         return resumption
     # The old actor shows all it has made, and what it had of the model is lost: the model
     # begins anew after that.
-    made = Run.restored(services.info.geometry, run).position
+    made = Run.restored(services.info.geometry, run).answered
     return replace(resumption, handed_over=False, run=run.number, next_frame=made)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from opentelemetry.context import Context
 
+from model_actor.chunk_watch import ChunkWatch
 from model_actor.engine.bookings import ComputeLedger
 from model_actor.engine.encoder_pool import EncoderPool
 from model_actor.media.workers import DecodeWorkers
-from model_actor.plugin import Model, ModelInfo, SessionOptions
+from model_actor.plugin import Model, ModelInfo, PartedModel, SessionOptions
+from model_actor.snapshots.kept import ModelState, whole
 from model_actor.snapshots.states import KeptStates
 from scheduler.core.ids import Principal
 from scheduler.core.quality import FULL, Quality
 from scheduler.process.storage import Storage
+
+if TYPE_CHECKING:
+    from model_actor.engine.journal import Journals
 
 _ResultT = TypeVar("_ResultT")
 
@@ -28,6 +33,9 @@ class ComputeThread(Protocol):
 
     def wake(self) -> None:
         """More may be ready to compute."""
+
+    def read_prompt(self, session_id: str, prompt: str) -> None:
+        """Has the model read a prompt between two windows."""
 
 
 class ModelStates:
@@ -42,17 +50,26 @@ class ModelStates:
         """More may be ready to compute."""
         self._thread.wake()
 
+    def read_prompt(self, session_id: str, prompt: str) -> None:
+        """A prompt was set: it is read before a window needs it."""
+        self._thread.read_prompt(session_id, prompt)
+
     async def open(self, session_id: str) -> object:
         """Makes the state of a session that begins."""
         return await self._thread.call(self._model.open, SessionOptions(session_id))
 
-    async def snapshot(self, state: object) -> bytes:
-        """Serialises a state between two windows."""
+    async def snapshot(self, state: object) -> ModelState:
+        """Serialises a state between two windows; a large one as it is written."""
+        if isinstance(self._model, PartedModel):
+            return await self._thread.call(self._model.snapshot_parts, state)
         return await self._thread.call(self._model.snapshot, state)
 
-    async def restore(self, session_id: str, snapshot: bytes) -> object:
+    async def restore(self, session_id: str, snapshot: ModelState) -> object:
         """Makes a state from its serialised form."""
-        return await self._thread.call(self._model.restore, SessionOptions(session_id), snapshot)
+        options, data = SessionOptions(session_id), whole(snapshot)
+        if isinstance(self._model, PartedModel):
+            return await self._thread.call(self._model.restore_parts, options, memoryview(data))
+        return await self._thread.call(self._model.restore, options, bytes(data))
 
     async def close(self, state: object) -> None:
         """Releases a state."""
@@ -77,6 +94,10 @@ class EngineServices:
     """Windows from one kept state to the next; 0: none is kept while a session runs."""
     departed: Callable[[str, int], None]
     """Takes a session and its epoch: it was handed over, and nothing of it is left to show."""
+    chunks: ChunkWatch
+    """Hears of every chunk that is made."""
+    journals: Journals | None = None
+    """Where what sessions do is written down; None: nowhere."""
     source_wait_s: float = 2.0
     """Longest wait of start for a camera's first packet."""
 

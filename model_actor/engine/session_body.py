@@ -20,6 +20,7 @@ from model_actor.engine.controls import Controls
 from model_actor.engine.handover import Departure
 from model_actor.engine.held_picture import to_be_kept
 from model_actor.engine.keeping import Keeper
+from model_actor.engine.metering import Meter
 from model_actor.engine.participants import Participants
 from model_actor.engine.restoring import Restored, session_info
 from model_actor.engine.services import EngineServices, Placement
@@ -29,7 +30,7 @@ from model_actor.engine.session_sources import SessionSources
 from model_actor.engine.showing import Showing
 from model_actor.engine.store import FrameStore
 from model_actor.engine.tracing import Unanswered
-from sana_gateway_internal.v1 import stream_pb2
+from sana_gateway_internal.v1 import snapshot_pb2, stream_pb2
 from scheduler.core import effects as fx
 from scheduler.core.effects import Effect
 from scheduler.core.errors import SanaGatewayError
@@ -77,6 +78,18 @@ class SessionBody:
         else:
             self._machine = restored.machine
         self._gateways = Participants(session_id) if gateways is None else gateways
+        self._meter = Meter(
+            placement.epoch,
+            services.info.frame_rate,
+            None if restored is None else restored.usage,
+        )
+        self._journal = (
+            None
+            if services.journals is None
+            else services.journals.open(
+                placement, services.info, None if restored is None else restored.journal
+            )
+        )
         self._closed = False
         self.awaiting_room = False
         """Whether its actor is being emptied while there is no room for it elsewhere."""
@@ -125,6 +138,7 @@ class SessionBody:
             self._gateways,
             host=lambda: self._keeper.host,
             source_us=lambda: self._camera.taken_us,
+            metered=self._add_metered,
         )
         self._keeper = Keeper(
             session_id,
@@ -152,8 +166,10 @@ class SessionBody:
         self._timer: asyncio.TimerHandle | None = None
         self._ready_since: float | None = None
         self._chunks = (0, 0)
+        self._owed_us: tuple[int, ...] = ()
+        """Times of the source frames that the next window answers for the last one."""
         self._carry_out: dict[type[Effect], Callable[[Effect], None]] = {
-            fx.Send: cast(Callable[[Effect], None], self._gateways.send),
+            fx.Send: cast(Callable[[Effect], None], self._send),
             fx.Ack: cast(Callable[[Effect], None], self._ack),
             fx.Probe: cast(Callable[[Effect], None], self._sources.probe),
             fx.Book: cast(Callable[[Effect], None], self._book),
@@ -163,6 +179,8 @@ class SessionBody:
         if restored is not None:
             if placement.computing:
                 self._bookings.adopt()
+            if self._journal is not None:
+                self._journal.restored(*(restored.kept or (self._machine.run, -1)))
             if restored.kept is not None:
                 self._keeper.restored(*restored.kept)
             self._camera.skip_to(restored.source_us)
@@ -182,6 +200,7 @@ class SessionBody:
         if self.quality != FULL:
             self._tell_quality()
         self._sources.begin()
+        self._read_prompt()
         self._controls.changed()
 
     def pace(self, quality: Quality) -> None:
@@ -251,9 +270,25 @@ class SessionBody:
         if deadline is not None:
             self._timer = asyncio.get_running_loop().call_at(deadline, self._tick)
 
+    def _read_prompt(self) -> None:
+        """Has the model read the present prompt before a window needs it."""
+        prompt = self._machine.prompt
+        if prompt is not None:
+            self._services.states.read_prompt(self.placement.session_id, prompt)
+
     def _tick(self) -> None:
         self._timer = None
         self._apply(self._machine.tick(_now()))
+
+    def _add_metered(self, message: snapshot_pb2.ControlSnapshot) -> None:
+        """Adds to a snapshot what goes with the session beside what it is."""
+        message.usage.CopyFrom(self._meter.snapshot())
+        if self._journal is not None:
+            message.journal.CopyFrom(self._journal.snapshot())
+
+    def _send(self, effect: fx.Send) -> None:
+        self._meter.told(self._machine.run, effect)
+        self._gateways.send(effect)
 
     def _ack(self, effect: fx.Ack) -> None:
         # What is acknowledged is in a snapshot that was sent before: it is not lost with us.
@@ -314,6 +349,9 @@ class SessionBody:
 
     def _abandon(self, effect: fx.Abandon) -> None:
         self._showing.abandon(effect.next_run, _now())
+        self._meter.abandon(effect.next_run)
+        if self._journal is not None:
+            self._journal.abandoned(effect.next_run)
         self._unanswered.clear()
         abandoned = stream_pb2.RunAbandoned(
             session_id=self.placement.session_id, next_run=effect.next_run

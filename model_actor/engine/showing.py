@@ -105,7 +105,7 @@ class Showing:
         now: float,
     ) -> list[stream_pb2.ChunkReady]:
         """Takes the frames of a window; returns the announcements of its chunks."""
-        first = plan.first_frame + plan.skip
+        first = plan.answers_from + plan.skip
         left = [chunk for chunk in plan.chunks if chunk.first_frame + chunk.frames > first]
         if not left:
             return []
@@ -119,7 +119,7 @@ class Showing:
             )
         )
         if self.clock is None or self.clock.run != plan.run:
-            self._go_on(plan.run, first, plan.first_frame + plan.frames, now)
+            self._go_on(plan.run, first, plan.answers_from + plan.frames, now)
         made = []
         for chunk in left:
             span = ChunkSpan(
@@ -233,8 +233,18 @@ class Showing:
         clock = self.clock
         if clock is None or clock.run != plan.run or not self._reported:
             return False
-        due = clock.due(plan.first_frame + plan.skip)
+        due = clock.due(plan.answers_from + plan.skip)
         return ready - STOOD_S <= due < now - TOLERANCE / clock.frame_rate
+
+    def slack_s(self, plan: WindowPlan, now: float) -> float | None:
+        """Returns how long before its first frame is due a window is finished; below 0: it is
+        late. None where nothing is due: the clock has not begun, or stood.
+        """
+        clock = self.clock
+        if clock is None or clock.run != plan.run or not self._reported:
+            return None
+        slack_s = clock.due(plan.first_frame + plan.skip) - now
+        return slack_s if -STOOD_S <= slack_s < math.inf else None
 
     def abandon(self, next_run: int, now: float) -> None:
         """Drops all runs below `next_run`."""
@@ -260,10 +270,10 @@ class Showing:
         clock = self.clock
         if clock is None or clock.run != plan.run:
             return -math.inf, 0
-        due = clock.due(plan.first_frame)
+        due = clock.due(plan.answers_from)
         if due < now - STOOD_S:
             return -math.inf, 0
-        return due - LEAD_S, plan.first_frame - clock.played(now)
+        return due - LEAD_S, plan.answers_from - clock.played(now)
 
     def _go_on(self, run: int, frame: int, end: int, now: float) -> None:
         """Sets the clock to show a frame as soon as it can be encoded, until the owner says."""

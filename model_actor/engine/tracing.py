@@ -71,12 +71,19 @@ class Unanswered:
 
 @dataclass(slots=True)
 class WindowTiming:
-    """When the steps of one window happened, in wall-clock seconds."""
+    """When the steps of one window happened, in wall-clock seconds, and what it took."""
 
     ready_at: float
     dispatched_at: float
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Begin and end of each stage."""
+    compute_s: float = 0.0
+    """Seconds that the model took for it, of a batch its share; of several tries the last."""
+    spent_s: float = 0.0
+    """The same of all tries."""
+    batch: int = 1
+    """Windows that ran as one call of the model, this one among them; of several tries in the
+    last."""
 
 
 class ChunkSpan:

@@ -50,6 +50,8 @@ class ActorSpec:
     """Settings of the storage."""
     otlp_endpoint: str | None = None
     """Collector of traces."""
+    trace_ratio: float = 1.0
+    """Share of the traces begun there that is recorded."""
     log: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the log."""
     bitrate: int = BITRATE
@@ -73,6 +75,8 @@ class ActorSpec:
     the storage; None: it stays there."""
     kept_for_s: float = 24 * 3600.0
     """How long it is kept in either, unless somebody says that it is needed still."""
+    journal: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the journals of sessions; empty: none are kept."""
     host: str = ""
     """Name of the host that the actor is on. Filled in there."""
     tls: str = ""

@@ -48,6 +48,8 @@ class HeadSettings:
     gpus_per_actor: float = 0.0
     otlp_endpoint: str | None = None
     """Collector of the scheduler's traces."""
+    trace_ratio: float = 1.0
+    """Share of the traces begun there that is recorded."""
     log: Mapping[str, Any] = field(default_factory=dict)
     """Log of the scheduler: `level`, `json`, and `path` of a file to append to."""
 

@@ -74,7 +74,11 @@ class RayShellHost(ShellHost):
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         go_before()
         _configure_process(
-            "sana-gateway-actor", spec["actor_id"], spec["log"], spec["otlp_endpoint"]
+            "sana-gateway-actor",
+            spec["actor_id"],
+            spec["log"],
+            spec["otlp_endpoint"],
+            spec["trace_ratio"],
         )
         host = _node_ip()
         here = {
@@ -238,7 +242,11 @@ class SchedulerShell:
 
     def __init__(self, settings: HeadSettings) -> None:
         _configure_process(
-            "sana-gateway-scheduler", SCHEDULER_NAME, settings.log, settings.otlp_endpoint
+            "sana-gateway-scheduler",
+            SCHEDULER_NAME,
+            settings.log,
+            settings.otlp_endpoint,
+            settings.trace_ratio,
         )
         launcher = None
         if settings.actors:
@@ -354,7 +362,11 @@ async def _result(reference: Any) -> Any:  # noqa: ANN401 - Ray types no referen
 
 
 def _configure_process(
-    service: str, instance: str, log: Mapping[str, Any], otlp_endpoint: str | None
+    service: str,
+    instance: str,
+    log: Mapping[str, Any],
+    otlp_endpoint: str | None,
+    trace_ratio: float,
 ) -> None:
     """Sets up the log and the traces of a worker process. Ray keeps its standard error in a
     file of its own; a `path` names a better one.
@@ -364,4 +376,4 @@ def _configure_process(
     # Line by line, for as long as the process lives.
     stream = Path(path).open("a", buffering=1, encoding="utf-8") if path else None  # noqa: SIM115
     configure_logging(**options, service=service, stream=stream)
-    configure_tracing(service, otlp_endpoint, instance=instance)
+    configure_tracing(service, otlp_endpoint, instance=instance, sample_ratio=trace_ratio)

@@ -9,12 +9,14 @@ from scheduler.core import pool_events as ev
 from scheduler.core.errors import LimitError, NoCapacityError, UnknownModelError
 from scheduler.core.facts import GIVEN_UP, NOT_ADMITTED, UNREACHABLE, Due, Facts
 from scheduler.core.fleet import Shelf
+from scheduler.core.happenings import Kind
 from scheduler.core.ids import ActorId, SessionId
 from scheduler.core.lease import Lease, LeaseState, Step
 from scheduler.core.quality import FULL, NO_COMPUTE, Quality
 from scheduler.core.queue import Ticket
 from scheduler.core.recovery import Recovery
 from scheduler.core.roster import ActorRecord
+from scheduler.core.usage import whose
 
 _TOLD_AT_ONCE = 64
 """Length of the queue up to which every change of a position is told at once."""
@@ -59,16 +61,22 @@ class Admission:
         before = existed or event.waited > 0
         if event.model not in facts.fleet.names and not before:
             raise UnknownModelError(tuple(facts.fleet.names))
-        holder = None if existed else facts.holdings.exhausted(event.principal)
-        if holder is not None:
-            raise LimitError(
-                f"no more than {holder.max_sessions} sessions at once with this key or token",
-                retry_after_s=self._rules.retry_after,
-            )
+        owner = event.principal
+        if not existed:
+            holder = facts.holdings.exhausted(owner)
+            if holder is not None:
+                raise LimitError(
+                    f"no more than {holder.max_sessions} sessions at once{whose(holder.name)}",
+                    retry_after_s=self._rules.retry_after,
+                    quota="max_sessions",
+                )
+            if not before:
+                facts.rations.may_create(owner, now)
+            owner = facts.rations.timed(owner, now - event.waited)
         lease = Lease(
             session=event.session,
             model=event.model,
-            principal=event.principal,
+            principal=owner,
             gateway=event.gateway,
             submitted_at=now - event.waited,
             state=LeaseState.LOST if existed else LeaseState.QUEUED,
@@ -76,8 +84,10 @@ class Admission:
         facts.add(lease)
         if existed:
             facts.restore_ticket(lease, event.near_host)
-        else:
-            self._ask_new(lease, event, now)
+            return
+        self._ask_new(lease, event, now)
+        if not before:
+            facts.rations.created(owner, now)
 
     def _ask_new(self, lease: Lease, event: ev.PlaceAsked, now: float) -> None:
         """A session asks for the first time: it has its place, waits, or is refused."""
@@ -108,7 +118,9 @@ class Admission:
             raise LimitError(
                 f"no more than {tenant.max_queued} new sessions of a tenant may wait",
                 retry_after_s=retry_after,
+                quota="queued",
             )
+        facts.told.session(Kind.SESSION_QUEUED, lease)
         if len(facts.queue) > _TOLD_AT_ONCE:
             facts.emit(
                 ev.Waiting(lease.session, len(facts.queue), self._estimate(len(facts.queue)))
@@ -199,11 +211,13 @@ class Admission:
         facts.evict(lease, GIVEN_UP)
         if ticket.origin is LeaseState.QUEUED:
             facts.forget(lease)
+            facts.told.session(Kind.SESSION_RELEASED, lease, GIVEN_UP)
             return
         facts.dequeue(session)
         if facts.is_reserved(lease):
             facts.vacate(lease)
             lease.step(Step.PARK)
+            facts.told.session(Kind.SESSION_PARKED, lease, GIVEN_UP)
 
     # What actors answer
 
@@ -236,6 +250,9 @@ class Admission:
         facts.presence.watch(lease.session, now)
         self.lend(lease, now, restored=ticket is not None and ticket.restore)
         lease.wants_compute = False
+        restored = ticket is not None and ticket.restore
+        kind = Kind.SESSION_RESTORED if restored else Kind.SESSION_PLACED
+        facts.told.session(kind, lease, quality=lease.quality)
         facts.note(lease)
         if ticket is not None:
             facts.emit(ev.Placed(lease.session))
@@ -265,9 +282,11 @@ class Admission:
         if lease.actor is not None:
             self._avoid(ticket, lease.actor, now)
         lease.wants_compute = ticket.restore and (lease.wants_compute or facts.wants_compute(lease))
+        left = lease.actor
         facts.vacate(lease)
         lease.step(_BACK[ticket.origin])
         facts.enqueue(ticket)
+        facts.told.session(Kind.SESSION_QUEUED, lease, "an actor did not take it", left=left)
 
     def _avoid(self, ticket: Ticket, actor: ActorId, now: float) -> None:
         """Has a session placed elsewhere for a while."""
@@ -370,6 +389,7 @@ class Admission:
         lease.step(Step.ASSIGN)
         facts.occupy(lease, actor, facts.next_epoch())
         lease.quality = quality or FULL
+        facts.told.session(Kind.SESSION_ASSIGNED, lease)
         admit_until = now + self._rules.admit_timeout
         computing = lease.wants_compute and bool(quality)
         until = None if computing else admit_until + self._grace(restored=ticket.restore)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from scheduler.core import pool_events as ev
 from scheduler.core.errors import SessionClosedError
 from scheduler.core.facts import Facts
+from scheduler.core.happenings import Kind
 from scheduler.core.ids import ActorId, Epoch, SessionId
 from scheduler.core.lease import Lease
 from scheduler.core.moves import Moves
@@ -63,9 +64,13 @@ class Bookings:
     def give_back(self, event: ev.Unbooked, _: float) -> None:
         """A session needs no compute any more."""
         actor = self._at(event.session, event.epoch)
-        if actor is not None:
-            self._facts.stop_computing(actor, event.session, event.epoch)
-            self._facts.note(self._facts.leases[event.session])
+        if actor is None:
+            return
+        lease = self._facts.leases[event.session]
+        if actor.compute.is_computing(event.session):
+            self._facts.told.session(Kind.SESSION_IDLE, lease)
+        self._facts.stop_computing(actor, event.session, event.epoch)
+        self._facts.note(lease)
 
     def expire(self, actor_id: ActorId, now: float) -> None:
         """Lent bookings end, and requests have waited long enough. Those of sessions that are
@@ -85,6 +90,7 @@ class Bookings:
         for session in compute.refuse(now):
             epoch = self._epoch_at(session, actor)
             facts.emit(ev.BookAnswered(session, epoch, booked=False, retry_after=retry_after))
+            facts.told.session(Kind.COMPUTE_REFUSED, facts.leases[session])
             facts.note(facts.leases[session])
         facts.compute_changed(actor, compute.next_expiry())
 
@@ -117,9 +123,10 @@ class Bookings:
 
     def _grant(self, actor: ActorRecord, session: SessionId, epoch: Epoch) -> None:
         lease = self._facts.leases[session]
-        quality = actor.compute.quality(session)
+        quality, before = actor.compute.quality(session), lease.quality
         if lease.actor == actor.actor:
             lease.quality = quality
+        self._facts.told.booked(lease, quality or FULL, before or FULL)
         self._facts.emit(ev.BookAnswered(session, epoch, booked=True, quality=quality or FULL))
 
     def _at(self, session: SessionId, epoch: Epoch) -> ActorRecord | None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 MAX_SEED = 2**53 - 1
 """Seeds travel as doubles on some wires."""
+MAX_TRANSITION_CHUNKS = 16
+"""Most chunks over which one prompt becomes another: as many as can be made again elsewhere."""
 
 
 class Mode(enum.Enum):
@@ -32,6 +34,7 @@ class RejectReason(enum.Enum):
     NO_CAPACITY = "no_capacity"
     SUPERSEDED = "superseded"
     MODEL_FAILED = "model_failed"
+    NOT_ALLOWED = "not_allowed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,9 @@ class SetPrompt:
     """Sets or changes the edit prompt."""
 
     prompt: str
+    transition_chunks: int = 0
+    """Chunks of a run over which the prompt before becomes this one, 0 to
+    `MAX_TRANSITION_CHUNKS`; 0: at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from scheduler.core import pool_events as ev
 from scheduler.core.errors import BadArgumentError
 from scheduler.core.facts import Due, Facts
+from scheduler.core.happenings import Kind
 from scheduler.core.ids import ActorId
 from scheduler.core.lease import Lease, LeaseState, Step
 from scheduler.core.moves import Moves
@@ -88,6 +89,8 @@ class Drains:
         begins = actor.actor not in self._drains
         drain = self._drains.setdefault(actor.actor, _Drain())
         actor.draining = True
+        if begins:
+            self._facts.told.actor(Kind.ACTOR_DRAINING, actor.actor, actor.own_model)
         if begins and self._facts.is_leaving(actor):
             self._parking.evacuate(actor.host)
         self._facts.fleet.touch(actor)
@@ -103,6 +106,7 @@ class Drains:
         if actor is None or drain is None:
             return
         actor.draining = False
+        self._facts.told.actor(Kind.ACTOR_KEPT, actor.actor, actor.own_model)
         if drain.asked:
             self._facts.emit(ev.TellDrain(actor.actor, None))
         self._facts.deadlines.clear((Due.DRAIN, actor.actor))
@@ -188,6 +192,8 @@ class Drains:
         if lease.awaits_room != awaits and lease.actor is not None:
             lease.awaits_room = awaits
             self._facts.emit(ev.AwaitsRoom(lease.actor, lease.session, lease.epoch, awaits))
+            if awaits:
+                self._facts.told.session(Kind.SESSION_AWAITS_ROOM, lease)
 
     def _tell_progress(self, actor: ActorRecord, drain: _Drain) -> None:
         leases = [self._facts.leases[session] for session in actor.resident.sessions]
@@ -198,4 +204,5 @@ class Drains:
             self._facts.emit(progress)
         if actor.resident.taken == 0 and not drain.retired:
             drain.retired = True
+            self._facts.told.actor(Kind.ACTOR_RETIRED, actor.actor, actor.own_model)
             self._facts.emit(ev.Retire(actor.actor))

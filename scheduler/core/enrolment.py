@@ -8,6 +8,7 @@ from scheduler.core import pool_events as ev
 from scheduler.core.admission import Admission
 from scheduler.core.drains import Drains
 from scheduler.core.facts import SUPERSEDED, Due, Facts
+from scheduler.core.happenings import Kind
 from scheduler.core.ids import ActorId
 from scheduler.core.lease import Lease, LeaseState
 from scheduler.core.moves import Moves
@@ -197,6 +198,8 @@ class Enrolment:
         facts.add(lease)
         facts.occupy(lease, actor, held.epoch)
         facts.presence.watch(held.session, now)
+        reason = "found at its actor"
+        facts.told.session(Kind.SESSION_PLACED, lease, reason, quality=held.quality)
         if waited:
             facts.emit(ev.Placed(held.session))
         return lease

@@ -152,6 +152,17 @@ class LimitError(RequestError):
 
     reason = "LIMIT"
 
+    def __init__(self, text: str, *, retry_after_s: float | None = None, quota: str = "") -> None:
+        """Stores which limit, for people and for programs.
+
+        Args:
+            text: Which, and how large it is.
+            retry_after_s: When trying again makes sense; None when it is not known.
+            quota: Name of the quota (docs/limits.md); empty for a bound that nobody configures.
+        """
+        super().__init__(text, retry_after_s=retry_after_s)
+        self.quota = quota
+
 
 class CommandRefusedError(RequestError):
     """A session refused the one command of a call; nothing changed."""

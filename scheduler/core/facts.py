@@ -15,11 +15,13 @@ from scheduler.core import pool_events as ev
 from scheduler.core.deadlines import Deadlines
 from scheduler.core.errors import SessionClosedError, UnknownSessionError
 from scheduler.core.fleet import Fleet
+from scheduler.core.happenings import Happenings, Kind
 from scheduler.core.ids import ActorId, Epoch, SessionId
 from scheduler.core.lease import UNPLACED, Lease, LeaseState, Step
 from scheduler.core.presence import Presence
 from scheduler.core.quality import Quality
 from scheduler.core.queue import PlaceQueue, Ticket
+from scheduler.core.rations import ENDING_S, Rations
 from scheduler.core.roster import ActorRecord, Endings
 from scheduler.core.tenants import Holdings, TenantUsage
 
@@ -67,6 +69,10 @@ class Due(enum.IntEnum):
     """A long queue is told of its positions."""
     KEPT = 13
     """Session: it is still parked, and what is kept of it is still needed."""
+    SPENT = 14
+    """Subject of quotas: its streamed time may be used up."""
+    OVERTIME = 15
+    """Session: it has lasted as long as it may, and no gateway has ended it."""
 
 
 DueKey = tuple[Due, str]
@@ -79,10 +85,19 @@ class Facts:
         rules: Limits and deadlines.
         policy: Chooses among the actors with room.
         first_epoch: Epochs begin above it, so above those of any scheduler before this one.
+        wall_offset: What to add to the pool's clock for seconds since 1970.
     """
 
-    def __init__(self, rules: ev.PoolRules, policy: PlacementPolicy, first_epoch: int = 0) -> None:
+    def __init__(
+        self,
+        rules: ev.PoolRules,
+        policy: PlacementPolicy,
+        first_epoch: int = 0,
+        wall_offset: float = 0.0,
+    ) -> None:
         self.rules = rules
+        self.now = 0.0
+        """When what is under way happens, on the pool's clock."""
         self.fleet = Fleet(rules, policy)
         self.leases: dict[SessionId, Lease] = {}
         self.tickets: dict[SessionId, Ticket] = {}
@@ -96,7 +111,14 @@ class Facts:
         self.holdings = Holdings()
         self.ended = Endings(rules.ended_kept)
         self.deadlines = Deadlines[DueKey]()
+        self.rations = Rations(
+            rules.tenant,
+            lambda subject, at: self.deadlines.bring_forward((Due.SPENT, subject), at),
+            wall_offset,
+        )
         self.effects: list[ev.Effect] = []
+        self.told = Happenings()
+        """Tells who follows the pool."""
         self.noted: dict[SessionId, None] = {}
         """Sessions whose place, compute or connections changed."""
         self.moving: dict[SessionId, None] = {}
@@ -145,9 +167,14 @@ class Facts:
         if self.tails.get(lease.session) == actor.actor:
             self.end_tail(lease.session, MOVED)
         lease.actor, lease.epoch = actor.actor, epoch
-        self.usage.take(lease.principal.tenant)
+        self.take_place(lease)
         self.fill(lease.session, actor)
         self.note(lease)
+
+    def take_place(self, lease: Lease) -> None:
+        """Counts a place for whom its session is counted for."""
+        self.usage.take(lease.principal.tenant)
+        self.rations.begin(lease.session, lease.principal, self.now)
 
     def vacate(self, lease: Lease) -> None:
         """Takes back the place of a session and what it booked, if it has one."""
@@ -159,6 +186,7 @@ class Facts:
         self.stop_computing(actor, lease.session, lease.epoch)
         self.clear(lease.session, actor)
         self.usage.give_back(lease.principal.tenant)
+        self.rations.end(lease.session, self.now)
         lease.actor = lease.idle_since = None
         lease.parking = lease.pressed = lease.awaits_room = lease.unsure = False
         lease.park_pause = lease.park_not_before = 0.0
@@ -325,8 +353,10 @@ class Facts:
         self.evict(lease, reason, goes_on=False)
         self.discard_kept(lease, reason)
         self.end_tail(lease.session, reason, goes_on=False)
+        left = lease.actor
         lease.step(Step.RELEASE)
         self.forget(lease)
+        self.told.session(Kind.SESSION_RELEASED, lease, reason, left=left)
         self.end(lease.session, reason, lease.principal.tenant)
 
     def add(self, lease: Lease) -> None:
@@ -336,13 +366,18 @@ class Facts:
             self.holdings.give_back(before.principal)
         self.holdings.take(lease.principal)
         self.leases[lease.session] = lease
+        if lease.principal.ends_at is not None:
+            at = lease.principal.ends_at + ENDING_S
+            self.deadlines.set((Due.OVERTIME, lease.session), at)
 
     def forget(self, lease: Lease) -> None:
         """Drops a lease. Who is connected stays known: the session may be asked for again."""
         self.vacate(lease)
         self.dequeue(lease.session)
-        self.deadlines.clear((Due.KEPT, lease.session))
+        for due in (Due.KEPT, Due.OVERTIME):
+            self.deadlines.clear((due, lease.session))
         self.noted.pop(lease.session, None)
+        self.rations.usage.forget(lease.session)
         self.holdings.give_back(lease.principal)
         del self.leases[lease.session]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NewType
 
+from scheduler.core.quotas import NO_QUOTAS, Quotas
+
 SessionId = NewType("SessionId", str)
 ActorId = NewType("ActorId", str)
 GatewayId = NewType("GatewayId", str)
@@ -16,12 +18,16 @@ Run = NewType("Run", int)
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Somebody whose sessions are counted: an API key, or one token that was made from it."""
+    """Somebody whose sessions are counted: an API key, one token that was made from it, a user of
+    an identity provider, or a tenant.
+    """
 
     name: str
-    """Tells it from all others."""
+    """Tells it from all others: its kind, a colon, and its id."""
     max_sessions: int | None = None
     """Sessions that it may have at once, waiting and parked ones included; None: any number."""
+    quotas: Quotas = NO_QUOTAS
+    """What else it may use."""
 
 
 @dataclass(frozen=True, slots=True)

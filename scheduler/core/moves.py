@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from scheduler.core import pool_events as ev
 from scheduler.core.facts import MOVE_UNDONE, MOVED, Due, Facts
+from scheduler.core.happenings import Kind
 from scheduler.core.ids import ActorId, Epoch, SessionId
 from scheduler.core.lease import Lease, LeaseState, Step
 from scheduler.core.quality import FULL, NO_COMPUTE, Quality
@@ -84,6 +85,7 @@ class Moves:
             facts.emit(ev.AwaitsRoom(lease.actor, lease.session, lease.epoch, awaits=False))
         lease.target, lease.target_epoch = target.actor, facts.next_epoch()
         facts.moving[lease.session] = None
+        facts.told.session(Kind.SESSION_MOVING, lease, actor=target.actor, left=lease.actor)
         facts.fill(lease.session, target)
         admit_until = now + self._rules.admit_timeout
         until = None if computing else admit_until + self._rules.start_grace
@@ -152,6 +154,7 @@ class Moves:
         lease.unsure = lease.unsure or lease.target_admitted
         facts.drop_target(lease)
         lease.step(Step.CONFIRM)
+        facts.told.session(Kind.SESSION_STAYED, lease, MOVE_UNDONE)
         facts.deadlines.set((Due.MOVE_AGAIN, lease.session), now + self._rules.avoid_time)
         actor = facts.actor_of(lease)
         refuse_at = now + self._rules.start_wait
@@ -182,4 +185,6 @@ class Moves:
         lease.awaits_room = lease.unsure = lease.pressed = False
         lease.idle_since = None
         lease.step(Step.CONFIRM)
+        quality = lease.quality
+        facts.told.session(Kind.SESSION_MOVED, lease, left=old.actor, quality=quality)
         facts.note(lease)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from scheduler.core import pool_events as ev
 from scheduler.core.facts import MOVE_UNDONE, Due, Facts
+from scheduler.core.happenings import Kind
 from scheduler.core.ids import SessionId
 from scheduler.core.lease import Lease, LeaseState, Step
 
@@ -125,13 +126,21 @@ class Parking:
             facts.emit(ev.Evict(target, lease.session, its_epoch, MOVE_UNDONE, goes_on=True))
             facts.drop_target(lease)
             lease.step(Step.CONFIRM)
+        left, reason = lease.actor, self._why(lease, connected=connected)
         facts.vacate(lease)
         lease.step(Step.PARK)
+        facts.told.session(Kind.SESSION_PARKED, lease, reason, left=left)
         lease.wants_compute, lease.kept_on = restoring and wants, host
         facts.deadlines.set((Due.KEPT, lease.session), now + self._rules.keep_again)
         facts.emit(ev.ParkedTold(lease.session, epoch, host, restoring))
         if restoring:
             facts.restore_ticket(lease)
+
+    @staticmethod
+    def _why(lease: Lease, *, connected: bool) -> str:
+        if lease.pressed:
+            return "its actor ends"
+        return "nothing to do" if connected else "nobody is connected"
 
     def _failed(self, lease: Lease, now: float) -> None:
         """A session stays where it is, and is parked later."""

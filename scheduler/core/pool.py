@@ -36,12 +36,14 @@ from scheduler.core.facts import (
     Due,
     Facts,
 )
+from scheduler.core.happenings import Listener
 from scheduler.core.ids import ActorId, SessionId
 from scheduler.core.lease import Lease, LeaseState
 from scheduler.core.moves import Moves
 from scheduler.core.parking import Parking
 from scheduler.core.placement import PlacementPolicy
 from scheduler.core.pool_view import PoolView, SessionView, Signals
+from scheduler.core.rations import OVERTIME, Rations
 from scheduler.core.recovery import Recovery
 from scheduler.core.scaling import Scaling
 
@@ -60,13 +62,20 @@ class Pool:
         rules: Limits and deadlines.
         policy: Chooses among the actors with room.
         first_epoch: Epochs begin above it, so above those of any scheduler before this one.
+        wall_offset: What to add to the pool's clock for seconds since 1970: quotas are of days
+            and months.
     """
 
     def __init__(
-        self, rules: ev.PoolRules, policy: PlacementPolicy, *, first_epoch: int = 0
+        self,
+        rules: ev.PoolRules,
+        policy: PlacementPolicy,
+        *,
+        first_epoch: int = 0,
+        wall_offset: float = 0.0,
     ) -> None:
         self.rules = rules
-        self._facts = facts = Facts(rules, policy, first_epoch)
+        self._facts = facts = Facts(rules, policy, first_epoch, wall_offset)
         self._recovery = Recovery(facts)
         self._admission = Admission(facts, self._recovery)
         self._moves = Moves(facts, self._recovery)
@@ -97,6 +106,7 @@ class Pool:
             ev.SessionDeparted: self._moves.departed,
             ev.DrainAsked: self._drains.ask,
             ev.DrainCancelled: self._drains.cancel,
+            ev.UploadAsked: self._upload,
         }
         self._dues: dict[Due, Callable[[Any, float], None]] = {
             Due.SILENT: self._enrolment.silent,
@@ -112,6 +122,8 @@ class Pool:
             Due.DRAIN: self._drains.last_call,
             Due.SCALING: self._scale,
             Due.POSITIONS: lambda _, __: self._admission.tell_all_positions(),
+            Due.SPENT: self._overspent,
+            Due.OVERTIME: lambda session, now: self._finish(session, OVERTIME, now),
         }
 
     # What happens
@@ -122,13 +134,15 @@ class Pool:
         Raises:
             UnknownModelError: `PlaceAsked` for a model that nobody answers to.
             NoCapacityError: `PlaceAsked` while the queue is full.
-            LimitError: `PlaceAsked` while as many sessions of the tenant wait as may.
+            LimitError: `PlaceAsked` while as many sessions of the tenant wait as may; that or
+                `UploadAsked` when a quota is used up.
             SessionClosedError: `PlaceAsked` or `BookAsked` for a session that has ended, or
                 with an epoch that is void.
             UnknownSessionError: `BookAsked` for a session that is nowhere, `PlaceAsked` for one
                 of another tenant.
             BadArgumentError: `DrainAsked` for an actor that is not there.
         """
+        self._facts.now = now
         self._handlers[type(event)](event, now)
 
     def decide(self, now: float) -> list[ev.Effect]:
@@ -138,6 +152,7 @@ class Pool:
             What is to be done, in order.
         """
         facts = self._facts
+        facts.now = now
         if facts.presence.is_due(now):
             for session in facts.presence.deserted(now):
                 self._deserted(session, now)
@@ -160,6 +175,10 @@ class Pool:
         if deadline is None or deserted is None:
             return deserted if deadline is None else deadline
         return min(deadline, deserted)
+
+    def listen(self, listener: Listener) -> None:
+        """Names the one who hears what happens, as it happens; it must not call back."""
+        self._facts.told.listener = listener
 
     # What is known
 
@@ -218,6 +237,11 @@ class Pool:
         if known is None:
             raise InvariantError(f"there is no actor {actor}")
         return known.address
+
+    @property
+    def rations(self) -> Rations:
+        """What everybody has used."""
+        return self._facts.rations
 
     def describe(self, now: float, *, sessions: bool = True) -> PoolView:
         """Returns the pool as operators see it; without its sessions, if these are not needed."""
@@ -335,6 +359,23 @@ class Pool:
             ticket = facts.tickets.get(session)
             if ticket is None or ticket.left_until is not None:
                 facts.finish(lease, reason, now)
+
+    def _upload(self, event: ev.UploadAsked, now: float) -> None:
+        lease = self._facts.leases.get(event.session)
+        if lease is None:
+            raise self._facts.absent(event.session)
+        rations = self._facts.rations
+        rations.reserve(event.session, event.upload, event.size, lease.principal, now)
+
+    def _overspent(self, subject: str, now: float) -> None:
+        reason, sessions = self._facts.rations.overspent(subject, now)
+        for session in sessions:
+            self._finish(session, reason, now)
+
+    def _finish(self, session: str, reason: str, now: float) -> None:
+        lease = self._facts.leases.get(SessionId(session))
+        if lease is not None:
+            self._facts.finish(lease, reason, now)
 
     def _look_at_queue(self, _: SessionId, __: float) -> None:
         self._facts.queue_changed = True

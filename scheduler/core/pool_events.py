@@ -231,6 +231,17 @@ class PlaceAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadAsked:
+    """Somebody announces an upload. Asking again for the same upload is harmless."""
+
+    session: SessionId
+    upload: str
+    """Id of the upload."""
+    size: int
+    """Announced bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlaceLeft:
     """Whoever waited for a session's place is gone without a word; it may ask again."""
 
@@ -359,6 +370,7 @@ Event = (
     | DrainAsked
     | DrainCancelled
     | Overslept
+    | UploadAsked
 )
 
 

@@ -29,6 +29,8 @@ class ActorView:
     booked_encode_ms_per_s: float = 0.0
     encode_ceiling_ms_per_s: float = 0.0
     draining: bool = False
+    real_time_factor: float = 0.0
+    """Compute of a steady chunk over its play-out time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scheduler.core import pool_events as ev
 from scheduler.core.facts import Due, Facts
+from scheduler.core.happenings import Kind
 from scheduler.core.lease import Lease, LeaseState, Step
 from scheduler.core.quality import FULL
 from scheduler.core.queue import Ticket
@@ -31,6 +32,8 @@ class Recovery:
         lost_epoch, host = lease.epoch, facts.actor_of(lease).host
         if evict_reason and lease.actor is not None:
             facts.emit(ev.Evict(lease.actor, lease.session, lost_epoch, evict_reason, goes_on=True))
+        reason = evict_reason or "its actor is gone"
+        facts.told.session(Kind.SESSION_LOST, lease, reason, left=lease.actor)
         if lease.state is LeaseState.MOVING:
             self._go_on_at_target(lease, admit_until)
         else:
@@ -52,7 +55,7 @@ class Recovery:
         facts.forget_target(lease)
         facts.vacate(lease)
         lease.actor, lease.epoch = target, epoch
-        facts.usage.take(lease.principal.tenant)
+        facts.take_place(lease)
         lease.step(Step.LOSE)
         lease.step(Step.ASSIGN)
         compute = facts.fleet.actors[target].compute
@@ -62,7 +65,9 @@ class Recovery:
         if admitted:
             lease.step(Step.CONFIRM)
             lease.wants_compute = False
+            facts.told.session(Kind.SESSION_RESTORED, lease, quality=lease.quality)
             return
+        facts.told.session(Kind.SESSION_ASSIGNED, lease)
         facts.tickets[lease.session] = Ticket(
             lease, next(facts.arrivals), restore=True, origin=LeaseState.LOST
         )

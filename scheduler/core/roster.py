@@ -122,6 +122,7 @@ class ActorRecord:
             booked_encode_ms_per_s=self.compute.booked_encode,
             encode_ceiling_ms_per_s=encode.ceiling if encode else 0.0,
             draining=self.draining,
+            real_time_factor=self.compute.cost / 1000.0,
         )
 
 

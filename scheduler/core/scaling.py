@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from scheduler.core import pool_events as ev
 from scheduler.core.facts import Due, Facts
 from scheduler.core.fleet import Tally
+from scheduler.core.happenings import Kind
 from scheduler.core.ids import SessionId
 from scheduler.core.lease import Lease, LeaseState
 from scheduler.core.moves import Moves
@@ -198,6 +199,7 @@ class Scaling:
                 until = now + self._rules.repurpose_timeout
                 self._coming[model] = (until, len(models.get(model, ())))
                 self._facts.emit(ev.Repurpose(actor.actor, model))
+                self._facts.told.actor(Kind.ACTOR_REPURPOSED, actor.actor, model)
                 given.append(actor)
         return given
 
@@ -253,6 +255,7 @@ class Scaling:
             self._moves.begin(lease, *found, now)
             return
         actor.compute.hasten(lease.session)
+        facts.told.paced(lease, FULL, lease.quality)
         lease.quality = FULL
         facts.emit(ev.Pace(actor.actor, lease.session, lease.epoch, FULL))
         facts.compute_changed(actor)

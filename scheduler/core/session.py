@@ -54,6 +54,7 @@ from scheduler.core.messages import (
     PromptAccepted,
     VideoAccepted,
 )
+from scheduler.core.run import WindowPlan
 from scheduler.core.session_body import ASK_AGAIN_AFTER, Timer
 from scheduler.core.session_moves import MovableSession
 from scheduler.core.session_table import SwitchMode, World
@@ -239,6 +240,21 @@ class Session(MovableSession):
         started = GenerationStarted(plan.prompt)
         return self._settled([self._outbox.tell(started, self._outbox.take(Start))])
 
+    def latched(self, run: int, index: int, now: float) -> WindowPlan | None:
+        """The model is about to look at the prompt of the window under way: the last word.
+
+        Returns:
+            The window as it is now, where the prompt has changed since it was dispatched.
+        """
+        self._advance(now)
+        current, prompt = self._current(run), self._staging.prompt
+        under_way = None if current is None else current.under_way
+        if current is None or under_way is None or under_way.index != index or prompt is None:
+            return None
+        changed = current.relatch(prompt)
+        current.latched()
+        return changed
+
     def generated(self, run: int, index: int, now: float) -> list[Effect]:
         """A window is finished. One of an abandoned run says nothing.
 
@@ -302,8 +318,10 @@ class Session(MovableSession):
                 return self._set_mode(mode)
             case SetVideo(video):
                 return self._set_video(asker, video)
-            case SetPrompt(prompt):
+            case SetPrompt(prompt, transition):
                 self._staging.prompt = prompt
+                if self._run is not None:
+                    self._run.aim(transition)
                 return [self._outbox.tell(PromptAccepted(prompt), asker)]
             case SetSeed(seed):
                 self._staging.seed = seed

@@ -152,7 +152,7 @@ class MovableSession(SessionBody):
         begun = run.started
         next_frame = resumption.next_frame if resumption.run == run.number else 0
         if resumption.fork:
-            next_frame = max(run.position, run.shown)
+            next_frame = max(run.answered, run.shown)
         if resumption.handed_over:
             continuity, shown = Continuity.EXACT, run.see(next_frame)
         else:

@@ -25,12 +25,13 @@ How a run goes on, where its old actor does not go on showing what it has made:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scheduler.core.commands import Command, FileRef, Mode
 from scheduler.core.effects import Asker
 from scheduler.core.geometry import OutwardChunk
 from scheduler.core.messages import Phase
+from scheduler.core.prompts import Blend, Course
 from scheduler.core.staging import Clip
 
 REMADE_WINDOWS = 16
@@ -43,7 +44,7 @@ class KeptModel:
 
     windows: int
     """Windows of the run that the model had finished; 0: it begins anew from the seed."""
-    prompts: tuple[str, ...]
+    prompts: tuple[Blend, ...]
     """The prompts of the windows dispatched since, in order. Of use for a clip only."""
 
 
@@ -64,6 +65,8 @@ class RunSnapshot:
     """Chunks dispatched and not shown to their end, oldest first, with their prompts."""
     kept: KeptModel | None
     """None: too many windows were made since any state."""
+    course: Course = field(default_factory=Course)
+    """Where its prompt stands: the next window goes on with a transition under way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -17,7 +19,7 @@ from scheduler.process.tls import AUTHORITY, CERTIFICATE, KEY, NAME
 _CLOCK_SKEW = dt.timedelta(minutes=5)
 
 
-def make(folder: Path, *, days: int, now: dt.datetime) -> None:
+def make(folder: Path, *, days: int, now: dt.datetime, hosts: Sequence[str] = ()) -> None:
     """Writes `ca.crt`, `tls.crt` and `tls.key` into a folder.
 
     The key of the authority is thrown away: a set is renewed by making another one for all
@@ -27,6 +29,7 @@ def make(folder: Path, *, days: int, now: dt.datetime) -> None:
         folder: Where; made if need be, readable by its owner alone.
         days: For how long they are valid.
         now: The time, with its zone.
+        hosts: Names and addresses that it is made out to, besides that of the service.
 
     Raises:
         ConfigurationError: The folder holds some already, or cannot be written.
@@ -49,7 +52,7 @@ def make(folder: Path, *, days: int, now: dt.datetime) -> None:
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     certificate = (
         _begun(_named(NAME), authority_name, key, start, end)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(_names(hosts)), critical=False)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(issuer, critical=False)
         .sign(authority_key, hashes.SHA256())
@@ -68,6 +71,16 @@ def make(folder: Path, *, days: int, now: dt.datetime) -> None:
             _write(folder / name, content)
     except OSError as error:
         raise ConfigurationError("the folder cannot be written") from error
+
+
+def _names(hosts: Sequence[str]) -> list[x509.GeneralName]:
+    names: list[x509.GeneralName] = [x509.DNSName(NAME)]
+    for host in hosts:
+        try:
+            names.append(x509.IPAddress(ipaddress.ip_address(host)))
+        except ValueError:
+            names.append(x509.DNSName(host))
+    return names
 
 
 def _named(common: str) -> x509.Name:

@@ -32,6 +32,13 @@ CONTENT_KEYS: Final = frozenset(
 REMOVED: Final = "<removed>"
 """What stands in the place of a dropped value."""
 
+_NUMBERS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+_least = logging.INFO
 _HARMLESS: Final = (bool, int, float, type(None))
 _BINARY: Final = (bytes, bytearray, memoryview)
 
@@ -54,6 +61,7 @@ def configure_logging(
     out = sys.stderr if stream is None else stream
     if json is None:
         json = not out.isatty()
+    set_level(level)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -64,8 +72,8 @@ def configure_logging(
     ]
     render = _renderers(json=json, colors=not json and out.isatty())
     structlog.configure(
-        processors=[*shared, *render],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        processors=[drop_lower, *shared, *render],
+        wrapper_class=structlog.make_filtering_bound_logger("debug"),
         logger_factory=structlog.WriteLoggerFactory(file=out),
         cache_logger_on_first_use=True,
     )
@@ -77,6 +85,19 @@ def configure_logging(
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def set_level(level: Level) -> None:
+    """Changes the least level of our own lines, also of loggers that are in use."""
+    global _least
+    _least = _NUMBERS[level]
+
+
+def drop_lower(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Drops lines below the least level."""
+    if _NUMBERS.get(method, logging.CRITICAL) < _least:
+        raise structlog.DropEvent
+    return event
 
 
 def add_trace_ids(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -24,6 +24,7 @@ import grpc
 import structlog
 
 from scheduler.core.errors import ConfigurationError
+from scheduler.process.private_files import warn_of_readers
 
 log = structlog.get_logger(__name__)
 
@@ -79,16 +80,7 @@ class Identity:
 
     def fits(self) -> bool:
         """Tells whether the key is the certificate's."""
-        # Loaded where TLS is used: a process that starts takes time from those that stream.
-        from cryptography import x509
-        from cryptography.hazmat.primitives import serialization
-
-        try:
-            certified = x509.load_pem_x509_certificate(self.certificate).public_key()
-            key = serialization.load_pem_private_key(self.key, password=None)
-        except (ValueError, TypeError):
-            return False
-        return key.public_key() == certified
+        return belong_together(self.certificate, self.key)
 
 
 class Wires:
@@ -104,6 +96,8 @@ class Wires:
     def __init__(self, folder: Path | str | None = None) -> None:
         self._folder = Path(folder) if folder else None
         self._latest = Identity.read(self._folder) if self._folder else None
+        if self._folder is not None:
+            warn_of_readers(self._folder / KEY, "the key between our own processes")
 
     @property
     def secure(self) -> bool:
@@ -142,7 +136,7 @@ class Wires:
         """
         own = self.identity()
         if own is None or address.startswith("unix:"):
-            if not _is_private(address):
+            if not is_private(address):
                 log.warning("wire.in_the_clear", address=address, remedy="--tls FOLDER")
             return server.add_insecure_port(address)
 
@@ -187,7 +181,21 @@ class Line:
         await self.channel.close(None)
 
 
-def _is_private(address: str) -> bool:
+def belong_together(certificate: bytes, key: bytes) -> bool:
+    """Tells whether a key, PEM without a password, is the one of the first certificate."""
+    # Loaded where TLS is used: a process that starts takes time from those that stream.
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        certified = x509.load_pem_x509_certificate(certificate).public_key()
+        private = serialization.load_pem_private_key(key, password=None)
+    except (ValueError, TypeError):
+        return False
+    return private.public_key() == certified
+
+
+def is_private(address: str) -> bool:
     """Tells whether an address is reached from this host alone."""
     if address.startswith("unix:"):
         return True

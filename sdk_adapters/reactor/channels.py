@@ -74,6 +74,8 @@ class Conversation:
     asks the owner to, `on_ended` tells it that the session has ended.
     """
 
+    wire_name = "reactor"
+
     def __init__(
         self,
         session: ports.HubSession,

@@ -215,7 +215,9 @@ def _message(name: str, words: Words) -> dict[str, Any]:
 
 
 def _object(message: Descriptor, words: Words) -> dict[str, Any]:
-    return _schema({each.name: _property(each, words) for each in message.fields})
+    """Returns the schema of what has to be said; what the contract marks optional is our own."""
+    said = (each for each in message.fields if each.message_type or not each.has_presence)
+    return _schema({each.name: _property(each, words) for each in said})
 
 
 def _schema(properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway import http
+from gateway import auth, http
 from gateway.ingress import IngressServices
 from scheduler.core.errors import NoCapacityError, UnknownModelError
 from sdk_adapters.reactor import openapi
@@ -29,7 +29,7 @@ class SchemaRoutes:
     async def _schema(self, request: web.Request) -> web.Response:
         """Answers with the schema of `?model=`, by default of the first that is served."""
         check_version(request)
-        http.caller(self._services, request)
+        http.caller(self._services, request, auth.MODEL)
         hub = self._services.hub
         served = tuple(hub.served_models())
         model = request.query.get("model") or next(iter(served), "")

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from gateway import ports
 from sana_gateway.v1 import command_pb2, message_pb2
 from sana_gateway_internal.v1 import stream_pb2
-from scheduler.core.commands import MAX_SEED
+from scheduler.core.commands import MAX_SEED, MAX_TRANSITION_CHUNKS
 
 _Arguments = Mapping[str, object]
 _MAX_NAME: Final = 64
@@ -136,6 +136,12 @@ def _set_video(built: command_pb2.Command, arguments: _Arguments, uploads: _Argu
 
 def _set_prompt(built: command_pb2.Command, arguments: _Arguments, _: _Arguments) -> None:
     built.set_prompt.prompt = _text(arguments.get("prompt"), "prompt")
+    if (said := arguments.get("transition_chunks")) is not None:
+        chunks = _integer(said)
+        if chunks is None or not 0 <= chunks <= MAX_TRANSITION_CHUNKS:
+            most = MAX_TRANSITION_CHUNKS
+            raise _ArgumentError(f"transition_chunks must be an integer from 0 to {most}")
+        built.set_prompt.transition_chunks = chunks
 
 
 def _set_seed(built: command_pb2.Command, arguments: _Arguments, _: _Arguments) -> None:

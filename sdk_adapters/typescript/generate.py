@@ -148,14 +148,21 @@ def type_of(field: FieldDescriptorProto) -> str:
     return f"{name} | null" if field.proto3_optional else name
 
 
-def interface(contract: Contract, message: DescriptorProto) -> str:
+def member(field: FieldDescriptorProto, *, said: bool) -> str:
+    """Returns name and type of a field; what a client says and may leave out, it leaves out."""
+    if said and field.proto3_optional:
+        return f"{camel(field.name)}?: {TYPES[field.type]}"
+    return f"{camel(field.name)}: {type_of(field)}"
+
+
+def interface(contract: Contract, message: DescriptorProto, *, said: bool) -> str:
     """Returns the interface of a message."""
     head = doc(contract.comment(message.name))
     if not message.field:
         return f"{head}export type {message.name} = Readonly<Record<string, never>>;\n"
     fields = "".join(
         f"{doc(contract.comment(message.name, each.name), '  ')}"
-        f"  readonly {camel(each.name)}: {type_of(each)};\n"
+        f"  readonly {member(each, said=said)};\n"
         for each in message.field
     )
     return f"{head}export interface {message.name} {{\n{fields}}}\n"
@@ -212,7 +219,8 @@ def render(contract: Contract) -> str:
         if name in contract.enums:
             parts.append(union(contract, contract.enums[name]))
         else:
-            parts.append(interface(contract, contract.messages[name]))
+            said = name in commands.values()
+            parts.append(interface(contract, contract.messages[name], said=said))
     figures = contract.messages["ViewerStats"].field
     parts += [
         types_of(

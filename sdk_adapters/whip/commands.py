@@ -27,6 +27,7 @@ from sdk_adapters.whip.streams import Streams, placed
 STATUSES: Final[Mapping[RejectReason | None, int]] = {
     RejectReason.UNKNOWN_COMMAND: 400,
     RejectReason.BAD_ARGUMENT: 400,
+    RejectReason.NOT_ALLOWED: 403,
     RejectReason.BAD_VIDEO: 422,
     RejectReason.NO_CAPACITY: 503,
     RejectReason.MODEL_FAILED: 500,
@@ -63,7 +64,7 @@ class CommandRoutes:
         try:
             if isinstance(wanted, stream_pb2.InvalidCommand):
                 raise refusal(_error(wanted))
-            answered = await execute(session, wanted, limit_s=ANSWER_S)
+            answered = await execute(session, wanted, limit_s=ANSWER_S, wire_name="whip")
         except CommandRefusedError as error:
             return _refused(error, session)
         except UnansweredError as error:

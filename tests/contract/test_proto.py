@@ -9,7 +9,17 @@ from typing import Final
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 
-from sana_gateway.v1 import command_pb2, error_pb2, media_pb2, message_pb2, pool_pb2, session_pb2
+from sana_gateway.v1 import (
+    command_pb2,
+    error_pb2,
+    event_pb2,
+    media_pb2,
+    message_pb2,
+    pool_pb2,
+    replay_pb2,
+    session_pb2,
+    usage_pb2,
+)
 from sana_gateway_internal.v1 import placement_pb2, snapshot_pb2, stream_pb2
 from tests.required import ROOT, require
 
@@ -20,13 +30,16 @@ FILES: Final = tuple(
     for module in (
         command_pb2,
         error_pb2,
+        event_pb2,
         media_pb2,
         message_pb2,
         placement_pb2,
         pool_pb2,
+        replay_pb2,
         session_pb2,
         snapshot_pb2,
         stream_pb2,
+        usage_pb2,
     )
 )
 CONTENT: Final = ("prompt", "data")

@@ -22,7 +22,8 @@ def run(folder: Path, name: str, content: str) -> subprocess.CompletedProcess[st
     module = folder / name
     module.parent.mkdir(parents=True)
     module.write_text(content)
-    shutil.copy(ROOT / "tests/conftest.py", folder / "tests/conftest.py")
+    for rules in ("conftest.py", "logs.py"):
+        shutil.copy(ROOT / "tests" / rules, folder / "tests" / rules)
     shutil.copy(ROOT / "pyproject.toml", folder)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
     return subprocess.run(

@@ -67,3 +67,18 @@ async def test_an_id_that_would_fill_our_memory_is_refused(client: Client) -> No
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await client.stub.CreateSession(request)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_name_as_long_as_a_message_keeps_nobody_else_out(
+    simulated: Stack, client: Client
+) -> None:
+    endless = "x" * (MOST - 20)
+    for call in (
+        client.stub.CreateSession(session_pb2.CreateSessionRequest(model=endless)),
+        client.stub.GetSession(session_pb2.GetSessionRequest(session_id=endless)),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    async with await client.create_session("simulated"):
+        assert "presence.lost" not in simulated.log.read_text()

@@ -32,6 +32,8 @@ class FakeWorkers:
 
     all: Sequence[FakeWorker]
     are_serving: bool = True
+    started: bool = True
+    draining: bool = False
     routes: list[Route] = field(default_factory=list)
 
     @property

@@ -216,6 +216,8 @@ class FakePlacement:
         self.reported: list[tuple[str, int]] = []
         self.found: dict[str, placement_pb2.Lease | Exception] = {}
         self.finds = 0
+        self.sought: list[tuple[str, str]] = []
+        """Sessions that were asked for, and whose they were to be."""
         self.counts: Callable[[], Mapping[str, int]] = dict
         self.news: Any = None
         self.pool = pool_pb2.DescribePoolResponse()
@@ -251,13 +253,16 @@ class FakePlacement:
             self.changes.happened()
             raise
 
-    async def find(self, session_id: str) -> placement_pb2.Lease:
+    async def find(self, session_id: str, tenant: str = "") -> placement_pb2.Lease:
         self.finds += 1
+        self.sought.append((session_id, tenant))
         self.changes.happened()
         await asyncio.sleep(0)
         answer = self.found.get(session_id) or UnknownSessionError("there is no such session")
         if isinstance(answer, Exception):
             raise answer
+        if tenant not in ("", answer.principal.tenant):
+            raise UnknownSessionError("there is no such session")
         return answer
 
     async def release(self, session_id: str, reason: str) -> None:

@@ -10,6 +10,7 @@ from gateway.ingress import IngressServices, IngressSettings
 from sana_gateway.v1 import pool_pb2
 from tests.fakes.drains import Drains
 from tests.fakes.hub import FakeHub
+from tests.fakes.operations import FakeOperations
 from tests.fakes.peers import FakePeers
 from tests.fakes.uploads import FakeUploads
 
@@ -22,6 +23,7 @@ def fake_services(
     settings: IngressSettings | None = None,
     pool: pool_pb2.DescribePoolResponse | None = None,
     drains: Sequence[pool_pb2.DrainActorResponse] = (),
+    operations: FakeOperations | None = None,
 ) -> IngressServices:
     """Returns services over the fakes, listening on free ports of the loopback."""
 
@@ -35,6 +37,7 @@ def fake_services(
         peers=peers or FakePeers(),
         pool=describe,
         drain=Drains(drains),
+        operations=operations or FakeOperations(),
         settings=settings
         or IngressSettings(grpc_address="127.0.0.1:0", http_address="127.0.0.1:0"),
     )

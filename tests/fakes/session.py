@@ -179,6 +179,9 @@ class FakeSession:
     def open_connections(self) -> list[FakeConnection]:
         return [each for each in self.connections if not each.closed]
 
+    def keep_journal_content(self) -> None:
+        self.keeps_journal_content = True
+
     def request_clip(self, duration_s: float | None) -> ports.Clip:
         self.clips_asked.append(duration_s)
         if isinstance(self.clip, str):

@@ -20,9 +20,11 @@ from gateway.front_door import workers as workers_module
 from gateway.front_door.routing import METHODS
 from gateway.front_door.workers import MediaWorkers
 from gateway.grpc_api.commands import ID_LENGTH
+from gateway.ingress import DataChannel
 from gateway.settings import GatewaySettings
 from gateway.webrtc import peer as peer_module
 from gateway.webrtc.aiortc_adapter import messages, transport
+from gateway.webrtc.channels import MAX_CHANNELS
 from gateway.webrtc.peer import AiortcPeers, PeerSettings
 from model_actor.stream_server import CONTROL_QUEUE
 from model_actor.stream_server import Link as GatewayLink
@@ -123,6 +125,29 @@ async def test_a_client_sends_on_so_many_streams_and_no_more(
 
 
 # -- peers ------------------------------------------------------------------------------------
+
+
+async def test_a_client_opens_so_many_channels_and_no_more(
+    hub: FakeHub, peers: AiortcPeers
+) -> None:
+    taken: list[str] = []
+    closed: list[str] = []
+
+    class Handler:
+        def opened(self, channel: DataChannel) -> None:
+            taken.append(channel.label)
+            hub.changes.happened()
+
+    def with_many(client: Client) -> None:
+        for number in range(MAX_CHANNELS + 4):
+            channel = client.pc.createDataChannel(str(number))
+            label = channel.label
+            channel.on("close", lambda label=label: (closed.append(label), hub.changes.happened()))
+
+    async with joined(hub, peers, channels=Handler(), prepare=with_many) as call:
+        await call.until(lambda: len(taken) + len(closed) == MAX_CHANNELS + 4)
+        assert len(taken) == MAX_CHANNELS
+        assert not set(taken) & set(closed)
 
 
 async def test_a_client_that_vanishes_while_it_is_told_something_is_no_error(

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from gateway.auth import SESSION
+from gateway.doors import Doors
 from gateway.front_door.grpc_server import FrontDoorGrpc
 from gateway.front_door.routing import worker_of
 from sana_gateway.v1 import media_pb2, session_pb2, session_pb2_grpc
@@ -142,7 +143,7 @@ async def door(
     workers: FakeWorkers,
     server: Any,  # noqa: ARG001 - runs
 ) -> AsyncIterator[FrontDoorGrpc]:
-    made = FrontDoorGrpc("127.0.0.1:0", Tokens(), workers.choose, max_streams=64)
+    made = FrontDoorGrpc("127.0.0.1:0", Tokens(), workers.choose, Doors(), max_streams=64)
     await made.start()
     yield made
     await made.stop(None)  # type: ignore[arg-type]

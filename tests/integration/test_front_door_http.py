@@ -14,11 +14,15 @@ from aiohttp import web
 
 from gateway import http
 from gateway.auth import SESSION
+from gateway.doors import Doors
 from gateway.front_door import http_server
 from gateway.front_door.http_server import FrontDoorHttp
 from gateway.front_door.routing import worker_of
 from gateway.front_door.workers import MediaWorkers
 from gateway.http import MAX_BODY_BYTES
+from gateway.limits.calls import CallRates
+from gateway.limits.settings import RateSettings
+from gateway.origins import Origins
 from scheduler.core import errors
 from scheduler.core.ids import Principal
 from tests.fakes.changes import Changes
@@ -95,7 +99,7 @@ async def workers(worker: Worker, tmp_path: Path) -> AsyncIterator[FakeWorkers]:
 
 @pytest.fixture
 async def door(workers: FakeWorkers) -> AsyncIterator[FrontDoorHttp]:
-    made = FrontDoorHttp("127.0.0.1:0", Tokens(), cast(MediaWorkers, workers))
+    made = FrontDoorHttp("127.0.0.1:0", Tokens(), cast(MediaWorkers, workers), Doors())
     await made.start()
     yield made
     await made.stop()
@@ -179,6 +183,63 @@ async def test_a_client_that_leaves_ends_the_request_at_the_worker(
     await worker.changes.until(lambda: worker.requests)
     writer.transport.abort()
     await worker.changes.until(lambda: worker.ended == ["cancelled"])
+
+
+# -- who is let in ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def guarded(workers: FakeWorkers) -> AsyncIterator[aiohttp.ClientSession]:
+    rates = dict.fromkeys(("exchange", "upload", "signal", "command", "address"), "off")
+    made = FrontDoorHttp(
+        "127.0.0.1:0",
+        Tokens(),
+        cast(MediaWorkers, workers),
+        Doors(),
+        origins=Origins(frozenset({"https://app.example"})),
+        rates=CallRates(RateSettings(create="1/h:1", failures="1/h:2", **rates)),
+    )
+    await made.start()
+    async with aiohttp.ClientSession(made.url) as session:
+        yield session
+    await made.stop()
+
+
+async def test_a_caller_that_creates_too_much_reaches_no_worker(
+    worker: Worker, guarded: aiohttp.ClientSession
+) -> None:
+    for status in (418, 429):
+        async with guarded.post("/sessions", json={}, headers=TOKEN) as answer:
+            assert answer.status == status
+            told = await answer.json()
+    assert (answer.headers["Vary"], len(worker.requests)) == ("Origin", 1)
+    assert told["quota"] == "rate_create"
+
+
+async def test_wrong_credentials_reach_no_worker_and_are_soon_not_looked_at(
+    worker: Worker, guarded: aiohttp.ClientSession
+) -> None:
+    wrong = {"Authorization": "Bearer wrong"}
+    for headers, status in ((wrong, 401), ({}, 401), (wrong, 429), (TOKEN, 429)):
+        async with guarded.get(PATH, headers=headers) as answer:
+            assert answer.status == status
+    async with guarded.get("/livez") as answer:
+        assert answer.status == 200
+    assert worker.requests == []
+
+
+async def test_pages_of_other_origins_reach_no_worker(
+    worker: Worker, guarded: aiohttp.ClientSession
+) -> None:
+    for origin, allowed in (("https://app.example", True), ("https://evil.example", False)):
+        headers = {**TOKEN, "Origin": origin}
+        async with guarded.options(PATH, headers=headers) as answer:
+            assert answer.status == 204
+            told = answer.headers.get("Access-Control-Allow-Origin")
+            assert told == (origin if allowed else None)
+        async with guarded.get(PATH, headers=headers) as answer:
+            assert answer.status == (418 if allowed else 403)
+    assert len(worker.requests) == 1
 
 
 # -- who is down --------------------------------------------------------------------------------
@@ -303,6 +364,23 @@ async def test_it_is_ready_when_all_workers_are(
         assert await answer.text() == "media workers 1 do not run\n"
     async with client.get("/livez") as answer:
         assert answer.status == 200
+
+
+async def test_startup_and_draining_are_told_apart_from_life(
+    workers: FakeWorkers, client: aiohttp.ClientSession
+) -> None:
+    async def told() -> list[int]:
+        answers = []
+        for probe in ("livez", "startupz", "readyz"):
+            async with client.get(f"/{probe}") as answer:
+                answers.append(answer.status)
+        return answers
+
+    assert await told() == [200, 200, 200]
+    workers.draining = True
+    assert await told() == [200, 200, 503]
+    workers.started = False
+    assert await told() == [200, 503, 503]
 
 
 async def test_metrics_are_its_own_and_the_workers(

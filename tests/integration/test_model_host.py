@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import grpc
 import pytest
 
+from model_actor import host as host_module
 from model_actor.engine.live_session import LiveSession
 from model_actor.engine.shells import Shell
 from model_actor.host import ModelHost
+from model_actor.plugin import Model
+from model_actor.warm_up import warm_up as window_of_black
 from sana_gateway_internal.v1 import placement_pb2, placement_pb2_grpc, stream_pb2
 from scheduler.process.storage import FilesystemStorage
+from scheduler.process.vital_signs import FOLDER, ask, read
 from tests.integration.model_hosts import Hosts
 
 pytestmark = pytest.mark.integration
@@ -145,6 +150,49 @@ async def test_it_registers_what_the_ledgers_need_after_a_window_was_computed(
     assert not register.draining
     beat = (await scheduler.until("heartbeat")).heartbeat
     assert (beat.ends_in_us, beat.chunks) == (0, 0)
+
+
+async def test_it_is_ready_after_its_warm_up_until_it_is_to_be_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vitals = tmp_path / "vitals"
+    vitals.mkdir()
+    monkeypatch.setenv(FOLDER, str(vitals))
+    computing, warm = threading.Event(), threading.Event()
+
+    def warm_up(model: Model) -> bool:
+        computing.set()
+        assert warm.wait(20)
+        return window_of_black(model)
+
+    monkeypatch.setattr(host_module, "warm_up", warm_up)
+
+    async def why() -> str:
+        (socket,) = vitals.iterdir()
+        condition = read(await ask(socket, "condition"))
+        assert condition is not None
+        assert (condition.role, condition.name) == ("actor", "a0")
+        return condition.why_not_ready
+
+    hosts = Hosts(tmp_path)
+    starting = asyncio.create_task(hosts.start())
+    try:
+        assert await asyncio.to_thread(computing.wait, 20)
+        assert await why() == "it starts"
+        warm.set()
+        host, _ = await starting
+        assert await why() == ""
+        await host.told_to_drain(placement_pb2.Drain(draining=True))
+        assert await why() == host_module.DRAINING
+        await host.told_to_drain(placement_pb2.Drain())
+        assert await why() == ""
+        (socket,) = vitals.iterdir()
+        told = (await ask(socket, "metrics")).decode()
+        assert 'sana_gateway_actor_slots{actor="a0",model="simulated"}' in told
+    finally:
+        warm.set()
+        await hosts.stop()
+    assert list(vitals.iterdir()) == []
 
 
 async def test_a_session_that_is_parked_goes_on_from_what_was_kept(

@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 import structlog
 
-from sana_gateway.v1 import pool_pb2
+from sana_gateway.v1 import event_pb2, pool_pb2
 from sana_gateway_internal.v1 import placement_pb2 as pb
 from sana_gateway_internal.v1 import placement_pb2_grpc
 from scheduler.backends.inprocess import LocalScheduler
@@ -119,6 +119,28 @@ async def test_a_refusing_actor_leaves_the_session_waiting(stub: Any) -> None:
     await actor.admit(refusal="no memory")
     assert (await call.read()).queued.position == 1
     call.cancel()
+    await actor.close()
+
+
+async def test_uploads_are_counted_and_refused_by_the_name_of_the_quota(stub: Any) -> None:
+    actor = await Actor(stub).registered()
+    request = place_request("s")
+    request.principal.holders.add(name="key:web").quotas.stored = 100
+    call = stub.Place(request)
+    await actor.admit()
+    assert [response async for response in call][-1].HasField("lease")
+    asked = pb.ReserveUploadRequest(session_id="s", upload_id="u", size=100)
+    for _ in range(2):
+        await stub.ReserveUpload(asked)
+    more = pb.ReserveUploadRequest(session_id="s", upload_id="v", size=1)
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await stub.ReserveUpload(more)
+    error = error_of(refusal.value)
+    assert isinstance(error, errors.LimitError)
+    assert (error.quota, error.retry_after_s) == ("stored", None)
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await stub.ReserveUpload(pb.ReserveUploadRequest(session_id="nobody", upload_id="u"))
+    assert isinstance(error_of(refusal.value), errors.UnknownSessionError)
     await actor.close()
 
 
@@ -408,3 +430,66 @@ def test_a_free_port_is_taken_and_told() -> None:
 def test_a_policy_that_is_not_installed_is_named() -> None:
     with pytest.raises(PluginError, match="nonsense"):
         LocalScheduler(settings("127.0.0.1:0", policy="nonsense")).start()
+
+
+async def test_what_happens_is_told_as_it_happens(stub: Any) -> None:
+    actor = await Actor(stub).registered()
+    watch = event_pb2.WatchEventsRequest(after_sequence=0)
+    words = stub.WatchEvents(pb.WatchEventsRequest(watch=watch))
+    await placed(stub, actor, "s")
+    refused = stub.Place(place_request("x", model="nonsense of a client"))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await refused.read()
+    await stub.Release(pb.ReleaseRequest(session_id="s", reason="done"))
+    told = []
+    while not told or told[-1].kind != event_pb2.EVENT_KIND_SESSION_RELEASED:
+        word = (await words.read()).word
+        told += [word.event] if word.HasField("event") else []
+    assert [event_pb2.EventKind.Name(each.kind)[11:].lower() for each in told] == [
+        "scheduler_started", "actor_enrolled", "session_assigned", "session_placed",
+        "admission_rejected", "session_released",
+    ]  # fmt: skip
+    numbers = [each.sequence for each in told]
+    assert numbers == list(range(numbers[0], numbers[0] + 6))
+    rejected = told[-2]
+    # What a client made up is in no event.
+    assert (rejected.session_id, rejected.reason, rejected.model) == ("x", "UNKNOWN_MODEL", "")
+    pool = (await stub.DescribePool(pb.DescribePoolRequest())).pool
+    assert pool.event_sequence == numbers[-1]
+    await actor.close()
+
+
+async def test_a_session_is_described_with_what_became_of_it(stub: Any) -> None:
+    actor = await Actor(stub).registered()
+    await placed(stub, actor, "s")
+    answer = await stub.DescribeSession(pb.DescribeSessionRequest(session_id="s"))
+    described = answer.session
+    assert (described.session.tenant, described.session.model) == ("tenant", "model")
+    assert described.actor.actor_id == "a"
+    assert [each.session_id for each in described.events] == ["s", "s"]
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await stub.DescribeSession(pb.DescribeSessionRequest(session_id="x"))
+    assert isinstance(error_of(refusal.value), errors.UnknownSessionError)
+    await actor.close()
+
+
+async def test_actors_tell_of_chunks_while_somebody_follows_them(stub: Any) -> None:
+    actor = await Actor(stub).registered()
+    watch = event_pb2.WatchEventsRequest(chunks=True)
+    words = stub.WatchEvents(pb.WatchEventsRequest(watch=watch))
+    assert (await words.read()).word.HasField("started")
+    assert (await actor.order()).watch_chunks.watched
+    # One that comes later is told so, too.
+    later = await Actor(stub, name="b").registered()
+    assert (await later.order()).watch_chunks.watched
+    chunk = event_pb2.ChunkEvent(session_id="s", chunk=3, late=True)
+    actor.say(pb.EnrollRequest(heartbeat=pb.Heartbeat(chunks=2, chunk_events=[chunk])))
+    told: list[event_pb2.ChunkEvents] = []
+    while not told:
+        word = (await words.read()).word
+        told += [word.chunks] if word.HasField("chunks") else []
+    assert (told[0].actor_id, list(told[0].chunks), told[0].omitted) == ("a", [chunk], 1)
+    words.cancel()
+    assert not (await actor.order()).watch_chunks.watched
+    await actor.close()
+    await later.close()

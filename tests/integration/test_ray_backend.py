@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -237,6 +238,22 @@ async def test_a_node_that_joins_brings_room_for_an_actor(head: Head, stub: Any)
         await asyncio.to_thread(worker.stop)
     assert in_session(leader) == []
     # Whichever of the two it is: one too many is drained.
+    assert len(await pool_of(stub, 1)) == len(before)
+
+
+@pytest.mark.slow
+async def test_a_node_with_another_token_does_not_join(head: Head, stub: Any) -> None:
+    assert head.node is not None
+    before = await pool_of(stub, 1)
+    settings = NodeSettings(
+        head_address=head.node.address,
+        auth_token=secrets.token_hex(32),
+        node_ip="127.0.0.4",
+        env=ENV,
+        start_timeout=20.0,
+    )
+    with pytest.raises(RayNodeError):
+        await asyncio.to_thread(start_worker, settings)
     assert len(await pool_of(stub, 1)) == len(before)
 
 

@@ -11,7 +11,10 @@ from scheduler.core.lease import LeaseState
 from scheduler.core.placement import PlacementPolicy
 from scheduler.core.pool import Pool
 from scheduler.core.quality import FULL, Quality
+from scheduler.core.quotas import Quotas
+from scheduler.core.rations import OVERTIME
 from scheduler.core.tenants import TenantRules
+from scheduler.core.usage import OVERSPENT
 
 MODEL = "model"
 GATEWAY = GatewayId("gateway")
@@ -26,12 +29,19 @@ FITTING_DEGRADED = 11
 SESSION_BYTES = 100
 ENCODE_MS = 90.0
 
+STREAMED_S = 240.0
+"""Seconds that all sessions of one tenant may stream in a day."""
+LONGEST_S = 90.0
+"""Seconds that a session of another may last."""
+USED_UP = (OVERTIME, OVERSPENT.format("day"))
+"""Why sessions end that neither a client nor a timeout ends."""
+
 RULES = ev.PoolRules(
     queue_limit=4,
     tenants={
         "small": TenantRules(max_sessions=2, max_queued=1),
-        "heavy": TenantRules(weight=3.0),
-        "first": TenantRules(priority=2),
+        "heavy": TenantRules(weight=3.0, quotas=Quotas(streamed_per_day=STREAMED_S)),
+        "first": TenantRules(priority=2, max_session_s=LONGEST_S),
     },
 )
 TENANTS = ("small", "heavy", "first", "other")
@@ -190,7 +200,8 @@ class World:
 
     def on_ended(self, ended: ev.Ended, _: Sequence[ev.Effect]) -> None:
         existed = ended.session in self.places or ended.session in self.off
-        assert not existed or ended.session in self.may_end, "a live session was put out"
+        may_end = ended.session in self.may_end or ended.reason in USED_UP
+        assert not existed or may_end, "a live session was put out"
         for book in (self.places, self.waiting, self.moves, self.parks, self.handed_over):
             book.pop(ended.session, None)
         self.off.discard(ended.session)

@@ -24,6 +24,8 @@ from scheduler.core.lease import LeaseState
 from scheduler.core.placement import LeastLoaded, Pack, PlacementPolicy, Spread
 from scheduler.core.pool import NO_CLIENT
 from scheduler.core.quality import FULL, NO_COMPUTE
+from scheduler.core.quotas import DAY
+from scheduler.core.rations import ENDING_S
 from tests.properties.pool_world import (
     CHUNK_MS,
     ENCODE_MS,
@@ -32,6 +34,7 @@ from tests.properties.pool_world import (
     FITTING_DEGRADED,
     GATEWAY,
     RULES,
+    STREAMED_S,
     TENANTS,
     World,
 )
@@ -270,6 +273,21 @@ class PoolMachine(RuleBasedStateMachine):
             assert all(facts.tails[session] == key for session in record.resident.leaving)
         placed = sum(lease.actor is not None for lease in facts.leases.values())
         assert facts.usage.total == placed
+
+    @invariant()
+    def time_is_counted_while_a_place_is_held_and_ends_sessions_when_used_up(self) -> None:
+        facts, now = self.pool._facts, self.world.now
+        limited = {
+            lease.session
+            for lease in facts.leases.values()
+            if lease.principal.tenant == "heavy" and lease.actor is not None
+        }
+        streamed = facts.rations.usage.streamed
+        assert set(streamed.running("tenant:heavy")) == limited
+        assert streamed.used_s("tenant:heavy", DAY, now) <= STREAMED_S + 1.0 * len(NUMBERS)
+        for lease in facts.leases.values():
+            if lease.principal.tenant == "first" and lease.principal.ends_at is not None:
+                assert now <= lease.principal.ends_at + ENDING_S + 1.0
 
     @invariant()
     def no_ledger_is_over_committed(self) -> None:

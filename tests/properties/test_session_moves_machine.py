@@ -6,7 +6,7 @@ The model is a function: what a frame is depends on all prompts the model was gi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +20,6 @@ from hypothesis.stateful import (
     rule,
 )
 
-from sana_gateway_internal.v1 import snapshot_pb2
 from scheduler.core.commands import (
     Command,
     FileRef,
@@ -47,60 +46,41 @@ from scheduler.core.messages import (
     State,
     VideoAccepted,
 )
+from scheduler.core.prompts import Blend
 from scheduler.core.run import WindowPlan, usable_states
 from scheduler.core.session import Session
 from scheduler.core.session_table import STARTED
-from scheduler.core.snapshot import REMADE_WINDOWS, Resumption, SessionSnapshot
-from scheduler.wire_snapshot import snapshot_in, snapshot_out
+from scheduler.core.snapshot import REMADE_WINDOWS, Resumption
+from tests.properties.moves_gateway import (
+    Gateway,
+    control,
+    del_due,
+    known_end,
+    over_the_wire,
+)
 
 pytestmark = pytest.mark.properties
 
-GEOMETRY = Geometry()
+PROMPTS = st.builds(SetPrompt, st.sampled_from(["a", "b", "c"]), st.sampled_from([0, 0, 1, 3]))
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.sampled_from([Start(), Pause(), Resume()]),
-    st.sampled_from(["a", "b", "c"]).map(SetPrompt),
+    PROMPTS,
     st.just(SetVideo(FileRef("u1"))),
 )
 
-ModelState = tuple[str, ...]
+ModelState = tuple[Blend, ...]
 """The prompts that the model was given since it began anew."""
 FrameContent = tuple[ModelState, int]
-
-
-@dataclass
-class Gateway:
-    """What a gateway knows of a session, and its play-out clock."""
-
-    run: int = 0
-    next_frame: int = 0
-    announced: list[tuple[int, int, int]] = field(default_factory=list)
-    """(chunk, next frame, end) that wait to be shown."""
-    end: int = 0
-    """Index after the last frame announced."""
-    commits: list[int] = field(default_factory=list)
-    """Chunks that were shown to their end and of which the actor has not heard."""
-    revision: int = 0
-    told: int = 0
-    """Chunks that clients were told to be complete."""
-    told_frames: int = 0
-    begins_at: int = 0
-    """First frame of the run that was ever to be shown here."""
-    started: bool = False
-    over: bool = False
-
-    def begin(self, run: int) -> None:
-        self.run, self.next_frame, self.end, self.begins_at = run, 0, 0, 0
-        self.told = self.told_frames = 0
-        self.announced, self.commits = [], []
-        self.started = self.over = False
 
 
 class MovesMachine(RuleBasedStateMachine):
     """The world around a session, with actors that die."""
 
+    geometry = Geometry()
+
     def __init__(self) -> None:
         super().__init__()
-        self.session = Session(GEOMETRY)
+        self.session = Session(self.geometry)
         self.now = 0.0
         self.gateway = Gateway()
         self.newest = self.session.snapshot()
@@ -145,9 +125,19 @@ class MovesMachine(RuleBasedStateMachine):
             self.due[asker.command_id] = type(command).__name__
         self.see(effects)
 
-    @rule(prompt=st.sampled_from("abcdef"))
-    def prompt(self, prompt: str) -> None:
-        self.send(SetPrompt(prompt))
+    @rule(prompt=st.sampled_from("abcdef"), transition=st.sampled_from([0, 0, 2, 5]))
+    def prompt(self, prompt: str, transition: int = 0) -> None:
+        self.send(SetPrompt(prompt, transition))
+
+    @precondition(lambda self: self.plan is not None)
+    @rule()
+    def latch(self) -> None:
+        """The model looks at the prompt; until then it may have become another."""
+        assert self.plan is not None
+        latched = self.session.latched(self.plan.run, self.plan.index, self.now)
+        assert latched is None or latched.index == self.plan.index
+        self.plan = latched or self.plan
+        self.snap()
 
     @precondition(lambda self: self.ids % 8 == 7)
     @rule()
@@ -194,7 +184,7 @@ class MovesMachine(RuleBasedStateMachine):
             self.model = ()
             self.states, self.states_run = {}, plan.run
             if plan.skip == 0:
-                self.forget_from(plan.first_frame)
+                self.forget_from(plan.answers_from)
         assert len(self.model) == plan.index
         self.plan = plan
         effects = self.session.dispatched(self.now)
@@ -206,22 +196,22 @@ class MovesMachine(RuleBasedStateMachine):
         plan, self.plan = self.plan, None
         assert plan is not None
         if plan.run == self.session.run:
-            self.model = (*self.model, plan.prompt)
+            self.model = (*self.model, Blend(plan.prompt, plan.earlier))
             self.states[plan.index + 1] = self.model
             self.announce(plan)
         self.see(self.session.generated(plan.run, plan.index, self.now), snapshot=snapshot)
 
     def announce(self, plan: WindowPlan) -> None:
         gateway = self.gateway
-        for frame in range(plan.first_frame, plan.first_frame + plan.frames):
+        for frame in range(plan.answers_from, plan.answers_from + plan.frames):
             content = (self.model, frame)
-            if self.session.mode is Mode.FILE and frame >= plan.first_frame:
+            if self.session.mode is Mode.FILE:
                 assert self.made.setdefault(frame, content) == content
         if gateway.run != plan.run:
             gateway.begin(plan.run)
         for chunk in plan.chunks:
             first, end = chunk.first_frame, chunk.first_frame + chunk.frames
-            first = max(first, plan.first_frame + plan.skip)
+            first = max(first, plan.answers_from + plan.skip)
             if first < end:
                 assert first == gateway.end
                 gateway.announced.append((chunk.index, first, end))
@@ -253,7 +243,9 @@ class MovesMachine(RuleBasedStateMachine):
         """What would happen if nobody interfered."""
         for step in range(steps):
             if step % 5 == 4:
-                self.prompt("abcdef"[(self.ids + step) % 6])
+                self.prompt("abcdef"[(self.ids + step) % 6], self.ids % 3)
+            if self.plan is not None and step % 2:
+                self.latch()
             if self.asked:
                 self.book()
             elif self.plan is not None:
@@ -341,7 +333,7 @@ class MovesMachine(RuleBasedStateMachine):
         at_hand: int | None = None
         if newest.run is not None and newest.run.number == self.states_run:
             seen = gateway.next_frame if gateway.run == newest.run.number else 0
-            usable = usable_states(GEOMETRY, newest.run, seen)
+            usable = usable_states(self.geometry, newest.run, seen)
             kept = (
                 sorted(self.states) if state == "any" else [w for w in self.states if w in usable]
             )
@@ -456,7 +448,7 @@ class MovesMachine(RuleBasedStateMachine):
         self.moves += 1
         snapshot = over_the_wire(self.newest)
         begun = snapshot.phase in STARTED
-        self.session, effects = Session.restored(GEOMETRY, snapshot, resumption, self.now)
+        self.session, effects = Session.restored(self.geometry, snapshot, resumption, self.now)
         self.asked, self.held, self.last_probe = set(), resumption.computing, 0
         assert isinstance(effects[-1], Send)
         assert isinstance(effects[-1].message.payload, State)
@@ -567,29 +559,15 @@ class MovesMachine(RuleBasedStateMachine):
         return isinstance(effect, Send) and isinstance(effect.message.payload, kind)
 
 
-def known_end(snapshot: SessionSnapshot) -> int:
-    if snapshot.run is None or not snapshot.run.unshown:
-        return 0
-    last, _ = snapshot.run.unshown[-1]
-    return last.first_frame + last.frames
-
-
-def control(session: Session) -> SessionSnapshot:
-    """Returns what a session is, but for what its gateway knows better."""
-    snapshot = replace(session.snapshot(), revision=0)
-    return (
-        snapshot if snapshot.run is None else replace(snapshot, run=replace(snapshot.run, shown=0))
-    )
-
-
-def over_the_wire(snapshot: SessionSnapshot) -> SessionSnapshot:
-    sent = snapshot_out(snapshot, session_id="s", epoch=1, host="h").SerializeToString()
-    return snapshot_in(snapshot_pb2.ControlSnapshot.FromString(sent))
-
-
-def del_due(due: dict[str, str], asker: Asker) -> None:
-    due.pop(asker.command_id, None)
-
-
 MovesMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
 TestMovesMachine = MovesMachine.TestCase
+
+
+class AheadMachine(MovesMachine):
+    """The same with a model that looks ahead: its windows owe frames to the next one."""
+
+    geometry = Geometry(lag=16)
+
+
+AheadMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestAheadMachine = AheadMachine.TestCase

@@ -7,8 +7,11 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from sana_gateway.v1 import event_pb2 as _event_pb2
 from sana_gateway.v1 import pool_pb2 as _pool_pb2
 from sana_gateway.v1 import session_pb2 as _session_pb2
+from sana_gateway.v1 import usage_pb2 as _usage_pb2
+from sana_gateway_internal.v1 import snapshot_pb2 as _snapshot_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -21,6 +24,112 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class DescribeSessionRequest(_message.Message):
+    """Asks for a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Which."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeSessionRequest: _TypeAlias = DescribeSessionRequest  # noqa: Y015
+
+@_typing.final
+class DescribeSessionResponse(_message.Message):
+    """A session as operators see it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session(self) -> _pool_pb2.DescribeSessionResponse:
+        """The public answer."""
+
+    def __init__(
+        self,
+        *,
+        session: _pool_pb2.DescribeSessionResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeSessionResponse: _TypeAlias = DescribeSessionResponse  # noqa: Y015
+
+@_typing.final
+class WatchEventsRequest(_message.Message):
+    """Asks for the event journal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WATCH_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Only events of this tenant's sessions; empty: everything."""
+    @_builtins.property
+    def watch(self) -> _event_pb2.WatchEventsRequest:
+        """What the caller asked for."""
+
+    def __init__(
+        self,
+        *,
+        watch: _event_pb2.WatchEventsRequest | None = ...,
+        tenant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["watch", b"watch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant", "watch", b"watch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsRequest: _TypeAlias = WatchEventsRequest  # noqa: Y015
+
+@_typing.final
+class WatchEventsResponse(_message.Message):
+    """One word of the journal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORD_FIELD_NUMBER: _builtins.int
+    HOLDERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def word(self) -> _event_pb2.WatchEventsResponse:
+        """The public word; of operators, what tenants are not told included."""
+
+    @_builtins.property
+    def holders(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of an event of a session: who else its session is counted for, by which a caller's grant
+        is checked. Names alone.
+        """
+
+    def __init__(
+        self,
+        *,
+        word: _event_pb2.WatchEventsResponse | None = ...,
+        holders: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["word", b"word"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holders", b"holders", "word", b"word"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsResponse: _TypeAlias = WatchEventsResponse  # noqa: Y015
+
+@_typing.final
 class Holder(_message.Message):
     """Somebody whose sessions are counted: an API key, or one token that was made from it."""
 
@@ -28,23 +137,71 @@ class Holder(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     MAX_SESSIONS_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Tells it from all others."""
     max_sessions: _builtins.int
     """Sessions that it may have at once; 0: any number."""
+    @_builtins.property
+    def quotas(self) -> Global___Quotas:
+        """What else it may use."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         max_sessions: _builtins.int = ...,
+        quotas: Global___Quotas | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quotas", b"quotas"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_sessions", b"max_sessions", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_sessions", b"max_sessions", "name", b"name", "quotas", b"quotas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Holder: _TypeAlias = Holder  # noqa: Y015
+
+@_typing.final
+class Quotas(_message.Message):
+    """What somebody may use in a time, over all gateways; 0: as much as there is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSIONS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    STREAMED_PER_DAY_US_FIELD_NUMBER: _builtins.int
+    STREAMED_PER_MONTH_US_FIELD_NUMBER: _builtins.int
+    UPLOADS_PER_SESSION_FIELD_NUMBER: _builtins.int
+    UPLOADS_PER_DAY_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    sessions_per_minute: _builtins.int
+    """Sessions created in any 60 s."""
+    streamed_per_day_us: _builtins.int
+    """Microseconds that its sessions hold a place on a GPU in a day (UTC)."""
+    streamed_per_month_us: _builtins.int
+    """The same of a month."""
+    uploads_per_session: _builtins.int
+    """Announced bytes of all uploads of one session."""
+    uploads_per_day: _builtins.int
+    """Announced bytes of all uploads in a day (UTC)."""
+    stored: _builtins.int
+    """Announced bytes of the uploads of all sessions that have not ended."""
+    def __init__(
+        self,
+        *,
+        sessions_per_minute: _builtins.int = ...,
+        streamed_per_day_us: _builtins.int = ...,
+        streamed_per_month_us: _builtins.int = ...,
+        uploads_per_session: _builtins.int = ...,
+        uploads_per_day: _builtins.int = ...,
+        stored: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sessions_per_minute", b"sessions_per_minute", "stored", b"stored", "streamed_per_day_us", b"streamed_per_day_us", "streamed_per_month_us", b"streamed_per_month_us", "uploads_per_day", b"uploads_per_day", "uploads_per_session", b"uploads_per_session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quotas: _TypeAlias = Quotas  # noqa: Y015
 
 @_typing.final
 class Principal(_message.Message):
@@ -258,19 +415,23 @@ class FindRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     GATEWAY_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     gateway_id: _builtins.str
     """The gateway that asks; the token is made out to it."""
+    tenant: _builtins.str
+    """Whose it has to be: another tenant's is as unknown as one that never was. Empty: anybody's."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         gateway_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway_id", b"gateway_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway_id", b"gateway_id", "session_id", b"session_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -299,6 +460,53 @@ class FindResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FindResponse: _TypeAlias = FindResponse  # noqa: Y015
+
+@_typing.final
+class ReserveUploadRequest(_message.Message):
+    """Asks to count an upload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    upload_id: _builtins.str
+    """Id of the upload; repeating it changes nothing."""
+    size: _builtins.int
+    """Announced bytes."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "size", b"size", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReserveUploadRequest: _TypeAlias = ReserveUploadRequest  # noqa: Y015
+
+@_typing.final
+class ReserveUploadResponse(_message.Message):
+    """The upload was counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReserveUploadResponse: _TypeAlias = ReserveUploadResponse  # noqa: Y015
 
 @_typing.final
 class ReleaseRequest(_message.Message):
@@ -370,6 +578,136 @@ class Connections(_message.Message):
 Global___Connections: _TypeAlias = Connections  # noqa: Y015
 
 @_typing.final
+class SessionUsage(_message.Message):
+    """What somebody knows of the usage of a session: all of it, not what is new. So it may be told
+    any number of times.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TALLY_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    SPENT_US_FIELD_NUMBER: _builtins.int
+    BYTES_OUT_FIELD_NUMBER: _builtins.int
+    BYTES_IN_FIELD_NUMBER: _builtins.int
+    UPLOADED_BYTES_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    tenant: _builtins.str
+    """Whose it is."""
+    model: _builtins.str
+    """Name of the model as the client asked for it."""
+    term: _builtins.int
+    """Number of the term that the figures below are of: at an actor the epoch of the lease, at a
+    gateway one that grows each time it takes part anew.
+    """
+    spent_us: _builtins.int
+    """Time that the model took for it in this term, in microseconds."""
+    bytes_out: _builtins.int
+    """Bytes handed to its viewers."""
+    bytes_in: _builtins.int
+    """Bytes of its camera."""
+    uploaded_bytes: _builtins.int
+    """Bytes of its uploads."""
+    @_builtins.property
+    def tally(self) -> _snapshot_pb2.UsageTally:
+        """What was shown; absent: not known."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        model: _builtins.str = ...,
+        tally: _snapshot_pb2.UsageTally | None = ...,
+        term: _builtins.int = ...,
+        spent_us: _builtins.int = ...,
+        bytes_out: _builtins.int = ...,
+        bytes_in: _builtins.int = ...,
+        uploaded_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tally", b"tally"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_in", b"bytes_in", "bytes_out", b"bytes_out", "model", b"model", "session_id", b"session_id", "spent_us", b"spent_us", "tally", b"tally", "tenant", b"tenant", "term", b"term", "uploaded_bytes", b"uploaded_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionUsage: _TypeAlias = SessionUsage  # noqa: Y015
+
+@_typing.final
+class UsageKept(_message.Message):
+    """Reports of usage up to this number are written down."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Of the message that they came with."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageKept: _TypeAlias = UsageKept  # noqa: Y015
+
+@_typing.final
+class ReadUsageRequest(_message.Message):
+    """Asks for usage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def usage(self) -> _usage_pb2.ReadUsageRequest:
+        """What was asked for, narrowed to what the caller may see."""
+
+    def __init__(
+        self,
+        *,
+        usage: _usage_pb2.ReadUsageRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadUsageRequest: _TypeAlias = ReadUsageRequest  # noqa: Y015
+
+@_typing.final
+class ReadUsageResponse(_message.Message):
+    """What was used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def usage(self) -> _usage_pb2.ReadUsageResponse:
+        """The answer."""
+
+    def __init__(
+        self,
+        *,
+        usage: _usage_pb2.ReadUsageResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadUsageResponse: _TypeAlias = ReadUsageResponse  # noqa: Y015
+
+@_typing.final
 class PresenceRequest(_message.Message):
     """A gateway's report."""
 
@@ -377,21 +715,31 @@ class PresenceRequest(_message.Message):
 
     GATEWAY_ID_FIELD_NUMBER: _builtins.int
     CONNECTIONS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    USAGE_NUMBER_FIELD_NUMBER: _builtins.int
     gateway_id: _builtins.str
     """The gateway."""
+    usage_number: _builtins.int
+    """Numbers the messages that tell of usage."""
     @_builtins.property
     def connections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Connections]:
         """Counts that changed; on the first request all of them."""
+
+    @_builtins.property
+    def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionUsage]:
+        """What sessions have used that changed, or that the scheduler has not confirmed."""
 
     def __init__(
         self,
         *,
         gateway_id: _builtins.str = ...,
         connections: _abc.Iterable[Global___Connections] | None = ...,
+        usage: _abc.Iterable[Global___SessionUsage] | None = ...,
+        usage_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connections", b"connections", "gateway_id", b"gateway_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connections", b"connections", "gateway_id", b"gateway_id", "usage", b"usage", "usage_number", b"usage_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -494,6 +842,7 @@ class PresenceResponse(_message.Message):
     ENDED_FIELD_NUMBER: _builtins.int
     MOVES_FIELD_NUMBER: _builtins.int
     PARKED_FIELD_NUMBER: _builtins.int
+    USAGE_KEPT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ended(self) -> Global___SessionOver:
         """A session ended."""
@@ -506,18 +855,23 @@ class PresenceResponse(_message.Message):
     def parked(self) -> Global___SessionParked:
         """A session was parked."""
 
+    @_builtins.property
+    def usage_kept(self) -> Global___UsageKept:
+        """Usage was written down."""
+
     def __init__(
         self,
         *,
         ended: Global___SessionOver | None = ...,
         moves: Global___SessionMoves | None = ...,
         parked: Global___SessionParked | None = ...,
+        usage_kept: Global___UsageKept | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "moves", b"moves", "parked", b"parked", "response", b"response"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "moves", b"moves", "parked", b"parked", "response", b"response", "usage_kept", b"usage_kept"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "moves", b"moves", "parked", b"parked", "response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "moves", b"moves", "parked", b"parked", "response", b"response", "usage_kept", b"usage_kept"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["ended", "moves", "parked"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["ended", "moves", "parked", "usage_kept"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 
@@ -618,18 +972,26 @@ class DescribePoolResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     POOL_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def pool(self) -> _pool_pb2.DescribePoolResponse:
         """As operators see it."""
+
+    @_builtins.property
+    def usage(self) -> _containers.RepeatedCompositeFieldContainer[_usage_pb2.UsageRow]:
+        """What was used since the ledger began: of each tenant that the configuration names, and of all
+        others together under an empty name.
+        """
 
     def __init__(
         self,
         *,
         pool: _pool_pb2.DescribePoolResponse | None = ...,
+        usage: _abc.Iterable[_usage_pb2.UsageRow] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pool", b"pool"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pool", b"pool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pool", b"pool", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -854,6 +1216,9 @@ class Heartbeat(_message.Message):
     PROCESS_FIELD_NUMBER: _builtins.int
     DEGRADED_STEPS_FIELD_NUMBER: _builtins.int
     BATCH_GAINS_FIELD_NUMBER: _builtins.int
+    CHUNK_EVENTS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    USAGE_NUMBER_FIELD_NUMBER: _builtins.int
     chunk_ms: _builtins.float
     """Measured compute of one steady chunk in milliseconds; 0 while unknown."""
     encode_ms: _builtins.float
@@ -870,6 +1235,8 @@ class Heartbeat(_message.Message):
     """Windows that were computed since the last beat."""
     batches: _builtins.int
     """Calls of the model in which they were: fewer where windows ran as a batch."""
+    usage_number: _builtins.int
+    """Numbers the beats that tell of usage."""
     @_builtins.property
     def process(self) -> _pool_pb2.ProcessFigures:
         """Its process."""
@@ -881,6 +1248,14 @@ class Heartbeat(_message.Message):
     @_builtins.property
     def batch_gains(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchGain]:
         """Measured gains of batches, where they are sure; all of them, each time."""
+
+    @_builtins.property
+    def chunk_events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.ChunkEvent]:
+        """While they are watched: some of the chunks that were finished since the last beat."""
+
+    @_builtins.property
+    def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionUsage]:
+        """What sessions have used that changed, or that the scheduler has not confirmed."""
 
     def __init__(
         self,
@@ -896,10 +1271,13 @@ class Heartbeat(_message.Message):
         process: _pool_pb2.ProcessFigures | None = ...,
         degraded_steps: _abc.Iterable[Global___FewerSteps] | None = ...,
         batch_gains: _abc.Iterable[Global___BatchGain] | None = ...,
+        chunk_events: _abc.Iterable[_event_pb2.ChunkEvent] | None = ...,
+        usage: _abc.Iterable[Global___SessionUsage] | None = ...,
+        usage_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["process", b"process"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_gains", b"batch_gains", "batches", b"batches", "chunk_ms", b"chunk_ms", "chunks", b"chunks", "degraded_steps", b"degraded_steps", "encode_ms", b"encode_ms", "ends_in_us", b"ends_in_us", "late_chunks", b"late_chunks", "process", b"process", "session_bytes", b"session_bytes", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_gains", b"batch_gains", "batches", b"batches", "chunk_events", b"chunk_events", "chunk_ms", b"chunk_ms", "chunks", b"chunks", "degraded_steps", b"degraded_steps", "encode_ms", b"encode_ms", "ends_in_us", b"ends_in_us", "late_chunks", b"late_chunks", "process", b"process", "session_bytes", b"session_bytes", "usage", b"usage", "usage_number", b"usage_number", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1307,6 +1685,28 @@ class Retire(_message.Message):
 Global___Retire: _TypeAlias = Retire  # noqa: Y015
 
 @_typing.final
+class WatchChunks(_message.Message):
+    """Heartbeats are to tell of chunks, or no longer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WATCHED_FIELD_NUMBER: _builtins.int
+    watched: _builtins.bool
+    """Whether that is so."""
+    def __init__(
+        self,
+        *,
+        watched: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["watched", b"watched"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchChunks: _TypeAlias = WatchChunks  # noqa: Y015
+
+@_typing.final
 class EnrollResponse(_message.Message):
     """To an actor."""
 
@@ -1319,6 +1719,8 @@ class EnrollResponse(_message.Message):
     AWAITS_ROOM_FIELD_NUMBER: _builtins.int
     PACE_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    WATCH_CHUNKS_FIELD_NUMBER: _builtins.int
+    USAGE_KEPT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def admit(self) -> Global___Admit:
         """A session was placed on it."""
@@ -1347,6 +1749,14 @@ class EnrollResponse(_message.Message):
     def drain(self) -> Global___Drain:
         """It is being emptied, or no longer is."""
 
+    @_builtins.property
+    def watch_chunks(self) -> Global___WatchChunks:
+        """Somebody follows the chunks that are made, or nobody does any more."""
+
+    @_builtins.property
+    def usage_kept(self) -> Global___UsageKept:
+        """Usage was written down."""
+
     def __init__(
         self,
         *,
@@ -1357,12 +1767,14 @@ class EnrollResponse(_message.Message):
         awaits_room: Global___AwaitsRoom | None = ...,
         pace: Global___Pace | None = ...,
         drain: Global___Drain | None = ...,
+        watch_chunks: Global___WatchChunks | None = ...,
+        usage_kept: Global___UsageKept | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "awaits_room", b"awaits_room", "drain", b"drain", "evict", b"evict", "pace", b"pace", "park", b"park", "response", b"response", "retire", b"retire"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "awaits_room", b"awaits_room", "drain", b"drain", "evict", b"evict", "pace", b"pace", "park", b"park", "response", b"response", "retire", b"retire", "usage_kept", b"usage_kept", "watch_chunks", b"watch_chunks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "awaits_room", b"awaits_room", "drain", b"drain", "evict", b"evict", "pace", b"pace", "park", b"park", "response", b"response", "retire", b"retire"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "awaits_room", b"awaits_room", "drain", b"drain", "evict", b"evict", "pace", b"pace", "park", b"park", "response", b"response", "retire", b"retire", "usage_kept", b"usage_kept", "watch_chunks", b"watch_chunks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["admit", "evict", "park", "retire", "awaits_room", "pace", "drain"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["admit", "evict", "park", "retire", "awaits_room", "pace", "drain", "watch_chunks", "usage_kept"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 

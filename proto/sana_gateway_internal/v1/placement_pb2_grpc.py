@@ -47,6 +47,11 @@ class PlacementStub:
                 request_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.FindRequest.SerializeToString,
                 response_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.FindResponse.FromString,
                 _registered_method=True)
+        self.ReserveUpload = channel.unary_unary(
+                '/sana_gateway_internal.v1.Placement/ReserveUpload',
+                request_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.ReserveUploadRequest.SerializeToString,
+                response_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.ReserveUploadResponse.FromString,
+                _registered_method=True)
         self.Release = channel.unary_unary(
                 '/sana_gateway_internal.v1.Placement/Release',
                 request_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.ReleaseRequest.SerializeToString,
@@ -67,6 +72,11 @@ class PlacementStub:
                 request_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.DescribePoolRequest.SerializeToString,
                 response_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.DescribePoolResponse.FromString,
                 _registered_method=True)
+        self.ReadUsage = channel.unary_unary(
+                '/sana_gateway_internal.v1.Placement/ReadUsage',
+                request_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.ReadUsageRequest.SerializeToString,
+                response_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.ReadUsageResponse.FromString,
+                _registered_method=True)
         self.Enroll = channel.stream_stream(
                 '/sana_gateway_internal.v1.Placement/Enroll',
                 request_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.EnrollRequest.SerializeToString,
@@ -81,6 +91,16 @@ class PlacementStub:
                 '/sana_gateway_internal.v1.Placement/Unbook',
                 request_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.UnbookRequest.SerializeToString,
                 response_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.UnbookResponse.FromString,
+                _registered_method=True)
+        self.DescribeSession = channel.unary_unary(
+                '/sana_gateway_internal.v1.Placement/DescribeSession',
+                request_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.DescribeSessionRequest.SerializeToString,
+                response_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.DescribeSessionResponse.FromString,
+                _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/sana_gateway_internal.v1.Placement/WatchEvents',
+                request_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.WatchEventsResponse.FromString,
                 _registered_method=True)
 
 
@@ -101,6 +121,13 @@ class PlacementServicer:
 
     def Find(self, request, context):
         """Finds the lease of a session placed before, through whichever gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReserveUpload(self, request, context):
+        """Counts an upload for whom its session is counted for; refused when a quota is used up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,6 +163,13 @@ class PlacementServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadUsage(self, request, context):
+        """What was used. Of whom the caller may ask is the gateway's to check.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Enroll(self, request_iterator, context):
         """An actor's standing report: it registers, then sends heartbeats.
         """
@@ -158,6 +192,20 @@ class PlacementServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeSession(self, request, context):
+        """One session, for operators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEvents(self, request, context):
+        """Follows the event journal. What a reader loses for being slow is told as a gap.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PlacementServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -170,6 +218,11 @@ def add_PlacementServicer_to_server(servicer, server):
                     servicer.Find,
                     request_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.FindRequest.FromString,
                     response_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.FindResponse.SerializeToString,
+            ),
+            'ReserveUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReserveUpload,
+                    request_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.ReserveUploadRequest.FromString,
+                    response_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.ReserveUploadResponse.SerializeToString,
             ),
             'Release': grpc.unary_unary_rpc_method_handler(
                     servicer.Release,
@@ -191,6 +244,11 @@ def add_PlacementServicer_to_server(servicer, server):
                     request_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.DescribePoolRequest.FromString,
                     response_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.DescribePoolResponse.SerializeToString,
             ),
+            'ReadUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadUsage,
+                    request_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.ReadUsageRequest.FromString,
+                    response_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.ReadUsageResponse.SerializeToString,
+            ),
             'Enroll': grpc.stream_stream_rpc_method_handler(
                     servicer.Enroll,
                     request_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.EnrollRequest.FromString,
@@ -205,6 +263,16 @@ def add_PlacementServicer_to_server(servicer, server):
                     servicer.Unbook,
                     request_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.UnbookRequest.FromString,
                     response_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.UnbookResponse.SerializeToString,
+            ),
+            'DescribeSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeSession,
+                    request_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.DescribeSessionRequest.FromString,
+                    response_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.DescribeSessionResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=sana__gateway__internal_dot_v1_dot_placement__pb2.WatchEventsRequest.FromString,
+                    response_serializer=sana__gateway__internal_dot_v1_dot_placement__pb2.WatchEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -264,6 +332,33 @@ class Placement:
             '/sana_gateway_internal.v1.Placement/Find',
             sana__gateway__internal_dot_v1_dot_placement__pb2.FindRequest.SerializeToString,
             sana__gateway__internal_dot_v1_dot_placement__pb2.FindResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReserveUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sana_gateway_internal.v1.Placement/ReserveUpload',
+            sana__gateway__internal_dot_v1_dot_placement__pb2.ReserveUploadRequest.SerializeToString,
+            sana__gateway__internal_dot_v1_dot_placement__pb2.ReserveUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -383,6 +478,33 @@ class Placement:
             _registered_method=True)
 
     @staticmethod
+    def ReadUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sana_gateway_internal.v1.Placement/ReadUsage',
+            sana__gateway__internal_dot_v1_dot_placement__pb2.ReadUsageRequest.SerializeToString,
+            sana__gateway__internal_dot_v1_dot_placement__pb2.ReadUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Enroll(request_iterator,
             target,
             options=(),
@@ -453,6 +575,60 @@ class Placement:
             '/sana_gateway_internal.v1.Placement/Unbook',
             sana__gateway__internal_dot_v1_dot_placement__pb2.UnbookRequest.SerializeToString,
             sana__gateway__internal_dot_v1_dot_placement__pb2.UnbookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sana_gateway_internal.v1.Placement/DescribeSession',
+            sana__gateway__internal_dot_v1_dot_placement__pb2.DescribeSessionRequest.SerializeToString,
+            sana__gateway__internal_dot_v1_dot_placement__pb2.DescribeSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sana_gateway_internal.v1.Placement/WatchEvents',
+            sana__gateway__internal_dot_v1_dot_placement__pb2.WatchEventsRequest.SerializeToString,
+            sana__gateway__internal_dot_v1_dot_placement__pb2.WatchEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

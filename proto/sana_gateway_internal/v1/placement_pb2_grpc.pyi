@@ -43,6 +43,8 @@ class PlacementStub:
     """
     Find: _grpc.UnaryUnaryMultiCallable[_placement_pb2.FindRequest, _placement_pb2.FindResponse]
     """Finds the lease of a session placed before, through whichever gateway."""
+    ReserveUpload: _grpc.UnaryUnaryMultiCallable[_placement_pb2.ReserveUploadRequest, _placement_pb2.ReserveUploadResponse]
+    """Counts an upload for whom its session is counted for; refused when a quota is used up."""
     Release: _grpc.UnaryUnaryMultiCallable[_placement_pb2.ReleaseRequest, _placement_pb2.ReleaseResponse]
     """Ends a session."""
     Presence: _grpc.StreamStreamMultiCallable[_placement_pb2.PresenceRequest, _placement_pb2.PresenceResponse]
@@ -55,6 +57,8 @@ class PlacementStub:
     """
     DescribePool: _grpc.UnaryUnaryMultiCallable[_placement_pb2.DescribePoolRequest, _placement_pb2.DescribePoolResponse]
     """The pool, for operators."""
+    ReadUsage: _grpc.UnaryUnaryMultiCallable[_placement_pb2.ReadUsageRequest, _placement_pb2.ReadUsageResponse]
+    """What was used. Of whom the caller may ask is the gateway's to check."""
     Enroll: _grpc.StreamStreamMultiCallable[_placement_pb2.EnrollRequest, _placement_pb2.EnrollResponse]
     """An actor's standing report: it registers, then sends heartbeats."""
     Book: _grpc.UnaryUnaryMultiCallable[_placement_pb2.BookRequest, _placement_pb2.BookResponse]
@@ -63,6 +67,10 @@ class PlacementStub:
     """
     Unbook: _grpc.UnaryUnaryMultiCallable[_placement_pb2.UnbookRequest, _placement_pb2.UnbookResponse]
     """Gives booked compute back."""
+    DescribeSession: _grpc.UnaryUnaryMultiCallable[_placement_pb2.DescribeSessionRequest, _placement_pb2.DescribeSessionResponse]
+    """One session, for operators."""
+    WatchEvents: _grpc.UnaryStreamMultiCallable[_placement_pb2.WatchEventsRequest, _placement_pb2.WatchEventsResponse]
+    """Follows the event journal. What a reader loses for being slow is told as a gap."""
 
 @_typing.type_check_only
 class PlacementAsyncStub(PlacementStub):
@@ -79,6 +87,8 @@ class PlacementAsyncStub(PlacementStub):
     """
     Find: _aio.UnaryUnaryMultiCallable[_placement_pb2.FindRequest, _placement_pb2.FindResponse]  # type: ignore[assignment]
     """Finds the lease of a session placed before, through whichever gateway."""
+    ReserveUpload: _aio.UnaryUnaryMultiCallable[_placement_pb2.ReserveUploadRequest, _placement_pb2.ReserveUploadResponse]  # type: ignore[assignment]
+    """Counts an upload for whom its session is counted for; refused when a quota is used up."""
     Release: _aio.UnaryUnaryMultiCallable[_placement_pb2.ReleaseRequest, _placement_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Ends a session."""
     Presence: _aio.StreamStreamMultiCallable[_placement_pb2.PresenceRequest, _placement_pb2.PresenceResponse]  # type: ignore[assignment]
@@ -91,6 +101,8 @@ class PlacementAsyncStub(PlacementStub):
     """
     DescribePool: _aio.UnaryUnaryMultiCallable[_placement_pb2.DescribePoolRequest, _placement_pb2.DescribePoolResponse]  # type: ignore[assignment]
     """The pool, for operators."""
+    ReadUsage: _aio.UnaryUnaryMultiCallable[_placement_pb2.ReadUsageRequest, _placement_pb2.ReadUsageResponse]  # type: ignore[assignment]
+    """What was used. Of whom the caller may ask is the gateway's to check."""
     Enroll: _aio.StreamStreamMultiCallable[_placement_pb2.EnrollRequest, _placement_pb2.EnrollResponse]  # type: ignore[assignment]
     """An actor's standing report: it registers, then sends heartbeats."""
     Book: _aio.UnaryUnaryMultiCallable[_placement_pb2.BookRequest, _placement_pb2.BookResponse]  # type: ignore[assignment]
@@ -99,6 +111,10 @@ class PlacementAsyncStub(PlacementStub):
     """
     Unbook: _aio.UnaryUnaryMultiCallable[_placement_pb2.UnbookRequest, _placement_pb2.UnbookResponse]  # type: ignore[assignment]
     """Gives booked compute back."""
+    DescribeSession: _aio.UnaryUnaryMultiCallable[_placement_pb2.DescribeSessionRequest, _placement_pb2.DescribeSessionResponse]  # type: ignore[assignment]
+    """One session, for operators."""
+    WatchEvents: _aio.UnaryStreamMultiCallable[_placement_pb2.WatchEventsRequest, _placement_pb2.WatchEventsResponse]  # type: ignore[assignment]
+    """Follows the event journal. What a reader loses for being slow is told as a gap."""
 
 class PlacementServicer(metaclass=_abc_1.ABCMeta):
     """Served by the scheduler. Gateways place sessions, actors enrol and book compute.
@@ -124,6 +140,14 @@ class PlacementServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_placement_pb2.FindResponse, _abc.Awaitable[_placement_pb2.FindResponse]]:
         """Finds the lease of a session placed before, through whichever gateway."""
+
+    @_abc_1.abstractmethod
+    def ReserveUpload(
+        self,
+        request: _placement_pb2.ReserveUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_placement_pb2.ReserveUploadResponse, _abc.Awaitable[_placement_pb2.ReserveUploadResponse]]:
+        """Counts an upload for whom its session is counted for; refused when a quota is used up."""
 
     @_abc_1.abstractmethod
     def Release(
@@ -162,6 +186,14 @@ class PlacementServicer(metaclass=_abc_1.ABCMeta):
         """The pool, for operators."""
 
     @_abc_1.abstractmethod
+    def ReadUsage(
+        self,
+        request: _placement_pb2.ReadUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_placement_pb2.ReadUsageResponse, _abc.Awaitable[_placement_pb2.ReadUsageResponse]]:
+        """What was used. Of whom the caller may ask is the gateway's to check."""
+
+    @_abc_1.abstractmethod
     def Enroll(
         self,
         request_iterator: _MaybeAsyncIterator[_placement_pb2.EnrollRequest],
@@ -186,5 +218,21 @@ class PlacementServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_placement_pb2.UnbookResponse, _abc.Awaitable[_placement_pb2.UnbookResponse]]:
         """Gives booked compute back."""
+
+    @_abc_1.abstractmethod
+    def DescribeSession(
+        self,
+        request: _placement_pb2.DescribeSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_placement_pb2.DescribeSessionResponse, _abc.Awaitable[_placement_pb2.DescribeSessionResponse]]:
+        """One session, for operators."""
+
+    @_abc_1.abstractmethod
+    def WatchEvents(
+        self,
+        request: _placement_pb2.WatchEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_placement_pb2.WatchEventsResponse], _abc.AsyncIterator[_placement_pb2.WatchEventsResponse]]:
+        """Follows the event journal. What a reader loses for being slow is told as a gap."""
 
 def add_PlacementServicer_to_server(servicer: PlacementServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

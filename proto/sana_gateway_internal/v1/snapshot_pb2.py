@@ -26,7 +26,7 @@ from sana_gateway.v1 import command_pb2 as sana__gateway_dot_v1_dot_command__pb2
 from sana_gateway.v1 import message_pb2 as sana__gateway_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'sana_gateway_internal/v1/snapshot.proto\x12\x18sana_gateway_internal.v1\x1a\x1dsana_gateway/v1/command.proto\x1a\x1dsana_gateway/v1/message.proto\"j\n\x0c\x43lipSnapshot\x12\'\n\x05video\x18\x01 \x01(\x0b\x32\x18.sana_gateway.v1.FileRef\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x12\n\nnum_frames\x18\x04 \x01(\x05\"X\n\rChunkSnapshot\x12\r\n\x05index\x18\x01 \x01(\r\x12\x13\n\x0b\x66irst_frame\x18\x02 \x01(\r\x12\x0e\n\x06\x66rames\x18\x03 \x01(\r\x12\x13\n\x06prompt\x18\x04 \x01(\tB\x03\x80\x01\x01\"3\n\nModelPoint\x12\x0f\n\x07windows\x18\x01 \x01(\r\x12\x14\n\x07prompts\x18\x02 \x03(\tB\x03\x80\x01\x01\"\xa9\x02\n\x0bRunSnapshot\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04seed\x18\x02 \x01(\x03\x12\x13\n\x06\x66rames\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x0f\n\x07windows\x18\x04 \x01(\r\x12\x14\n\x0c\x66rame_offset\x18\x05 \x01(\x05\x12\x14\n\x0c\x63hunk_offset\x18\x06 \x01(\x05\x12\x11\n\tcommitted\x18\x07 \x01(\r\x12\x38\n\x07unshown\x18\x08 \x03(\x0b\x32\'.sana_gateway_internal.v1.ChunkSnapshot\x12\x32\n\x04kept\x18\t \x01(\x0b\x32$.sana_gateway_internal.v1.ModelPoint\x12\r\n\x05shown\x18\n \x01(\r\x12\x0f\n\x07started\x18\x0b \x01(\x08\x42\t\n\x07_frames\"M\n\x0eHandledCommand\x12\x15\n\rconnection_id\x18\x01 \x01(\x05\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x08\"G\n\tDueAnswer\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x15\n\rconnection_id\x18\x02 \x01(\x05\x12\x12\n\ncommand_id\x18\x03 \x01(\t\"\xb0\x04\n\x0f\x43ontrolSnapshot\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12%\n\x05phase\x18\x05 \x01(\x0e\x32\x16.sana_gateway.v1.Phase\x12\x0f\n\x07waiting\x18\x06 \x01(\t\x12#\n\x04mode\x18\x07 \x01(\x0e\x32\x15.sana_gateway.v1.Mode\x12\x0c\n\x04seed\x18\x08 \x01(\x03\x12\x18\n\x06prompt\x18\t \x01(\tB\x03\x80\x01\x01H\x00\x88\x01\x01\x12\x34\n\x04\x63lip\x18\n \x01(\x0b\x32&.sana_gateway_internal.v1.ClipSnapshot\x12\'\n\x05probe\x18\x0b \x01(\x0b\x32\x18.sana_gateway.v1.FileRef\x12\x12\n\nrun_number\x18\x0c \x01(\r\x12\x10\n\x08run_seed\x18\r \x01(\x03\x12\x32\n\x03run\x18\x0e \x01(\x0b\x32%.sana_gateway_internal.v1.RunSnapshot\x12\x11\n\tstreaming\x18\x0f \x01(\x08\x12\x39\n\x07handled\x18\x10 \x03(\x0b\x32(.sana_gateway_internal.v1.HandledCommand\x12\x30\n\x03\x64ue\x18\x11 \x03(\x0b\x32#.sana_gateway_internal.v1.DueAnswer\x12\x11\n\tsource_us\x18\x12 \x01(\x03\x42\t\n\x07_promptb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'sana_gateway_internal/v1/snapshot.proto\x12\x18sana_gateway_internal.v1\x1a\x1dsana_gateway/v1/command.proto\x1a\x1dsana_gateway/v1/message.proto\"j\n\x0c\x43lipSnapshot\x12\'\n\x05video\x18\x01 \x01(\x0b\x32\x18.sana_gateway.v1.FileRef\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x12\n\nnum_frames\x18\x04 \x01(\x05\"X\n\rChunkSnapshot\x12\r\n\x05index\x18\x01 \x01(\r\x12\x13\n\x0b\x66irst_frame\x18\x02 \x01(\r\x12\x0e\n\x06\x66rames\x18\x03 \x01(\r\x12\x13\n\x06prompt\x18\x04 \x01(\tB\x03\x80\x01\x01\"1\n\x0bPromptShare\x12\x13\n\x06prompt\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\r\n\x05share\x18\x02 \x01(\x01\"Z\n\x0bPromptBlend\x12\x13\n\x06prompt\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x36\n\x07\x65\x61rlier\x18\x02 \x03(\x0b\x32%.sana_gateway_internal.v1.PromptShare\"S\n\rPromptMixture\x12\n\n\x02\x61t\x18\x01 \x01(\r\x12\x36\n\x07\x65\x61rlier\x18\x02 \x03(\x0b\x32%.sana_gateway_internal.v1.PromptShare\"\x9a\x01\n\x0cPromptCourse\x12\x34\n\x05\x62lend\x18\x01 \x01(\x0b\x32%.sana_gateway_internal.v1.PromptBlend\x12\x35\n\x06origin\x18\x02 \x01(\x0b\x32%.sana_gateway_internal.v1.PromptBlend\x12\x0f\n\x07windows\x18\x03 \x01(\r\x12\x0c\n\x04made\x18\x04 \x01(\r\"n\n\nModelPoint\x12\x0f\n\x07windows\x18\x01 \x01(\r\x12\x14\n\x07prompts\x18\x02 \x03(\tB\x03\x80\x01\x01\x12\x39\n\x08mixtures\x18\x03 \x03(\x0b\x32\'.sana_gateway_internal.v1.PromptMixture\"\xe1\x02\n\x0bRunSnapshot\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04seed\x18\x02 \x01(\x03\x12\x13\n\x06\x66rames\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x0f\n\x07windows\x18\x04 \x01(\r\x12\x14\n\x0c\x66rame_offset\x18\x05 \x01(\x05\x12\x14\n\x0c\x63hunk_offset\x18\x06 \x01(\x05\x12\x11\n\tcommitted\x18\x07 \x01(\r\x12\x38\n\x07unshown\x18\x08 \x03(\x0b\x32\'.sana_gateway_internal.v1.ChunkSnapshot\x12\x32\n\x04kept\x18\t \x01(\x0b\x32$.sana_gateway_internal.v1.ModelPoint\x12\r\n\x05shown\x18\n \x01(\r\x12\x0f\n\x07started\x18\x0b \x01(\x08\x12\x36\n\x06\x63ourse\x18\x0c \x01(\x0b\x32&.sana_gateway_internal.v1.PromptCourseB\t\n\x07_frames\"M\n\x0eHandledCommand\x12\x15\n\rconnection_id\x18\x01 \x01(\x05\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x08\"G\n\tDueAnswer\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x15\n\rconnection_id\x18\x02 \x01(\x05\x12\x12\n\ncommand_id\x18\x03 \x01(\t\"U\n\nShownUsage\x12\x0e\n\x06\x63hunks\x18\x01 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x04\x12\x13\n\x0bstreamed_us\x18\x03 \x01(\x04\x12\x12\n\ncompute_us\x18\x04 \x01(\x04\"O\n\x08RunUsage\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x33\n\x05shown\x18\x02 \x01(\x0b\x32$.sana_gateway_internal.v1.ShownUsage\"\x93\x01\n\nUsageTally\x12\x0e\n\x06origin\x18\x01 \x01(\r\x12\r\n\x05\x66loor\x18\x02 \x01(\r\x12\x34\n\x06\x62\x65\x66ore\x18\x03 \x01(\x0b\x32$.sana_gateway_internal.v1.ShownUsage\x12\x30\n\x04runs\x18\x04 \x03(\x0b\x32\".sana_gateway_internal.v1.RunUsage\";\n\tChunkCost\x12\x0b\n\x03run\x18\x01 \x01(\r\x12\r\n\x05\x63hunk\x18\x02 \x01(\r\x12\x12\n\ncompute_us\x18\x03 \x01(\x04\"x\n\rMeterSnapshot\x12\x33\n\x05tally\x18\x01 \x01(\x0b\x32$.sana_gateway_internal.v1.UsageTally\x12\x32\n\x05\x63osts\x18\x02 \x03(\x0b\x32#.sana_gateway_internal.v1.ChunkCost\"2\n\x0fJournalSnapshot\x12\x0e\n\x06\x66older\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x08\"\xa4\x05\n\x0f\x43ontrolSnapshot\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12%\n\x05phase\x18\x05 \x01(\x0e\x32\x16.sana_gateway.v1.Phase\x12\x0f\n\x07waiting\x18\x06 \x01(\t\x12#\n\x04mode\x18\x07 \x01(\x0e\x32\x15.sana_gateway.v1.Mode\x12\x0c\n\x04seed\x18\x08 \x01(\x03\x12\x18\n\x06prompt\x18\t \x01(\tB\x03\x80\x01\x01H\x00\x88\x01\x01\x12\x34\n\x04\x63lip\x18\n \x01(\x0b\x32&.sana_gateway_internal.v1.ClipSnapshot\x12\'\n\x05probe\x18\x0b \x01(\x0b\x32\x18.sana_gateway.v1.FileRef\x12\x12\n\nrun_number\x18\x0c \x01(\r\x12\x10\n\x08run_seed\x18\r \x01(\x03\x12\x32\n\x03run\x18\x0e \x01(\x0b\x32%.sana_gateway_internal.v1.RunSnapshot\x12\x11\n\tstreaming\x18\x0f \x01(\x08\x12\x39\n\x07handled\x18\x10 \x03(\x0b\x32(.sana_gateway_internal.v1.HandledCommand\x12\x30\n\x03\x64ue\x18\x11 \x03(\x0b\x32#.sana_gateway_internal.v1.DueAnswer\x12\x11\n\tsource_us\x18\x12 \x01(\x03\x12\x36\n\x05usage\x18\x13 \x01(\x0b\x32\'.sana_gateway_internal.v1.MeterSnapshot\x12:\n\x07journal\x18\x14 \x01(\x0b\x32).sana_gateway_internal.v1.JournalSnapshotB\t\n\x07_promptb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHUNKSNAPSHOT'].fields_by_name['prompt']._loaded_options = None
   _globals['_CHUNKSNAPSHOT'].fields_by_name['prompt']._serialized_options = b'\200\001\001'
+  _globals['_PROMPTSHARE'].fields_by_name['prompt']._loaded_options = None
+  _globals['_PROMPTSHARE'].fields_by_name['prompt']._serialized_options = b'\200\001\001'
+  _globals['_PROMPTBLEND'].fields_by_name['prompt']._loaded_options = None
+  _globals['_PROMPTBLEND'].fields_by_name['prompt']._serialized_options = b'\200\001\001'
   _globals['_MODELPOINT'].fields_by_name['prompts']._loaded_options = None
   _globals['_MODELPOINT'].fields_by_name['prompts']._serialized_options = b'\200\001\001'
   _globals['_CONTROLSNAPSHOT'].fields_by_name['prompt']._loaded_options = None
@@ -43,14 +47,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLIPSNAPSHOT']._serialized_end=237
   _globals['_CHUNKSNAPSHOT']._serialized_start=239
   _globals['_CHUNKSNAPSHOT']._serialized_end=327
-  _globals['_MODELPOINT']._serialized_start=329
-  _globals['_MODELPOINT']._serialized_end=380
-  _globals['_RUNSNAPSHOT']._serialized_start=383
-  _globals['_RUNSNAPSHOT']._serialized_end=680
-  _globals['_HANDLEDCOMMAND']._serialized_start=682
-  _globals['_HANDLEDCOMMAND']._serialized_end=759
-  _globals['_DUEANSWER']._serialized_start=761
-  _globals['_DUEANSWER']._serialized_end=832
-  _globals['_CONTROLSNAPSHOT']._serialized_start=835
-  _globals['_CONTROLSNAPSHOT']._serialized_end=1395
+  _globals['_PROMPTSHARE']._serialized_start=329
+  _globals['_PROMPTSHARE']._serialized_end=378
+  _globals['_PROMPTBLEND']._serialized_start=380
+  _globals['_PROMPTBLEND']._serialized_end=470
+  _globals['_PROMPTMIXTURE']._serialized_start=472
+  _globals['_PROMPTMIXTURE']._serialized_end=555
+  _globals['_PROMPTCOURSE']._serialized_start=558
+  _globals['_PROMPTCOURSE']._serialized_end=712
+  _globals['_MODELPOINT']._serialized_start=714
+  _globals['_MODELPOINT']._serialized_end=824
+  _globals['_RUNSNAPSHOT']._serialized_start=827
+  _globals['_RUNSNAPSHOT']._serialized_end=1180
+  _globals['_HANDLEDCOMMAND']._serialized_start=1182
+  _globals['_HANDLEDCOMMAND']._serialized_end=1259
+  _globals['_DUEANSWER']._serialized_start=1261
+  _globals['_DUEANSWER']._serialized_end=1332
+  _globals['_SHOWNUSAGE']._serialized_start=1334
+  _globals['_SHOWNUSAGE']._serialized_end=1419
+  _globals['_RUNUSAGE']._serialized_start=1421
+  _globals['_RUNUSAGE']._serialized_end=1500
+  _globals['_USAGETALLY']._serialized_start=1503
+  _globals['_USAGETALLY']._serialized_end=1650
+  _globals['_CHUNKCOST']._serialized_start=1652
+  _globals['_CHUNKCOST']._serialized_end=1711
+  _globals['_METERSNAPSHOT']._serialized_start=1713
+  _globals['_METERSNAPSHOT']._serialized_end=1833
+  _globals['_JOURNALSNAPSHOT']._serialized_start=1835
+  _globals['_JOURNALSNAPSHOT']._serialized_end=1885
+  _globals['_CONTROLSNAPSHOT']._serialized_start=1888
+  _globals['_CONTROLSNAPSHOT']._serialized_end=2564
 # @@protoc_insertion_point(module_scope)

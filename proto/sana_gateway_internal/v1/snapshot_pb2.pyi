@@ -93,6 +93,126 @@ class ChunkSnapshot(_message.Message):
 Global___ChunkSnapshot: _TypeAlias = ChunkSnapshot  # noqa: Y015
 
 @_typing.final
+class PromptShare(_message.Message):
+    """A prompt in a mixture."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    prompt: _builtins.str
+    """Which."""
+    share: _builtins.float
+    """Its share, above 0 and below 1."""
+    def __init__(
+        self,
+        *,
+        prompt: _builtins.str = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptShare: _TypeAlias = PromptShare  # noqa: Y015
+
+@_typing.final
+class PromptBlend(_message.Message):
+    """What a window is made with: a prompt, and what is still seen of prompts before it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: _builtins.int
+    EARLIER_FIELD_NUMBER: _builtins.int
+    prompt: _builtins.str
+    """The prompt; what is left of 1 is its share."""
+    @_builtins.property
+    def earlier(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptShare]:
+        """Prompts before it, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        prompt: _builtins.str = ...,
+        earlier: _abc.Iterable[Global___PromptShare] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["earlier", b"earlier", "prompt", b"prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptBlend: _TypeAlias = PromptBlend  # noqa: Y015
+
+@_typing.final
+class PromptMixture(_message.Message):
+    """What is still seen of earlier prompts in one of several windows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    EARLIER_FIELD_NUMBER: _builtins.int
+    at: _builtins.int
+    """Index of the window's prompt among `prompts`."""
+    @_builtins.property
+    def earlier(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptShare]:
+        """Prompts before it, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        at: _builtins.int = ...,
+        earlier: _abc.Iterable[Global___PromptShare] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "earlier", b"earlier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptMixture: _TypeAlias = PromptMixture  # noqa: Y015
+
+@_typing.final
+class PromptCourse(_message.Message):
+    """Where a run's prompt stands between two windows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLEND_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    MADE_FIELD_NUMBER: _builtins.int
+    windows: _builtins.int
+    """Windows that the transition has."""
+    made: _builtins.int
+    """Those that were made."""
+    @_builtins.property
+    def blend(self) -> Global___PromptBlend:
+        """What the last window was made with."""
+
+    @_builtins.property
+    def origin(self) -> Global___PromptBlend:
+        """Where the transition under way began; absent while there is none."""
+
+    def __init__(
+        self,
+        *,
+        blend: Global___PromptBlend | None = ...,
+        origin: Global___PromptBlend | None = ...,
+        windows: _builtins.int = ...,
+        made: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blend", b"blend", "origin", b"origin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blend", b"blend", "made", b"made", "origin", b"origin", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptCourse: _TypeAlias = PromptCourse  # noqa: Y015
+
+@_typing.final
 class ModelPoint(_message.Message):
     """A state of the model from which windows can be made again: the oldest that may still be
     needed, which is the newest before which all was shown.
@@ -102,21 +222,27 @@ class ModelPoint(_message.Message):
 
     WINDOWS_FIELD_NUMBER: _builtins.int
     PROMPTS_FIELD_NUMBER: _builtins.int
+    MIXTURES_FIELD_NUMBER: _builtins.int
     windows: _builtins.int
     """Windows that were finished; 0: the seed, from which the model begins anew."""
     @_builtins.property
     def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The prompts of the windows dispatched since, in order: they are made again with them."""
 
+    @_builtins.property
+    def mixtures(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptMixture]:
+        """What is mixed into some of them, in order."""
+
     def __init__(
         self,
         *,
         windows: _builtins.int = ...,
         prompts: _abc.Iterable[_builtins.str] | None = ...,
+        mixtures: _abc.Iterable[Global___PromptMixture] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompts", b"prompts", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mixtures", b"mixtures", "prompts", b"prompts", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -139,6 +265,7 @@ class RunSnapshot(_message.Message):
     KEPT_FIELD_NUMBER: _builtins.int
     SHOWN_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
+    COURSE_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Its number."""
     seed: _builtins.int
@@ -168,6 +295,10 @@ class RunSnapshot(_message.Message):
     def kept(self) -> Global___ModelPoint:
         """Where windows can be made again from; absent when too many were made since."""
 
+    @_builtins.property
+    def course(self) -> Global___PromptCourse:
+        """Where its prompt stands."""
+
     def __init__(
         self,
         *,
@@ -182,10 +313,11 @@ class RunSnapshot(_message.Message):
         kept: Global___ModelPoint | None = ...,
         shown: _builtins.int = ...,
         started: _builtins.bool = ...,
+        course: Global___PromptCourse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_frames", b"_frames", "frames", b"frames", "kept", b"kept"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_frames", b"_frames", "course", b"course", "frames", b"frames", "kept", b"kept"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frames", b"_frames", "chunk_offset", b"chunk_offset", "committed", b"committed", "frame_offset", b"frame_offset", "frames", b"frames", "kept", b"kept", "number", b"number", "seed", b"seed", "shown", b"shown", "started", b"started", "unshown", b"unshown", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frames", b"_frames", "chunk_offset", b"chunk_offset", "committed", b"committed", "course", b"course", "frame_offset", b"frame_offset", "frames", b"frames", "kept", b"kept", "number", b"number", "seed", b"seed", "shown", b"shown", "started", b"started", "unshown", b"unshown", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__frames: _TypeAlias = _typing.Literal["frames"]  # noqa: Y015
     _WhichOneofArgType__frames: _TypeAlias = _typing.Literal["_frames", b"_frames"]  # noqa: Y015
@@ -254,6 +386,194 @@ class DueAnswer(_message.Message):
 Global___DueAnswer: _TypeAlias = DueAnswer  # noqa: Y015
 
 @_typing.final
+class ShownUsage(_message.Message):
+    """What was shown to the ends of chunks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    STREAMED_US_FIELD_NUMBER: _builtins.int
+    COMPUTE_US_FIELD_NUMBER: _builtins.int
+    chunks: _builtins.int
+    """Chunks."""
+    frames: _builtins.int
+    """Their frames."""
+    streamed_us: _builtins.int
+    """How long they last at the model's own rate, in microseconds."""
+    compute_us: _builtins.int
+    """Time that the model took for them, in microseconds."""
+    def __init__(
+        self,
+        *,
+        chunks: _builtins.int = ...,
+        frames: _builtins.int = ...,
+        streamed_us: _builtins.int = ...,
+        compute_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "compute_us", b"compute_us", "frames", b"frames", "streamed_us", b"streamed_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShownUsage: _TypeAlias = ShownUsage  # noqa: Y015
+
+@_typing.final
+class RunUsage(_message.Message):
+    """What was shown of one run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    SHOWN_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Its number."""
+    @_builtins.property
+    def shown(self) -> Global___ShownUsage:
+        """How much."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        shown: Global___ShownUsage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shown", b"shown"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "shown", b"shown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunUsage: _TypeAlias = RunUsage  # noqa: Y015
+
+@_typing.final
+class UsageTally(_message.Message):
+    """What was shown of a session since counting began; `scheduler/core/metering.py` says how two of
+    them are brought together.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    FLOOR_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    origin: _builtins.int
+    """Epoch of the lease under which counting began."""
+    floor: _builtins.int
+    """Runs below this number are in `before`."""
+    @_builtins.property
+    def before(self) -> Global___ShownUsage:
+        """What was shown of these."""
+
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunUsage]:
+        """The newest runs."""
+
+    def __init__(
+        self,
+        *,
+        origin: _builtins.int = ...,
+        floor: _builtins.int = ...,
+        before: Global___ShownUsage | None = ...,
+        runs: _abc.Iterable[Global___RunUsage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "floor", b"floor", "origin", b"origin", "runs", b"runs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageTally: _TypeAlias = UsageTally  # noqa: Y015
+
+@_typing.final
+class ChunkCost(_message.Message):
+    """What the model took for a chunk that is not yet shown to its end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    COMPUTE_US_FIELD_NUMBER: _builtins.int
+    run: _builtins.int
+    """The run."""
+    chunk: _builtins.int
+    """The outward chunk."""
+    compute_us: _builtins.int
+    """Microseconds."""
+    def __init__(
+        self,
+        *,
+        run: _builtins.int = ...,
+        chunk: _builtins.int = ...,
+        compute_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "compute_us", b"compute_us", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChunkCost: _TypeAlias = ChunkCost  # noqa: Y015
+
+@_typing.final
+class MeterSnapshot(_message.Message):
+    """The meter of a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TALLY_FIELD_NUMBER: _builtins.int
+    COSTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tally(self) -> Global___UsageTally:
+        """What was shown."""
+
+    @_builtins.property
+    def costs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChunkCost]:
+        """What is not shown yet has cost."""
+
+    def __init__(
+        self,
+        *,
+        tally: Global___UsageTally | None = ...,
+        costs: _abc.Iterable[Global___ChunkCost] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tally", b"tally"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["costs", b"costs", "tally", b"tally"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeterSnapshot: _TypeAlias = MeterSnapshot  # noqa: Y015
+
+@_typing.final
+class JournalSnapshot(_message.Message):
+    """The journal of a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOLDER_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    folder: _builtins.str
+    """Folder in the storage."""
+    content: _builtins.bool
+    """Whether prompts and reference pictures are in it."""
+    def __init__(
+        self,
+        *,
+        folder: _builtins.str = ...,
+        content: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "folder", b"folder"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JournalSnapshot: _TypeAlias = JournalSnapshot  # noqa: Y015
+
+@_typing.final
 class ControlSnapshot(_message.Message):
     """A session between two chunks."""
 
@@ -277,6 +597,8 @@ class ControlSnapshot(_message.Message):
     HANDLED_FIELD_NUMBER: _builtins.int
     DUE_FIELD_NUMBER: _builtins.int
     SOURCE_US_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    JOURNAL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     epoch: _builtins.int
@@ -325,6 +647,14 @@ class ControlSnapshot(_message.Message):
     def due(self) -> _containers.RepeatedCompositeFieldContainer[Global___DueAnswer]:
         """Answers that are due."""
 
+    @_builtins.property
+    def usage(self) -> Global___MeterSnapshot:
+        """What was used so far: it goes where the session goes."""
+
+    @_builtins.property
+    def journal(self) -> Global___JournalSnapshot:
+        """Where its journal lies; absent: none is kept."""
+
     def __init__(
         self,
         *,
@@ -346,10 +676,12 @@ class ControlSnapshot(_message.Message):
         handled: _abc.Iterable[Global___HandledCommand] | None = ...,
         due: _abc.Iterable[Global___DueAnswer] | None = ...,
         source_us: _builtins.int = ...,
+        usage: Global___MeterSnapshot | None = ...,
+        journal: Global___JournalSnapshot | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "clip", b"clip", "probe", b"probe", "prompt", b"prompt", "run", b"run"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "clip", b"clip", "journal", b"journal", "probe", b"probe", "prompt", b"prompt", "run", b"run", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "clip", b"clip", "due", b"due", "epoch", b"epoch", "handled", b"handled", "host", b"host", "mode", b"mode", "phase", b"phase", "probe", b"probe", "prompt", b"prompt", "revision", b"revision", "run", b"run", "run_number", b"run_number", "run_seed", b"run_seed", "seed", b"seed", "session_id", b"session_id", "source_us", b"source_us", "streaming", b"streaming", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "clip", b"clip", "due", b"due", "epoch", b"epoch", "handled", b"handled", "host", b"host", "journal", b"journal", "mode", b"mode", "phase", b"phase", "probe", b"probe", "prompt", b"prompt", "revision", b"revision", "run", b"run", "run_number", b"run_number", "run_seed", b"run_seed", "seed", b"seed", "session_id", b"session_id", "source_us", b"source_us", "streaming", b"streaming", "usage", b"usage", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
     _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015

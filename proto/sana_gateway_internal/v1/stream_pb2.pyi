@@ -241,6 +241,28 @@ class Copy(_message.Message):
 Global___Copy: _TypeAlias = Copy  # noqa: Y015
 
 @_typing.final
+class KeepContent(_message.Message):
+    """The session's client wants prompts and reference pictures in its journal, where one is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepContent: _TypeAlias = KeepContent  # noqa: Y015
+
+@_typing.final
 class Leave(_message.Message):
     """Takes part no longer: no connection is left at this gateway."""
 
@@ -528,6 +550,7 @@ class ControlRequest(_message.Message):
     CAMERA_FIELD_NUMBER: _builtins.int
     HAND_OVER_FIELD_NUMBER: _builtins.int
     COPY_FIELD_NUMBER: _builtins.int
+    KEEP_CONTENT_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
@@ -570,6 +593,10 @@ class ControlRequest(_message.Message):
         """A session is to be copied."""
 
     @_builtins.property
+    def keep_content(self) -> Global___KeepContent:
+        """A session's journal is to have content."""
+
+    @_builtins.property
     def more(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlRequest]:
         """Instead of one: several, in order. They have no `more` of their own."""
 
@@ -586,13 +613,14 @@ class ControlRequest(_message.Message):
         camera: Global___CameraStatus | None = ...,
         hand_over: Global___HandOver | None = ...,
         copy: Global___Copy | None = ...,
+        keep_content: Global___KeepContent | None = ...,
         more: _abc.Iterable[Global___ControlRequest] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "command", b"command", "commit", b"commit", "copy", b"copy", "hand_over", b"hand_over", "hello", b"hello", "leave", b"leave", "open", b"open", "output", b"output", "playout", b"playout", "request", b"request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "command", b"command", "commit", b"commit", "copy", b"copy", "hand_over", b"hand_over", "hello", b"hello", "keep_content", b"keep_content", "leave", b"leave", "open", b"open", "output", b"output", "playout", b"playout", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "command", b"command", "commit", b"commit", "copy", b"copy", "hand_over", b"hand_over", "hello", b"hello", "leave", b"leave", "more", b"more", "open", b"open", "output", b"output", "playout", b"playout", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "command", b"command", "commit", b"commit", "copy", b"copy", "hand_over", b"hand_over", "hello", b"hello", "keep_content", b"keep_content", "leave", b"leave", "more", b"more", "open", b"open", "output", b"output", "playout", b"playout", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["hello", "open", "leave", "command", "playout", "commit", "output", "camera", "hand_over", "copy"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["hello", "open", "leave", "command", "playout", "commit", "output", "camera", "hand_over", "copy", "keep_content"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 

@@ -241,6 +241,8 @@ class Timeline(Part):
     """By metric of the service."""
     rss_mb: tuple[Number | None, ...] = ()
     """Memory of the service's processes together; empty where it did not tell."""
+    descriptors: tuple[Number | None, ...] = ()
+    """Their open descriptors together; the same."""
 
 
 # -- the run -------------------------------------------------------------------------------

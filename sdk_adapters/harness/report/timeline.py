@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Final
 
 from sdk_adapters.harness.metrics import METRICS
-from sdk_adapters.harness.records import Scrape, Second
+from sdk_adapters.harness.records import Footprint, Scrape, Second
 from sdk_adapters.harness.report.model import POINTS, Lines, Timeline
 
 _SECOND_S: Final = 1.0
@@ -51,7 +51,8 @@ def timeline(seconds: Sequence[Second], scrapes: Sequence[Scrape]) -> Timeline:
         lag_ms=tuple(max((each.lag_ms for each in those), default=0.0) for those in points),
         values=_values(points),
         levels=_levels(told),
-        rss_mb=_memory(told),
+        rss_mb=_footprint(told, lambda each: each.rss_mb),
+        descriptors=_footprint(told, lambda each: each.descriptors),
     )
 
 
@@ -94,13 +95,11 @@ def _levels(points: Sequence[Sequence[Scrape]]) -> dict[str, tuple[float | None,
     }
 
 
-def _memory(points: Sequence[Sequence[Scrape]]) -> tuple[float | None, ...]:
+def _footprint(
+    points: Sequence[Sequence[Scrape]], of: Callable[[Footprint], float]
+) -> tuple[float | None, ...]:
     seen = [
-        [
-            sum(each.rss_mb for each in scrape.processes.values())
-            for scrape in those
-            if scrape.processes
-        ]
+        [sum(map(of, scrape.processes.values())) for scrape in those if scrape.processes]
         for those in points
     ]
     if not any(seen):

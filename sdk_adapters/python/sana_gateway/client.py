@@ -104,6 +104,7 @@ class Client:
         wait: bool = True,
         timeout: float | None = None,  # noqa: ASYNC109 - what callers expect
         on_queue: Callable[[session_pb2.QueueUpdate], None] | None = None,
+        journal_content: bool = False,
     ) -> Session:
         """Creates a session and waits for its place.
 
@@ -113,6 +114,8 @@ class Client:
             wait: Whether to wait until the session is ready; else see `Session.ready`.
             timeout: Seconds to wait at most; the session is closed when they are over.
             on_queue: Called when its place in the queue changes.
+            journal_content: Keep prompts and reference pictures in the session's journal, where
+                the service keeps journals: for a bug report that replays by itself.
 
         Returns:
             The session; leaving its `async with` closes it.
@@ -123,7 +126,9 @@ class Client:
             TimeoutError: Its turn did not come in time.
         """
         request = session_pb2.CreateSessionRequest(
-            model=model, request_id=request_id or uuid.uuid4().hex
+            model=model,
+            request_id=request_id or uuid.uuid4().hex,
+            journal_content=journal_content,
         )
         response = await calling(
             self.policy, lambda: self.stub.CreateSession(request, metadata=self.metadata())

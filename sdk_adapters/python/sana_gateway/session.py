@@ -156,9 +156,18 @@ class Session:
         """Stages an uploaded clip."""
         await self._command(set_video=command_pb2.SetVideo(video=video))
 
-    async def set_prompt(self, prompt: str) -> None:
-        """Sets or changes the prompt; it takes effect at the next chunk."""
-        await self._command(set_prompt=command_pb2.SetPrompt(prompt=prompt))
+    async def set_prompt(self, prompt: str, *, transition_chunks: int | None = None) -> None:
+        """Sets or changes the prompt; it takes effect at the next chunk.
+
+        Args:
+            prompt: What to make of the video.
+            transition_chunks: Chunks over which the prompt before becomes this one, 0 to 16,
+                while a run goes on; None: at once. A model whose
+                `capabilities.prompt_transitions` is false refuses it.
+        """
+        await self._command(
+            set_prompt=command_pb2.SetPrompt(prompt=prompt, transition_chunks=transition_chunks)
+        )
 
     async def set_seed(self, seed: int) -> None:
         """Sets the noise seed of the next start, 0 to 2**53-1."""

@@ -37,6 +37,11 @@ export interface SetVideo {
 export interface SetPrompt {
   /** What to make of the video. Not empty. */
   readonly prompt: string;
+  /**
+   * Chunks over which the prompt before becomes this one, 0 to 16; while a run goes on. Absent or
+   * 0: at once. Refused by a model whose Capabilities.prompt_transitions is false.
+   */
+  readonly transitionChunks?: number;
 }
 
 /** Sets the noise seed; it takes effect at the next start. */
@@ -128,7 +133,9 @@ export type RejectReason =
   /** The wait of an earlier command ended because of this one. */
   | "superseded"
   /** The model failed; the session goes on. */
-  | "model_failed";
+  | "model_failed"
+  /** A moderator of the service refused the prompt, or could not judge it. */
+  | "not_allowed";
 
 /**
  * Phase of the editing session. Clients of the Reactor wire see it only through the three booleans
@@ -286,7 +293,9 @@ export type ErrorReason =
    * The command was refused, and the reason is not known any more: a repeat is acknowledged like
    * the original, without its words.
    */
-  | "command_refused";
+  | "command_refused"
+  /** A moderator of the service refused the prompt, or could not judge it. */
+  | "not_allowed";
 
 /**
  * What a viewer's picture has been through, sent with the first frame of every chunk. Durations

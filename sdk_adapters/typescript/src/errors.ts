@@ -49,6 +49,7 @@ const REJECTED: Record<RejectReason, string> = {
   no_capacity: "Every GPU is busy: try again after `retryAfter` seconds.",
   superseded: "Nothing: a later command took its place.",
   model_failed: "Try again; the session goes on.",
+  not_allowed: "Choose another prompt: the service does not allow this one.",
 };
 
 /** The session refused a command; nothing changed. */

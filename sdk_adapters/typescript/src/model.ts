@@ -203,9 +203,12 @@ export class SanaStreamingModel implements CommandMethods {
     return this.#command("setVideo", { video });
   }
 
-  /** Sets or changes the prompt; it takes effect at the next chunk. */
-  setPrompt(prompt: string): Promise<Reply<"setPrompt">> {
-    return this.#command("setPrompt", { prompt });
+  /**
+   * Sets or changes the prompt; it takes effect at the next chunk. With `transitionChunks`, 0 to
+   * 16, the prompt before becomes this one over so many chunks of a run, where the model can.
+   */
+  setPrompt(prompt: string, { transitionChunks }: { transitionChunks?: number } = {}): Promise<Reply<"setPrompt">> {
+    return this.#command("setPrompt", transitionChunks === undefined ? { prompt } : { prompt, transitionChunks });
   }
 
   /** Sets the noise seed of the next start, 0 to 2^53-1. */

@@ -215,6 +215,7 @@ describe("commands", () => {
     await expect(model.reset()).resolves.toMatchObject({ reason: "by command" });
     await expect(model.start()).resolves.toEqual({ commandId: "id1-3" });
     await Promise.all([model.setMode("file"), model.setSeed(7), model.pause(), model.resume()]);
+    await model.setPrompt("q", { transitionChunks: 4 });
     const sent = service.peer.data.of("command").map(({ name, arguments: given }) => [name, given]);
     expect(sent).toEqual([
       ["set_prompt", { prompt: "p" }],
@@ -224,6 +225,7 @@ describe("commands", () => {
       ["set_seed", { seed: 7 }],
       ["pause", {}],
       ["resume", {}],
+      ["set_prompt", { prompt: "q", transition_chunks: 4 }],
     ]);
   });
 

@@ -23,7 +23,7 @@ SESSIONS = 3
 @pytest.fixture(scope="package")
 def split() -> Iterator[tuple[Stack, list[Gateway]]]:
     """A head with two actors, each with room for all, and two gateways before it."""
-    with behind_gateways(options_of(ACTORS, SESSIONS + 1), 2) as running:
+    with behind_gateways([*options_of(ACTORS, SESSIONS + 1), "--journal"], 2) as running:
         yield running
 
 

@@ -60,6 +60,8 @@ class Member:
     """What was said of going on elsewhere."""
     errors: list[Any] = field(default_factory=list)
     """Commands that were refused."""
+    completed: list[Any] = field(default_factory=list)
+    """Chunks of which it was told that they were shown to their end."""
     _longest_s: float = 0.0
     _more: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -75,6 +77,7 @@ class Member:
         self.session.on("ended", self._end)
         self.session.on("session_moved", self._move)
         self.session.on("command_error", self.errors.append)
+        self.session.on("chunk_complete", self.completed.append)
 
     @property
     def numbers(self) -> Numbers:

@@ -14,6 +14,7 @@ from sana_gateway import Client
 from tests.e2e.pool.fleet import Fleet, playing, viewed
 from tests.e2e.pool.gateways import Gateway
 from tests.e2e.pool.scenarios import Site, kill, play
+from tests.e2e.pool.usage import metered_exactly
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -38,6 +39,7 @@ async def test_clients_of_a_killed_gateway_go_on_at_the_next_one(site: Site, fle
     for each in fleet.members:
         await each.session.set_prompt("it takes commands")
         assert each.errors == []
+    await metered_exactly(site.client, fleet)
 
 
 async def test_an_actor_and_a_gateway_may_die_together(site: Site, fleet: Fleet) -> None:

@@ -342,6 +342,8 @@ async def test_local_mode_starts_shows_and_stops_whoever_asks(
 
 # CORS
 
+PAGE = "http://localhost:3000"
+"""Without authentication pages of this machine may call, and no others."""
 ALLOWED = {
     "authorization",
     "content-type",
@@ -365,16 +367,16 @@ ALLOWED = {
         "/start_session",
     ],
 )
-async def test_any_page_may_ask_without_a_token(one: WireClient, path: str) -> None:
+async def test_a_page_may_ask_without_a_token(one: WireClient, path: str) -> None:
     asked = await one.ask(
         "OPTIONS",
         path,
-        Origin="https://a.page",
+        Origin=PAGE,
         Access_Control_Request_Method="PUT",
         Access_Control_Request_Headers=",".join(sorted(ALLOWED)),
     )
     assert asked.status in (200, 204)
-    assert asked.headers["Access-Control-Allow-Origin"] == "*"
+    assert asked.headers["Access-Control-Allow-Origin"] == PAGE
     methods = asked.headers["Access-Control-Allow-Methods"].replace(" ", "").split(",")
     assert {"GET", "POST", "PUT", "DELETE"} <= set(methods)
     headers = asked.headers["Access-Control-Allow-Headers"].lower().replace(" ", "").split(",")
@@ -382,10 +384,18 @@ async def test_any_page_may_ask_without_a_token(one: WireClient, path: str) -> N
 
 
 async def test_a_page_may_read_errors_and_when_to_come_back(one: WireClient) -> None:
-    refused = await one.ask("GET", "/sessions/nobody", Origin="https://a.page")
+    refused = await one.ask("GET", "/sessions/nobody", Origin=PAGE)
     assert refused.status == 404
-    assert refused.headers["Access-Control-Allow-Origin"] == "*"
+    assert refused.headers["Access-Control-Allow-Origin"] == PAGE
     assert "Retry-After" in refused.headers["Access-Control-Expose-Headers"]
+
+
+async def test_a_page_from_elsewhere_cannot_drive_a_service_that_asks_nobody(
+    one: WireClient,
+) -> None:
+    refused = await one.ask("POST", "/sessions", {"model": {"name": "x"}}, Origin="https://a.page")
+    assert refused.status == 403
+    assert "Access-Control-Allow-Origin" not in refused.headers
 
 
 # The schema of a model (GET /schema), without a session.

@@ -26,6 +26,7 @@ from gateway.auth.api_key import ApiKeyAuth
 from sana_gateway.v1 import pool_pb2, pool_pb2_grpc, session_pb2, session_pb2_grpc
 from tests.e2e.driving import SIMULATED, polled
 from tests.e2e.reactor import reactor_sdks
+from tests.fakes.identity_provider import SigningKey
 from tests.stack import Stack, serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -41,7 +42,13 @@ KEYS = {
     "short": ["--tenant", "short", "--max-session-duration", "8s"],
     "ops": ["--tenant", "staff", "--scope", "operator"],
     "gone": ["--tenant", "gone"],
+    "metered": [
+        *("--tenant", "metered", "--limit", "sessions_per_minute=2"),
+        *("--limit", "uploads_per_day=1000"),
+    ],
 }
+AUDIENCE = "sana"
+ISSUER = "https://id.example.com"
 MODEL = {"model": {"name": "sana-streaming"}}
 
 
@@ -53,6 +60,8 @@ class Guarded:
     keys: dict[str, str]
     file: Path
     secret: Path
+    provider: SigningKey
+    """Whose tokens are taken, too."""
 
     def expired(self) -> str:
         """Returns a token of the service whose time is over."""
@@ -74,9 +83,14 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     secret = state / "sana-gateway" / "token-secret"
     keys = {name: command(file, "new", "--id", name, *words) for name, words in KEYS.items()}
     keys["wrong"] = "rk_wrong"
-    options = ("--auth", "api-key", "--api-keys", str(file), "--media-workers", "2")
+    provider, known = SigningKey("provider", "ES256"), folder / "jwks.json"
+    known.write_text(json.dumps({"keys": [provider.public]}))
+    options = (
+        *("--auth", "api-key,jwks", "--api-keys", str(file), "--media-workers", "2"),
+        *("--jwks-issuer", ISSUER, "--jwks-audience", AUDIENCE, "--jwks-url", f"file://{known}"),
+    )
     with serving(*SIMULATED, *options, env={"XDG_STATE_HOME": str(state)}) as running:
-        yield Guarded(running, keys, file, secret)
+        yield Guarded(running, keys, file, secret, provider)
         logged = running.log.read_text()
     secrets = [*keys.values(), secret.read_text().strip()]
     assert not [secret for secret in secrets if secret in logged]
@@ -361,3 +375,56 @@ async def test_a_huge_token_is_a_refusal_and_not_a_fault(
     none = base64.urlsafe_b64encode(json.dumps({"alg": "none"}).encode()).rstrip(b"=").decode()
     forged = f"{none}.{web.split('.')[1]}."
     assert (await ask(http, "POST", "/sessions", forged, MODEL))[0] == 401
+
+
+# Quotas, and users of an identity provider
+
+
+async def test_quotas_hold_over_all_workers(guarded: Guarded, http: aiohttp.ClientSession) -> None:
+    token = await mint(http, guarded.keys["metered"])
+    sessions = [await create(http, token) for _ in range(2)]
+    headers = {"Authorization": f"Bearer {token}"}
+    async with http.post("/sessions", json=MODEL, headers=headers) as answer:
+        told = await answer.json()
+        assert (answer.status, told["quota"]) == (429, "sessions_per_minute")
+        assert 1 <= int(answer.headers["Retry-After"]) <= 60
+
+    async def upload(session: str, size: int) -> tuple[int, dict[str, Any]]:
+        body = {"name": "a.mp4", "mime_type": "video/mp4", "size": size}
+        status, told, _ = await ask(http, "POST", f"/sessions/{session}/uploads", token, body)
+        return status, told
+
+    # Whichever worker has which of them.
+    assert (await upload(sessions[0], 600))[0] == 201
+    status, told = await upload(sessions[1], 401)
+    assert (status, told["quota"]) == (429, "uploads_per_day")
+    assert (await upload(sessions[1], 400))[0] == 201
+    for session in sessions:
+        assert (await ask(http, "DELETE", f"/sessions/{session}", token))[0] == 204
+
+
+async def test_users_of_an_identity_provider_are_tenants_beside_those_of_keys(
+    guarded: Guarded, http: aiohttp.ClientSession
+) -> None:
+    def token(user: str, **told: Any) -> str:
+        made = {"iss": ISSUER, "aud": AUDIENCE, "sub": user, "exp": int(time.time()) + 300}
+        return guarded.provider.sign({**made, "scope": "sana:session", **told})
+
+    mine, theirs = token("user-1"), token("user-2")
+    own = await mint(http, guarded.keys["rival"])
+    session = await create(http, mine)
+    path = f"/sessions/{session}"
+    for shown, status in ((mine, 200), (theirs, 404), (own, 404), (token("user-1", exp=1), 401)):
+        assert (await ask(http, "GET", path, shown))[0] == status
+    for wrong in (token("user-1", aud="other"), SigningKey("provider", "ES256").sign({"sub": "x"})):
+        assert (await ask(http, "GET", path, wrong))[0] == 401
+    assert (await ask(http, "POST", "/sessions", token("user-3", scope="openid"), MODEL))[0] == 403
+    address = guarded.stack.grpc_address
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub: Any = session_pb2_grpc.SessionServiceStub(channel)
+        found = await stub.GetSession(
+            session_pb2.GetSessionRequest(session_id=session),
+            metadata=(("authorization", f"Bearer {mine}"),),
+        )
+        assert found.session.session_id == session
+    assert (await ask(http, "DELETE", path, mine))[0] == 204

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from gateway import actors
 from gateway.auth import OPERATOR, SESSION
+from gateway.calling import AnswerError
 from sana_gateway.v1 import pool_pb2
 from scheduler.core.errors import ConfigurationError, UnauthenticatedError
 from scheduler.core.ids import Principal
@@ -156,11 +157,11 @@ def test_refusals_are_one_sentence() -> None:
             (("drain", "a9", "--token", "operator"), "there is no actor a9"),
         ):
             result = run(*words, "--address", address)
-            assert isinstance(result.exception, actors.AnswerError)
+            assert isinstance(result.exception, AnswerError)
             assert sentence in str(result.exception)
         assert run("ls", "--token", "operator", "--address", address).exit_code == 0
         assert run("ls", "--token", "rk_operator", "--address", address).exit_code == 0
     gone = run("ls", "--address", address)
-    assert isinstance(gone.exception, actors.AnswerError)
+    assert isinstance(gone.exception, AnswerError)
     wrong = run("drain", "a1", "--grace", "soon")
     assert isinstance(wrong.exception, ConfigurationError)

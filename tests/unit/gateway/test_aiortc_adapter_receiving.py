@@ -347,10 +347,26 @@ def test_a_growing_queue_is_asked_for_less_than_arrives_soon() -> None:
 # -- transports ----------------------------------------------------------------------------
 
 
-def ice(statistics: PeerStatistics | None = None) -> IceConnection:
+def ice(statistics: PeerStatistics | None = None, address: str | None = None) -> IceConnection:
     return IceConnection(
-        ports=UdpPorts(None), statistics=statistics or PeerStatistics(), ice_controlling=False
+        ports=UdpPorts(None, address),
+        statistics=statistics or PeerStatistics(),
+        ice_controlling=False,
     )
+
+
+async def test_behind_a_load_balancer_its_address_is_offered_beside_ones_own() -> None:
+    connection = ice(address="203.0.113.7")
+    own, public = await connection.get_component_candidates(1, ["127.0.0.1"])
+    assert (own.host, own.type) == ("127.0.0.1", "host")
+    assert (public.host, public.port, public.type) == ("203.0.113.7", own.port, "srflx")
+    assert (public.related_address, public.related_port) == ("127.0.0.1", own.port)
+    assert public.priority < own.priority
+    assert public.foundation != own.foundation
+    await connection.close()
+    connection = ice(address="2001:db8::7")
+    assert len(await connection.get_component_candidates(1, ["127.0.0.1"])) == 1
+    await connection.close()
 
 
 RTP = struct.pack("!BBHLL", 0x80, 96, 1, 2, 3)

@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 
 from gateway.auth import key_file
 from gateway.auth.key_file import Keys, digest_of, parse
+from gateway.auth.limits import UNLIMITED
 from scheduler.core.errors import ConfigurationError
+from scheduler.core.ids import Holder
+from scheduler.core.quotas import Quotas
 
 pytestmark = pytest.mark.unit
 
@@ -34,8 +37,7 @@ def test_what_is_not_said_is_not_limited() -> None:
     record = only()
     assert (record.key_id, record.tenant) == ("web", "acme")
     assert record.scopes == {"session"}
-    limits = (record.models, record.max_sessions, record.max_session_s, record.expires_at)
-    assert limits == (None, None, None, None)
+    assert (record.models, record.limits, record.expires_at) == (None, UNLIMITED, None)
     assert only(models="all").models is None
 
 
@@ -49,7 +51,7 @@ def test_all_that_can_be_said() -> None:
     )
     assert record.scopes == {"session", "operator"}
     assert record.models == {"painter", "reactor/sana-streaming"}
-    assert (record.max_sessions, record.max_session_s) == (3, 600.0)
+    assert (record.limits.max_sessions, record.limits.max_session_duration) == (3, 600.0)
     assert record.expires_at == dt.datetime(2027, 1, 31, 11, tzinfo=dt.UTC).timestamp()
 
 
@@ -72,7 +74,10 @@ FAULTS = [
     (ENTRY | {"id": 5}, "entry 1 id: "),
     (ENTRY | {"id": "two words"}, "'two words' id: "),
     (ENTRY | {"tenant": ""}, "'web' tenant: "),
-    (ENTRY | {"scopes": ["root"]}, "'web' scopes 0: Input should be 'session' or 'operator'"),
+    (
+        ENTRY | {"scopes": ["root"]},
+        "'web' scopes 0: Input should be 'model', 'session' or 'operator'",
+    ),
     (ENTRY | {"scopes": []}, "'web' scopes: "),
     (ENTRY | {"models": []}, "'web' models "),
     (ENTRY | {"models": "painter"}, "'web' models "),
@@ -192,3 +197,36 @@ def test_a_file_that_cannot_be_read_says_how_to_make_one(tmp_path: Path) -> None
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match="not text"):
         key_file.read(tmp_path / "binary")
+
+
+QUOTAS = {
+    "sessions_per_minute": 30,
+    "streamed_per_day": "20h",
+    "streamed_per_month": 3600,
+    "uploads_per_session": "1G",
+    "uploads_per_day": 5,
+    "stored": "10G",
+}
+
+
+def test_keys_and_tenants_have_the_same_quotas_by_the_same_names() -> None:
+    quotas = Quotas(30, 72_000.0, 3600.0, 2**30, 5, 10 * 2**30)
+    assert only(**QUOTAS).limits.quotas() == quotas
+    keys = parse(yaml.safe_dump({"keys": [ENTRY], "tenants": {"acme": QUOTAS}}))
+    assert keys.tenants["acme"].holder("tenant:acme") == Holder("tenant:acme", None, quotas)
+    assert parse(text(ENTRY)).tenants == {}
+
+
+@pytest.mark.parametrize("name", [*QUOTAS, "max_sessions", "max_session_duration"])
+@pytest.mark.parametrize("value", [0, -1, "much", True, []])
+def test_a_quota_that_makes_no_sense_is_refused_by_its_name(name: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=f"'web' {name}: "):
+        only(**{name: value})
+    with pytest.raises(ConfigurationError, match=f"tenants acme {name}: "):
+        parse(yaml.safe_dump({"keys": [], "tenants": {"acme": {name: value}}}))
+
+
+def test_a_tenant_of_another_form_is_refused() -> None:
+    for tenants in ({"acme": {"scopes": []}}, {"a b": {}}, ["acme"], {"acme": 5}):
+        with pytest.raises(ConfigurationError, match="tenants"):
+            parse(yaml.safe_dump({"keys": [], "tenants": tenants}))

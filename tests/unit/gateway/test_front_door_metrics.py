@@ -8,7 +8,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from gateway.front_door.metrics import Merged, merged
+from scheduler.process.exposition import Merged, merged
 
 pytestmark = pytest.mark.unit
 
@@ -25,7 +25,7 @@ def text(calls: int) -> str:
 
 
 def test_samples_say_whose_they_are_and_families_come_once() -> None:
-    families = merged({"0": text(1), "1": text(2)}, registry(3))
+    families = merged({"front_door": text(3), "0": text(1), "1": text(2)})
     assert [each.name for each in families] == ["calls", "lag"]
     values = {
         sample.labels["worker"]: sample.value
@@ -37,7 +37,7 @@ def test_samples_say_whose_they_are_and_families_come_once() -> None:
 
 @pytest.mark.parametrize("encode", [openmetrics, generate_latest])
 def test_what_is_merged_can_be_exposed_in_either_format(encode: object) -> None:
-    exposed = encode(Merged(merged({"0": text(1), "1": text(2)}, registry(3))))  # type: ignore[operator]
+    exposed = encode(Merged(merged({"front_door": text(3), "0": text(1), "1": text(2)})))  # type: ignore[operator]
     lines = exposed.decode().splitlines()
     types = [each for each in lines if each.startswith("# TYPE lag ")]
     assert types == ["# TYPE lag histogram"]
@@ -45,20 +45,21 @@ def test_what_is_merged_can_be_exposed_in_either_format(encode: object) -> None:
 
 
 def test_exemplars_survive() -> None:
-    exposed = openmetrics(Merged(merged({"0": text(1)}, CollectorRegistry()))).decode()  # type: ignore[no-untyped-call]
+    exposed = openmetrics(Merged(merged({"0": text(1)}))).decode()  # type: ignore[no-untyped-call]
     (calls, _) = text_string_to_metric_families(exposed)  # type: ignore[no-untyped-call]
     assert calls.samples[0].exemplar.labels == {"trace_id": "t"}
 
 
 def test_a_worker_that_talks_nonsense_costs_only_its_own_samples() -> None:
-    families = merged({"0": "nonsense {", "1": text(2)}, CollectorRegistry())
+    families = merged({"0": "nonsense {", "1": text(2)})
     assert {sample.labels["worker"] for each in families for sample in each.samples} == {"1"}
 
 
 def test_a_name_that_means_something_else_elsewhere_is_left_out_there() -> None:
     other = CollectorRegistry()
     Gauge("lag", "Lag.", registry=other).set(1)
-    (lag,) = merged({"1": openmetrics(other).decode()}, _only_lag())  # type: ignore[no-untyped-call]
+    texts = {"front_door": openmetrics(_only_lag()), "1": openmetrics(other)}  # type: ignore[no-untyped-call]
+    (lag,) = merged({worker: text.decode() for worker, text in texts.items()})
     assert {sample.labels["worker"] for sample in lag.samples} == {"front_door"}
 
 

@@ -7,7 +7,15 @@ import zlib
 import pytest
 
 from gateway.front_door.routing import METHODS, WHOLE, Route, Share, http_route, worker_of
-from sana_gateway.v1 import command_pb2, media_pb2, pool_pb2, session_pb2
+from sana_gateway.v1 import (
+    command_pb2,
+    event_pb2,
+    media_pb2,
+    pool_pb2,
+    replay_pb2,
+    session_pb2,
+    usage_pb2,
+)
 from scheduler.core.errors import BadArgumentError
 
 pytestmark = pytest.mark.unit
@@ -110,7 +118,8 @@ def test_only_routes_of_sessions_are_authenticated_before_they_are_forwarded() -
 
 
 def test_the_whole_contract_is_forwarded() -> None:
-    files = (session_pb2.DESCRIPTOR, pool_pb2.DESCRIPTOR)
+    modules = (session_pb2, pool_pb2, event_pb2, usage_pb2, replay_pb2)
+    files = [module.DESCRIPTOR for module in modules]
     services = [service for file in files for service in file.services_by_name.values()]
     assert set(METHODS) == {
         f"/{service.full_name}/{method.name}" for service in services for method in service.methods
@@ -118,8 +127,10 @@ def test_the_whole_contract_is_forwarded() -> None:
     assert {each.name for each in METHODS.values() if each.streaming} == {
         "Attach",
         "DrainActor",
+        "ExportJournal",
         "Media",
         "Upload",
+        "WatchEvents",
     }
 
 

@@ -217,11 +217,15 @@ async def test_sessions_of_another_tenant_do_not_exist(bench: Bench) -> None:
     ended = await bench.ready()
     await bench.hub.close(ME, ended.session_id, "enough")
     bench.placement.found["s9"] = lease("s9", "actor-3", ME)
-    for session_id in (mine.session_id, ended.session_id, "s9"):
-        with pytest.raises(UnknownSessionError):
+    told = set()
+    for session_id in (mine.session_id, ended.session_id, "s9", "never was"):
+        with pytest.raises(UnknownSessionError) as unknown:
             await bench.hub.find(OTHER, session_id)
+        told.add(str(unknown.value))
         with pytest.raises(UnknownSessionError):
             await bench.hub.close(OTHER, session_id, "mischief")
+    assert len(told) == 1, "nobody can tell a session of others from none"
+    assert {tenant for _, tenant in bench.placement.sought} == {OTHER.tenant}
     assert mine.describe().status == READY
     assert len(bench.placement.released) == 1
 

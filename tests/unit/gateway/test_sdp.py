@@ -206,6 +206,34 @@ def test_what_cannot_be_answered_is_a_bad_offer(text: str) -> None:
         parse_offer(text)
 
 
+@pytest.mark.parametrize(
+    ("line", "most"),
+    [
+        ("a=ssrc:{} cname:x\n", sdp.MAX_SECTION_LINES),
+        ("a=rtpmap:{} VP8/90000\n", sdp.MAX_FORMATS),
+        ("a=rtcp-fb:* x{}\n", sdp.MAX_FOR_ALL),
+    ],
+    ids=["streams", "formats", "for-all"],
+)
+def test_an_offer_that_would_take_long_to_read_is_refused(line: str, most: int) -> None:
+    section = h264_section("packetization-mode=1")
+
+    def repeated(count: int) -> str:
+        return section + "".join(line.format(number) for number in range(count))
+
+    parse_offer(repeated(most - 8))
+    with pytest.raises(BadOfferError, match="too many lines"):
+        parse_offer(repeated(most + 1))
+
+
+def test_an_offer_of_many_long_sections_is_refused() -> None:
+    begin = "m=audio 9 UDP/TLS/RTP/SAVPF 111\na=mid:{}\n"
+    lines = "a=x\n" * (sdp.MAX_SECTION_LINES - 10)
+    many = "".join(begin.format(f"a{number}") + lines for number in range(5))
+    with pytest.raises(BadOfferError, match="too many lines"):
+        parse_offer(h264_section("packetization-mode=1") + many)
+
+
 @pytest.mark.parametrize("prefix", ["", "a=", "candidate:", "a=candidate:", "  candidate:"])
 def test_a_candidate_is_read_with_or_without_its_prefix(prefix: str) -> None:
     line = "842163049 1 UDP 1677729535 2001:db8::7 40000 typ srflx raddr 192.0.2.9 rport 1"
@@ -228,6 +256,7 @@ def test_a_candidate_is_read_with_or_without_its_prefix(prefix: str) -> None:
         "1 1 udp x 192.0.2.7 50000 typ host",
         "1 1 udp 4294967296 192.0.2.7 50000 typ host",
         "1 1 udp 1 192.0.2.7 0 typ host",
+        "1 1 udp 1 192.0.2.7 00 typ host",
         "1 1 udp 1 192.0.2.7 65536 typ host",
         "1 1 udp 1 192.0.2.7 -5 typ host",
         "1 1 udp 1 192.0.2.7 \u0665 typ host",

@@ -78,3 +78,10 @@ def test_what_is_no_ice_server_is_refused_without_repeating_it(text: str) -> Non
     with pytest.raises(ConfigurationError, match="ice_servers: the form is") as refused:
         load(ice_servers=[text])
     assert "secret" not in str(refused.value)
+
+
+def test_the_address_of_a_load_balancer_is_an_ip_address() -> None:
+    assert load(udp_address="2001:DB8::7").udp_address == "2001:db8::7"
+    assert load().udp_address == ""
+    with pytest.raises(ConfigurationError, match="udp_address: the form is an IP address"):
+        load(udp_address="lb.example.com")

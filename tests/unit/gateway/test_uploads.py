@@ -282,3 +282,26 @@ async def test_copies_that_cannot_be_given_a_clip_are_given_nothing(
     with pytest.raises(UnknownUploadError):
         uploads.find("c1", upload.file.upload_id)
     await uploads.close()
+
+
+async def test_what_a_quota_refuses_takes_no_room(store: MemoryStore) -> None:
+    asked: list[tuple[str, str, int]] = []
+
+    async def count(session_id: str, upload_id: str, size: int) -> None:
+        asked.append((session_id, upload_id, size))
+        if size > 50:
+            raise LimitError("no more", quota="stored")
+
+    uploads = StoredUploads(store, max_upload_bytes=100, upload_session_bytes=150, on_reserve=count)
+    with pytest.raises(LimitError, match="no more"):
+        await uploads.reserve("s", "a", "", 60)
+    assert store.objects == {}
+    upload = await uploads.reserve("s", "a", "", 50)
+    assert asked[1] == ("s", upload.file.upload_id, 50)
+    # What our own bounds refuse is counted nowhere.
+    with pytest.raises(LimitError):
+        await uploads.reserve("s", "a", "", 101)
+    assert len(asked) == 2
+    # The refused one is no part of what the session may upload.
+    await uploads.reserve("s", "b", "", 50)
+    await uploads.reserve("s", "c", "", 50)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from opentelemetry.context import Context
 
+from model_actor.chunk_watch import ChunkWatch
 from model_actor.engine.compute import Compute
 from model_actor.engine.encoder_pool import EncoderPool
 from model_actor.engine.live_session import LiveSession
@@ -192,6 +193,7 @@ class Actor:
             start_wait_s=5.0,
             snapshot_every=every,
             departed=self._departed,
+            chunks=ChunkWatch(self.model.info.name),
         )
         self.sessions: dict[str, LiveSession | Shell] = {}
         self._computing = asyncio.create_task(self.compute.run(self._live))

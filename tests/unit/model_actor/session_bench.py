@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from opentelemetry.context import Context
 
+from model_actor.chunk_watch import ChunkWatch
 from model_actor.engine.compute import Compute
 from model_actor.engine.encoder_pool import EncoderPool
 from model_actor.engine.live_session import LiveSession
@@ -24,6 +26,7 @@ from model_actor.snapshots.storage_tier import StorageTier
 from sana_gateway.v1 import command_pb2, message_pb2
 from sana_gateway_internal.v1 import stream_pb2
 from scheduler.core.ids import Principal
+from scheduler.core.prompts import Share
 from scheduler.core.quality import FULL, NO_COMPUTE, Quality
 
 SIZE = 64
@@ -43,6 +46,13 @@ class Inverter:
 
     def __init__(self) -> None:
         self.prompts: list[str] = []
+        self.mixtures: list[tuple[Share, ...]] = []
+        self.read: list[str] = []
+        self.at_encode: dict[int, Callable[[], object]] = {}
+        """What happens on the event loop while a window is encoded, by its index."""
+        self.at_generate: dict[int, Callable[[], object]] = {}
+        """Likewise while it is generated."""
+        self._loop = asyncio.get_running_loop()
         self.fail_at: int | None = None
         self.fail_commit = False
 
@@ -55,6 +65,14 @@ class Inverter:
 
     def stage(self, name: str, batch: list[WindowTask]) -> None:
         task = batch[0]
+        meanwhile = {"encode": self.at_encode, "generate": self.at_generate}.get(name, {})
+        if task.index in meanwhile:
+            done = threading.Event()
+            happens = meanwhile.pop(task.index)
+            self._loop.call_soon_threadsafe(lambda: (happens(), done.set()))
+            assert done.wait(20)
+        if name == "encode":
+            return
         if name == "commit":
             if self.fail_commit:
                 raise ValueError(task.prompt)
@@ -62,6 +80,7 @@ class Inverter:
         if task.index == self.fail_at:
             raise ValueError(task.prompt)
         self.prompts.append(task.prompt)
+        self.mixtures.append(task.earlier)
         task.result = 255 - task.source
 
     def snapshot(self, session: object) -> bytes:
@@ -71,6 +90,9 @@ class Inverter:
         return options.session_id
 
     def close(self, session: object) -> None: ...
+
+    def read_prompt(self, prompt: str) -> None:
+        self.read.append(prompt)
 
 
 @dataclass
@@ -233,12 +255,13 @@ class Gateway:
 class Bench:
     """One session, one model, one or more gateways."""
 
-    def __init__(self) -> None:
-        self.model = Inverter()
+    def __init__(self, model: Inverter | None = None) -> None:
+        self.model = model or Inverter()
         self.workers = FakeWorkers()
         self.ledger = FakeLedger()
         self.compute = Compute(cast(Model, self.model))
         self.encoders = EncoderPool(1)
+        self.chunks = ChunkWatch(self.model.info.name)
         services = EngineServices(
             info=self.model.info,
             workers=cast(DecodeWorkers, self.workers),
@@ -251,6 +274,7 @@ class Bench:
             start_wait_s=5.0,
             snapshot_every=4,
             departed=lambda _, __: None,
+            chunks=self.chunks,
         )
         placement = Placement("s1", 3, Principal("t", frozenset()), "inverter", Context())
         self.session = LiveSession(placement, services, "state")

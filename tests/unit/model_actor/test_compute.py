@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import math
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import ClassVar, cast
 
 import numpy as np
@@ -62,6 +63,10 @@ class Recorder:
         """Sessions whose results are none."""
         self.steps: dict[str, int] = {}
         """With how many steps a session's last window was made."""
+        self.prompts: dict[str, list[str]] = {}
+        """The prompts that each stage was given."""
+        self.on_stage: Callable[[str], None] = lambda _: None
+        self.unreadable = ""
 
     def configure(self, options: dict[str, str]) -> None: ...
 
@@ -73,6 +78,8 @@ class Recorder:
     def stage(self, name: str, batch: Sequence[WindowTask]) -> None:
         names = [str(task.session) for task in batch]
         self.calls.append(f"{name} {'+'.join(names)}")
+        self.prompts.setdefault(name, []).extend(task.prompt for task in batch)
+        self.on_stage(name)
         self.steps.update((str(task.session), task.steps) for task in batch)
         if any((name, session) in self.fails for session in names):
             raise ValueError(name)
@@ -89,6 +96,11 @@ class Recorder:
 
     def close(self, session: object) -> None: ...
 
+    def read_prompt(self, prompt: str) -> None:
+        self.calls.append(f"read {prompt}")
+        if prompt == self.unreadable:
+            raise ValueError(prompt)
+
 
 class FakeSession:
     """A session with windows to do, one after another."""
@@ -101,6 +113,9 @@ class FakeSession:
         self.released = 0
         self.costs: list[float] = []
         self.due_in = 100.0
+        self.prompt: str | None = None
+        """What a client sets between the stages."""
+        self.answers: Answers | None = None
         self._bench = bench
         self._left = windows
         self._index = index
@@ -133,6 +148,14 @@ class FakeSession:
     def _release(self) -> None:
         self.released += 1
 
+    source_clip = ""
+
+    def latch(self, plan: WindowPlan) -> tuple[WindowPlan, Answers] | None:
+        if self.prompt is None:
+            return None
+        prompt, self.prompt = self.prompt, None
+        return replace(plan, prompt=prompt), Answers(arrived_at=5.0)
+
     def finish_window(
         self,
         plan: WindowPlan,
@@ -142,6 +165,7 @@ class FakeSession:
         answers: Answers,
     ) -> None:
         assert len(frames) == len(source_us)
+        self.answers = answers
         self._say(f"finished {plan.index}")
 
     def fail_window(self, plan: WindowPlan) -> None:
@@ -413,3 +437,92 @@ async def test_a_model_that_rests_does_not_hang(monkeypatch: pytest.MonkeyPatch)
             await compute.watch()
     assert len(looks) == 3
     await compute.close()
+
+
+# -- prompts ------------------------------------------------------------------------------
+
+
+async def test_a_prompt_that_is_set_while_a_window_is_encoded_still_lands_in_it() -> None:
+    bench = Bench()
+    session = bench.add("a")
+
+    def on_stage(name: str) -> None:
+        if name == "encode":
+            session.prompt = "late"
+
+    bench.model.on_stage = on_stage
+    async with bench.running():
+        await bench.ends(1)
+    assert bench.model.prompts == {"encode": [""], "generate": ["late"], "commit": ["late"]}
+    assert session.answers == Answers(arrived_at=5.0), "the window answers it"
+
+
+async def test_a_prompt_that_is_set_while_a_window_is_generated_waits_for_the_next() -> None:
+    bench = Bench()
+    session = bench.add("a", windows=2)
+
+    def on_stage(name: str) -> None:
+        if name == "generate" and not session.told:
+            session.prompt = "late"
+
+    bench.model.on_stage = on_stage
+    async with bench.running():
+        await bench.ends(2)
+    assert bench.model.prompts["generate"] == ["", "late"]
+    assert bench.model.prompts["commit"] == ["", "late"]
+
+
+async def test_a_prompt_is_read_when_it_is_set_and_not_when_a_window_needs_it() -> None:
+    bench = Bench()
+    async with bench.running():
+        bench.compute.read_prompt("a", "a sea")
+        await read(bench, "a sea")
+        bench.add("a")
+        bench.compute.wake()
+        await bench.ends(1)
+    assert bench.model.calls[:2] == ["read a sea", "encode a"]
+
+
+async def test_between_two_windows_one_prompt_is_read() -> None:
+    bench = Bench()
+    bench.add("a", windows=3)
+    for number in range(3):
+        bench.compute.read_prompt(f"s{number}", f"prompt {number}")
+    async with bench.running():
+        await bench.ends(3)
+        await read(bench, "prompt 2")
+    order = [call for call in bench.model.calls if call.startswith(("read", "generate"))]
+    assert order == [
+        "read prompt 0", "generate a", "read prompt 1", "generate a", "read prompt 2", "generate a"
+    ]  # fmt: skip
+
+
+async def test_of_a_session_only_the_newest_prompt_is_read() -> None:
+    bench = Bench()
+    for number in range(50):
+        bench.compute.read_prompt("a", f"prompt {number}")
+    bench.compute.read_prompt("b", "other")
+    async with bench.running():
+        await read(bench, "other")
+    assert bench.model.calls == ["read prompt 49", "read other"]
+
+
+async def test_a_prompt_that_cannot_be_read_harms_nobody() -> None:
+    bench = Bench()
+    bench.model.unreadable = "bad"
+    bench.compute.read_prompt("a", "bad")
+    session = bench.add("b")
+    async with bench.running():
+        await bench.ends(1)
+        bench.compute.read_prompt("a", "good")
+        await read(bench, "good")
+    assert session.told == ["finished 1", "settled 1"]
+
+
+async def read(bench: Bench, prompt: str) -> None:
+    """Lets the loop run until the model has read a prompt."""
+    async with asyncio.timeout(20):
+        while f"read {prompt}" not in bench.model.calls:
+            # Behind it on the one thread.
+            await bench.compute.call(lambda: None)
+            await asyncio.sleep(0)

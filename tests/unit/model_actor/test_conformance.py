@@ -13,6 +13,7 @@ from model_actor.conformance import checks
 from model_actor.conformance.runs import Run
 from model_actor.plugin import FewerSteps, Model, ModelInfo, SessionOptions, Stage, WindowTask
 from scheduler.core.geometry import Geometry
+from scheduler.core.prompts import Share
 
 pytestmark = pytest.mark.unit
 
@@ -22,9 +23,11 @@ class Tally:
 
     end: int
     restored: bool
+    mixed: tuple[Share, ...]
 
     def __init__(self, run: int = 0, windows: int = 0) -> None:
         self.run, self.windows = run, windows
+        self.owed = np.empty((0, 72, 64), np.uint8)
 
 
 class Sound:
@@ -43,6 +46,7 @@ class Sound:
         geometry=Geometry(first_window=5, window=4, chunk=4),
         max_batch=2,
         degraded_steps=(FewerSteps(3, 1.0),),
+        prompt_transitions=True,
     )
 
     def configure(self, options: dict[str, str]) -> None: ...
@@ -69,7 +73,8 @@ class Sound:
             raise ValueError("wrong shape")
         state = self.state(task)
         done = state.windows if state.run == task.run and task.index else 0
-        return task.source + np.uint8(1 + done + task.seed % 3 + 8 * task.steps)
+        before = round(50 * sum(each.share for each in task.earlier))
+        return task.source + np.uint8(1 + done + task.seed % 3 + 8 * task.steps + before)
 
     @staticmethod
     def state(task: WindowTask) -> Tally:
@@ -248,6 +253,64 @@ class KeepsItsSteps(Sound):
         return super().edit(task)
 
 
+class KnowsNoMixtures(Sound):
+    def edit(self, task: WindowTask) -> np.ndarray:
+        task.earlier = ()
+        return super().edit(task)
+
+
+class KeepsItsMixture(Sound):
+    def edit(self, task: WindowTask) -> np.ndarray:
+        state = self.state(task)
+        state.mixed = task.earlier = task.earlier or getattr(state, "mixed", ())
+        return super().edit(task)
+
+
+class Owes(Sound):
+    """Looks one frame ahead."""
+
+    info: ClassVar[ModelInfo] = replace(
+        Sound.info, geometry=Geometry(first_window=5, window=4, chunk=4, lag=1)
+    )
+
+    def edit(self, task: WindowTask) -> np.ndarray:
+        edited = super().edit(task)
+        state = self.state(task)
+        owed = state.owed if task.index else edited[:0]
+        return np.concatenate((owed, edited))[: None if task.last else -1]
+
+    def stage(self, name: str, batch: Sequence[WindowTask]) -> None:
+        super().stage(name, batch)
+        if name == "commit":
+            for task in batch:
+                self.state(task).owed = task.source[-1:] + np.uint8(1)
+
+    def snapshot(self, session: object) -> bytes:
+        assert isinstance(session, Tally)
+        return super().snapshot(session) + session.owed.tobytes()
+
+    def restore(self, options: SessionOptions, snapshot: bytes) -> object:
+        copy = super().restore(options, snapshot[:2])
+        assert isinstance(copy, Tally)
+        if len(snapshot) > 2:
+            copy.owed = np.frombuffer(snapshot[2:], np.uint8).reshape(1, 72, 64)
+        return copy
+
+
+class OwesForEver(Owes):
+    def edit(self, task: WindowTask) -> np.ndarray:
+        task.last = False
+        return super().edit(task)
+
+
+class ForgetsWhatItOwes(Owes):
+    def restore(self, options: SessionOptions, snapshot: bytes) -> object:
+        copy = super().restore(options, snapshot)
+        assert isinstance(copy, Tally)
+        copy.owed = np.zeros_like(copy.owed) if copy.windows else copy.owed
+        return copy
+
+
 class CountsBeforeItFails(Sound):
     def edit(self, task: WindowTask) -> np.ndarray:
         self.state(task).windows += 1
@@ -287,6 +350,12 @@ FAULTS: list[tuple[Callable[[Model], None], type[Sound]]] = [
     (checks.check_geometry, declares(degraded_steps=(FewerSteps(1, 1.0), FewerSteps(1, 0.5)))),
     (checks.check_fewer_steps, KnowsNoSteps),
     (checks.check_fewer_steps, KeepsItsSteps),
+    (checks.check_transitions, KnowsNoMixtures),
+    (checks.check_transitions, KeepsItsMixture),
+    (checks.check_geometry, declares(geometry=Geometry(5, 4, 4, lag=5))),
+    (checks.check_results, declares(geometry=Geometry(5, 4, 4, lag=2))),
+    (checks.check_results, OwesForEver),
+    (checks.check_snapshot, ForgetsWhatItOwes),
     (checks.check_snapshot, ForgetsInSnapshots),
     (checks.check_snapshot, ChangesWithSnapshots),
     (checks.check_snapshot, ForgetsJumps),
@@ -298,8 +367,9 @@ FAULTS: list[tuple[Callable[[Model], None], type[Sound]]] = [
 ]
 
 
-def test_a_sound_model_passes() -> None:
-    checks.check_all(Sound())
+@pytest.mark.parametrize("model", [Sound, Owes])
+def test_a_sound_model_passes(model: type[Sound]) -> None:
+    checks.check_all(model())
 
 
 @pytest.mark.parametrize(

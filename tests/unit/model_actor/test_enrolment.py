@@ -47,8 +47,14 @@ class Actor:
     async def pace(self, session_id: str, epoch: int, quality: Quality) -> None:
         self.log.append(f"pace {session_id} {epoch} {quality.rate}")
 
+    async def watch_chunks(self, *, watched: bool) -> None:
+        self.log.append(f"watch_chunks {watched}")
+
     async def retire(self) -> None:
         self.log.append("retire")
+
+    async def usage_kept(self, number: int) -> None:
+        self.log.append(f"usage kept {number}")
 
     async def evict(
         self, session_id: str, epoch: int, reason: str, *, goes_on: bool = False
@@ -118,6 +124,7 @@ async def test_what_the_scheduler_orders_is_done_and_answered() -> None:
         placement_pb2.EnrollResponse(
             evict=placement_pb2.Evict(session_id="s", epoch=2, goes_on=True)
         ),
+        placement_pb2.EnrollResponse(watch_chunks=placement_pb2.WatchChunks(watched=True)),
         placement_pb2.EnrollResponse(retire=placement_pb2.Retire()),
     ]
     for order in orders:
@@ -127,7 +134,7 @@ async def test_what_the_scheduler_orders_is_done_and_answered() -> None:
         await enrolment._orders[session_id]
     assert actor.log == [
         "admit s 1", "park s 1 True", "awaits_room s 1 True", "pace s 1 0.5", "evict s 1",
-        "evict s 2 goes on", "retire",
+        "evict s 2 goes on", "watch_chunks True", "retire",
     ]  # fmt: skip
     assert (actor.placements[0].restore, actor.placements[0].quality) == (True, Quality(0.5))
     told = [enrolment._outgoing.get_nowait().WhichOneof("request") for _ in range(2)]

@@ -5,24 +5,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
 from model_actor.engine.participants import JOURNAL_BYTES
+from model_actor.engine.showing import Showing
 from model_actor.engine.tracing import Answers
+from model_actor.plugin import Frames, Stage, WindowTask
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2
 from sana_gateway_internal.v1 import stream_pb2
+from scheduler.core.geometry import Geometry
+from scheduler.core.prompts import Share
 from scheduler.core.run import WindowPlan
-from tests.unit.model_actor.session_bench import CLIP_FRAMES, Bench, Gateway
+from tests.unit.model_actor.session_bench import CLIP_FRAMES, SIZE, Bench, Gateway, Inverter
 
 pytestmark = pytest.mark.unit
 
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    bench = Bench()
+    async with benched(Bench()) as bench:
+        yield bench
+
+
+@contextlib.asynccontextmanager
+async def benched(bench: Bench) -> AsyncIterator[Bench]:
+    """Lets a bench compute."""
     computing = asyncio.create_task(bench.compute.run(lambda: [bench.session]))
     yield bench
     computing.cancel()
@@ -425,3 +436,143 @@ async def test_a_packet_carries_the_time_of_the_source_frame_it_answers(bench: B
     assert [(each.frame, each.source_us) for each in gateway.packets[:9]] == [
         (number, number) for number in range(9)
     ]
+
+
+# -- prompts ------------------------------------------------------------------------------
+
+
+def transition(prompt: str, chunks: int) -> command_pb2.Command:
+    return command_pb2.Command(
+        set_prompt=command_pb2.SetPrompt(prompt=prompt, transition_chunks=chunks)
+    )
+
+
+def declare(bench: Bench, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    info = dataclasses.replace(bench.session._info, **changes)
+    monkeypatch.setattr(bench.session, "_info", info)
+
+
+async def test_a_model_that_changes_prompts_at_once_refuses_a_transition(bench: Bench) -> None:
+    gateway = Gateway(bench)
+    bench.session.open(gateway)
+    bench.command(gateway, transition("one", 2))
+    (refused,) = [each.command_error for each in gateway.messages if each.HasField("command_error")]
+    assert (refused.command, refused.code) == ("set_prompt", message_pb2.REJECT_REASON_BAD_ARGUMENT)
+    assert "transition_chunks" in refused.reason
+    assert not gateway.messages[-1].state.has_prompt
+    bench.command(gateway, transition("one", 0))
+    assert gateway.messages[-1].state.has_prompt
+
+
+async def test_a_transition_reaches_the_model_window_by_window(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(bench, monkeypatch, prompt_transitions=True)
+    gateway = Gateway(bench)
+    bench.session.open(gateway)
+    bench.stage_clip(gateway)
+    await gateway.until(gateway.has("video_accepted"))
+    bench.model.at_generate[0] = lambda: bench.command(gateway, transition("two", 1))
+    bench.start(gateway)
+    await gateway.until(gateway.has("generation_complete"))
+    assert bench.model.prompts == ["one", "two", "two"]
+    assert bench.model.mixtures == [(), (Share("one", 0.5),), ()]
+
+
+async def test_a_prompt_that_comes_before_the_model_looks_at_it_lands_in_the_window(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = (Stage("encode", 1.0), *bench.model.info.stages)
+    info = dataclasses.replace(bench.model.info, stages=stages)
+    monkeypatch.setattr(type(bench.model), "info", info)
+    gateway = Gateway(bench, plays=False)
+    bench.session.open(gateway)
+    bench.stage_clip(gateway)
+    await gateway.until(gateway.has("video_accepted"))
+    bench.model.at_encode[0] = lambda: bench.command(gateway, transition("two", 0))
+    bench.start(gateway)
+    await gateway.until(lambda: any(each.HasField("chunk") for each in gateway.told))
+    assert bench.model.prompts[0] == "two"
+    first = next(at for at, each in enumerate(gateway.told) if each.HasField("chunk"))
+    before = [each.snapshot.snapshot for each in gateway.told[:first] if each.HasField("snapshot")]
+    snapshot = before[-1]
+    assert snapshot.run.kept.prompts == ["two"], "who goes on elsewhere makes it the same way"
+    assert [each.prompt for each in snapshot.run.unshown] == ["two", "two"]
+    assert gateway.told[first].chunk.answers_command
+
+
+async def test_prompts_are_given_to_the_model_to_read_when_they_are_set(bench: Bench) -> None:
+    gateway = Gateway(bench)
+    bench.session.open(gateway)
+    bench.command(gateway, transition("one", 0))
+    bench.command(gateway, transition(" ", 0))
+    async with asyncio.timeout(20):
+        while not bench.model.read:
+            await bench.compute.call(lambda: None)
+    assert bench.model.read == ["one"], "and not one that was refused"
+
+
+async def test_frames_that_are_owed_carry_the_times_of_their_own_source(bench: Bench) -> None:
+    plans = [
+        WindowPlan(1, 0, 0, 33, 17, (), "", 0, last=False, owed=16),
+        WindowPlan(1, 1, 33, 24, 24, (), "", 0, last=False, carried=16, owed=16),
+        WindowPlan(1, 2, 57, 24, 40, (), "", 0, last=True, carried=16),
+    ]
+    times: list[int] = []
+    for plan in plans:
+        own = range(plan.first_frame, plan.first_frame + plan.source_frames)
+        made = bench.session._source_times(plan, tuple(own))
+        assert len(made) == plan.made
+        times += made
+    assert times == list(range(81))
+    bench.session._owed_us = ()
+    step = 1e6 / bench.session._info.frame_rate
+    own = tuple(round(index * step) for index in range(100, 124))
+    elsewhere = bench.session._source_times(plans[1], own)
+    expected = [round(index * step) for index in range(84, 108)]
+    assert list(elsewhere) == pytest.approx(expected, abs=1)
+
+
+class Ahead(Inverter):
+    """Looks ahead: the last 16 frames of a window come with the next one."""
+
+    info = dataclasses.replace(Inverter.info, geometry=Geometry(lag=16))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.owed = np.empty((0, SIZE * 3 // 2, SIZE), np.uint8)
+
+    def stage(self, name: str, batch: list[WindowTask]) -> None:
+        super().stage(name, batch)
+        (task,) = batch
+        if name == "generate" and task.result is not None:
+            made = np.concatenate((self.owed, task.result)) if task.index else task.result
+            task.result = made if task.last else made[:-16]
+            self.owed = made[-16:]
+
+
+async def test_a_model_that_looks_ahead_answers_every_frame_in_its_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown: list[tuple[int, int, int]] = []
+    finished = Showing.finished
+
+    def noted(
+        self: Showing, plan: WindowPlan, frames: Frames, source_us: Sequence[int], *rest: Any
+    ) -> list[stream_pb2.ChunkReady]:
+        greys = [255 - int(each[0, 0]) for each in frames[: plan.frames]]
+        of_run = range(plan.answers_from, plan.answers_from + plan.frames)
+        shown.extend(zip(of_run, greys, source_us[: plan.frames], strict=True))
+        return finished(self, plan, frames, source_us, *rest)
+
+    monkeypatch.setattr(Showing, "finished", noted)
+    async with benched(Bench(Ahead())) as bench:
+        gateway = Gateway(bench)
+        bench.session.open(gateway)
+        bench.stage_clip(gateway)
+        await gateway.until(gateway.has("video_accepted"))
+        bench.start(gateway)
+        await gateway.until(gateway.has("generation_complete"))
+    done = [m.chunk_complete for m in gateway.messages if m.HasField("chunk_complete")]
+    assert [chunk.frames_emitted for chunk in done] == [17, 24, 19]
+    assert shown == [(frame, frame, frame) for frame in range(CLIP_FRAMES)]

@@ -23,6 +23,7 @@ from model_actor.models.painter.words import COLOURS, DEGREES, LOOKS, NEGATIONS,
 from model_actor.plugin import Frames, Model, SessionOptions, WindowTask
 from scheduler.core.errors import InvariantError, PluginError
 from scheduler.core.geometry import Geometry
+from scheduler.core.prompts import Share
 
 pytestmark = pytest.mark.unit
 
@@ -260,6 +261,33 @@ def test_a_new_prompt_shows_from_the_first_frame_of_its_window(model: PainterMod
     assert results["snow"] is not None
     assert results["oil painting"] is not None
     assert np.array_equal(results["snow"], results["oil painting"])
+
+
+def test_a_transition_fades_from_look_to_look(model: PainterModel) -> None:
+    made = {}
+    for share in (0.0, 0.25, 0.75, 1.0):
+        session = model.open(SessionOptions("s"))
+        task = window(model, session, 0, "cartoon" if share == 1.0 else "snow")
+        task.earlier = (Share("cartoon", share),) if 0 < share < 1 else ()
+        model.stage("generate", [task])
+        assert task.result is not None
+        made[share] = task.result
+    whole = difference(made[0.0], made[1.0])
+    for share in (0.25, 0.75):
+        assert difference(made[0.0], made[share]) == pytest.approx(share * whole, abs=0.5)
+        assert difference(made[1.0], made[share]) == pytest.approx((1 - share) * whole, abs=0.5)
+
+
+def test_of_several_looks_the_one_that_is_seen_most_fades(model: PainterModel) -> None:
+    def painted(*earlier: Share) -> Frames:
+        task = window(model, model.open(SessionOptions("s")), 0, "snow")
+        task.earlier = earlier
+        model.stage("generate", [task])
+        assert task.result is not None
+        return task.result
+
+    mixed = painted(Share("sepia", 0.2), Share("cartoon", 0.4))
+    assert np.array_equal(mixed, painted(Share("cartoon", 0.5)))
 
 
 def test_a_gap_in_the_source_forgets_what_was_steadied(model: PainterModel) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from model_actor.snapshots import storage_tier
 from model_actor.snapshots.host_tier import TORN_S, HostTier, HostTierError
-from model_actor.snapshots.kept import DAY_S, Age, KeptState, Point, key_of, parse, pieces
+from model_actor.snapshots.kept import DAY_S, Age, KeptState, Point, begun, key_of, parse, pieces
 from model_actor.snapshots.states import EXPIRE_S, Found, KeptStates
 from model_actor.snapshots.storage_tier import StorageTier
 from sana_gateway_internal.v1 import snapshot_pb2
@@ -68,9 +68,9 @@ def test_a_state_survives_and_one_that_is_torn_does_not(
     whole = b"".join(pieces(state))
     assert len(whole) == state.size
     assert parse(whole) == state
-    control = parse(whole, model=False)
-    assert control is not None
-    assert (control.control, control.model) == (state.control, None)
+    first = begun(whole)
+    assert first is not None
+    assert (first.state.control, first.state.model) == (state.control, None)
     cut = data.draw(st.integers(0, len(whole) - 1))
     assert parse(whole[:cut]) is None
     flipped = bytearray(whole)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 from structlog.testing import capture_logs
 
 from model_actor.media.limits import DecodeLimits
@@ -20,7 +21,7 @@ from scheduler import commands
 from scheduler import option_values as values
 from scheduler.backends.launcher import ActorSpec
 from scheduler.backends.ray import await_head
-from scheduler.backends.ray_node import RayNodeError
+from scheduler.backends.ray_node import NodeSettings, RayNode, RayNodeError
 from scheduler.core.errors import ConfigurationError, PluginError
 from scheduler.core.ids import ActorId
 from scheduler.core.tenants import TenantRules
@@ -147,6 +148,51 @@ def test_actors_listen_where_gateways_reach_them(
     assert commands._data_plane(backend, node_ip, folder) == listen
 
 
+def told_to(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[Any, Any]:
+    """Has `serve head` start a Ray head with these arguments; returns what it would start."""
+    started: list[Any] = []
+
+    def start(scheduler: Any, specs: Any, *_: Any) -> Any:
+        started.append((scheduler, specs[0]))
+        raise ConfigurationError("not here")
+
+    monkeypatch.setattr(commands, "_ray", start)
+    monkeypatch.setattr(commands, "_preflight", lambda *_: None)
+    with pytest.raises(ConfigurationError, match="not here"):
+        typer.main.get_command(commands.head).main(list(arguments), standalone_mode=False)
+    return started[0]
+
+
+def test_a_head_may_listen_elsewhere_than_it_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler, actor = told_to(monkeypatch, "--placement-host=10.0.0.1")
+    assert scheduler.address == actor.placement_address == "10.0.0.1:50061"
+    scheduler, actor = told_to(
+        monkeypatch, "--placement-host=head.video.svc", "--placement-listen=0.0.0.0"
+    )
+    assert scheduler.address == "0.0.0.0:50061"
+    assert actor.placement_address == "head.video.svc:50061"
+
+
+def test_the_log_of_actors_goes_where_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, actor = told_to(monkeypatch, "--placement-host=10.0.0.1", "--actor-log=/proc/1/fd/2")
+    assert actor.log["path"] == "/proc/1/fd/2"
+    _, actor = told_to(monkeypatch, "--placement-host=10.0.0.1")
+    assert "path" not in actor.log
+
+
+@pytest.mark.parametrize("joins", ["", "10.0.0.1:6379"])
+def test_only_a_head_logs_in_to_redis(joins: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def command() -> list[str]:
+        return RayNode(NodeSettings(head_address=joins, port=6379))._command()
+
+    monkeypatch.delenv("REDIS_PASSWORD", raising=False)
+    assert not [word for word in command() if "redis" in word]
+    monkeypatch.setenv("REDIS_PASSWORD", "of-a-test")
+    monkeypatch.setenv("REDIS_USERNAME", "sana")
+    found = [word for word in command() if "redis" in word]
+    assert found == ([] if joins else ["--redis-username=sana", "--redis-password=of-a-test"])
+
+
 def test_heads_of_one_cluster_sign_leases_alike_and_others_do_not() -> None:
     first, again, other = (commands._lease_secret(token) for token in ("a", "a", "b"))
     assert first == again != other
@@ -215,7 +261,7 @@ def test_tenants_are_entitled_to_what_is_said_and_others_to_the_rest() -> None:
         ([":max=1"], "NAME:KEY=VALUE"),
         (["acme:"], "NAME=VALUE"),
         (["a:max=1", "a:max=2"], "each name once"),
-        (["acme:most=1"], "weight, max, queued and priority, not most"),
+        (["acme:most=1"], "stored, and not most"),
         (["acme:max=1.5"], "whole numbers"),
         (["acme:max=-1"], "0 or more"),
         (["acme:weight=0"], "above 0"),

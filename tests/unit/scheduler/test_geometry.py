@@ -11,12 +11,18 @@ from scheduler.core.geometry import Geometry, OutwardChunk
 pytestmark = pytest.mark.unit
 
 GEOMETRY = Geometry()
-geometries = st.builds(
-    Geometry,
-    first_window=st.integers(1, 100),
-    window=st.integers(1, 100),
-    chunk=st.integers(1, 48),
-)
+AHEAD = Geometry(lag=16)
+"""Of a model that looks two latents ahead."""
+
+
+@st.composite
+def _geometries(draw: st.DrawFn) -> Geometry:
+    first, window = draw(st.integers(1, 100)), draw(st.integers(1, 100))
+    lag = draw(st.integers(0, first - 1))
+    return Geometry(first, window, draw(st.integers(1, 48)), lag)
+
+
+geometries = _geometries()
 
 
 @pytest.mark.parametrize(
@@ -65,15 +71,40 @@ def test_the_windows_of_a_clip_hold_every_frame_and_the_last_is_needed(
     assert frames <= geometry.window_start(last) + geometry.window_size(last)
 
 
+def test_a_model_that_looks_ahead_goes_out_as_17_then_24_and_owes_nothing_at_the_end() -> None:
+    assert AHEAD.outward(0, AHEAD.answered(0, last=False)) == (OutwardChunk(0, 0, 17),)
+    assert AHEAD.outward(1, AHEAD.answered(1, last=False)) == (OutwardChunk(1, 17, 24),)
+    ended = (OutwardChunk(2, 41, 24), OutwardChunk(3, 65, 16))
+    assert AHEAD.outward(2, AHEAD.answered(2, last=True)) == ended
+    whole = (OutwardChunk(0, 0, 17), OutwardChunk(1, 17, 16))
+    assert AHEAD.outward(0, AHEAD.answered(0, last=True)) == whole
+
+
+def test_a_clip_that_ends_within_what_is_owed_is_cut_there() -> None:
+    assert AHEAD.outward(1, 33) == (OutwardChunk(1, 17, 24), OutwardChunk(2, 41, 9))
+    assert AHEAD.outward(1, 17) == (OutwardChunk(1, 17, 17),)
+
+
 @given(geometry=geometries, extra=st.integers(0, 2000))
 def test_the_chunks_of_a_clip_are_its_frames_in_order(geometry: Geometry, extra: int) -> None:
     frames = geometry.first_window + extra
     chunks: list[OutwardChunk] = []
-    for index in range(geometry.windows(frames)):
-        left = frames - geometry.window_start(index)
-        chunks += geometry.outward(index, min(left, geometry.window_size(index)))
+    windows = geometry.windows(frames)
+    for index in range(windows):
+        assert geometry.chunks_before(index) == len(chunks)
+        answered = geometry.answered(index, last=index == windows - 1)
+        assert answered >= 0
+        chunks += geometry.outward(index, min(frames - geometry.answers_from(index), answered))
     assert [chunk.index for chunk in chunks] == list(range(len(chunks)))
     assert all(1 <= chunk.frames <= geometry.chunk for chunk in chunks)
     ends = [chunk.first_frame + chunk.frames for chunk in chunks]
     assert [chunk.first_frame for chunk in chunks] == [0, *ends[:-1]]
     assert ends[-1] == frames
+
+
+@given(geometry=geometries, index=st.integers(0, 50))
+def test_what_is_answered_follows_what_was(geometry: Geometry, index: int) -> None:
+    after = geometry.answers_from(index) + geometry.answered(index, last=False)
+    assert geometry.answers_from(index + 1) == after
+    whole = geometry.answers_from(index) + geometry.answered(index, last=True)
+    assert whole == geometry.window_start(index + 1)

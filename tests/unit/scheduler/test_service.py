@@ -261,6 +261,26 @@ async def test_who_asked_for_another_tenants_session_before_its_actor_came_gets_
         await anext(places)
 
 
+async def test_another_tenants_session_is_as_unknown_as_none_whatever_became_of_it(
+    service: SchedulerService,
+) -> None:
+    await place(service, Actor(service), "placed")
+    await anext(service.place(asked("waiting")))
+    await anext(service.place(asked("over")))
+    service.release(SessionId("over"), "closed")
+    seen = set()
+    for session in ("placed", "waiting", "over", "never was"):
+        with pytest.raises(UnknownSessionError) as refused:
+            service.find(SessionId(session), GATEWAY, "rival")
+        seen.add(str(refused.value))
+    assert len(seen) == 1
+    assert service.find(SessionId("placed"), GATEWAY, PRINCIPAL.tenant).session == "placed"
+    with pytest.raises(NotReadyError):
+        service.find(SessionId("waiting"), GATEWAY, PRINCIPAL.tenant)
+    with pytest.raises(SessionClosedError):
+        service.find(SessionId("over"), GATEWAY, PRINCIPAL.tenant)
+
+
 async def test_a_found_session_gets_a_token_of_the_finder(service: SchedulerService) -> None:
     granted = await place(service, Actor(service), "s")
     found = service.find(SessionId("s"), GatewayId("other"))

@@ -10,6 +10,7 @@ import pytest
 from sana_gateway.v1 import session_pb2
 from scheduler.core import pool_events as ev
 from scheduler.core.errors import BadArgumentError, NotReadyError
+from scheduler.core.happenings import Listener
 from scheduler.core.ids import ActorId, Epoch, GatewayId, Principal, SessionId
 from scheduler.core.lease import Lease, LeaseState
 from scheduler.core.pool import Pool
@@ -34,6 +35,9 @@ class Scripted(Pool):
         self.heard: list[ev.Event] = []
         self.coming: list[ev.Effect] = []
         self.moving: Lease | None = None
+
+    def listen(self, listener: Listener) -> None:
+        """Nothing happens that nobody says."""
 
     def apply(self, event: ev.Event, now: float) -> None:
         match event:

@@ -26,6 +26,7 @@ from scheduler.core.messages import (
     SessionMoved,
     State,
 )
+from scheduler.core.prompts import Blend
 from scheduler.core.run import usable_states
 from scheduler.core.session import Session
 from scheduler.core.snapshot import REMADE_WINDOWS, KeptModel, RunSnapshot
@@ -251,9 +252,11 @@ def test_a_live_model_counts_on_from_any_state() -> None:
 def test_the_state_before_is_needed_until_a_later_one_is_shown() -> None:
     driver = playing(windows=4)
     driver.session.model_kept(1, 3)
-    assert run_of(driver).kept == KeptModel(0, tuple(f"prompt {index}" for index in range(4)))
+    assert run_of(driver).kept == KeptModel(
+        0, tuple(Blend(f"prompt {index}") for index in range(4))
+    )
     driver.commit(3)
-    assert run_of(driver).kept == KeptModel(3, ("prompt 3",))
+    assert run_of(driver).kept == KeptModel(3, (Blend("prompt 3"),))
 
 
 def test_a_state_that_cannot_be_used_is_not_used() -> None:
@@ -270,7 +273,9 @@ def test_prompts_are_remembered_for_so_many_windows_only() -> None:
     driver.make_window()
     assert run_of(driver).kept is None
     driver.session.model_kept(1, REMADE_WINDOWS)
-    assert run_of(driver).kept == KeptModel(REMADE_WINDOWS, (f"prompt {REMADE_WINDOWS - 1}",))
+    assert run_of(driver).kept == KeptModel(
+        REMADE_WINDOWS, (Blend(f"prompt {REMADE_WINDOWS - 1}"),)
+    )
     assert moved(driver.move(computing=True)) is Continuity.RESTARTED
 
 

@@ -12,6 +12,7 @@ from gateway.auth import NoAuth
 from gateway.http import HttpServer
 from gateway.ingress import IngressServices, IngressSettings
 from tests.fakes.hub import FakeHub
+from tests.fakes.operations import FakeOperations
 from tests.fakes.peers import FakePeers
 from tests.fakes.uploads import FakeUploads
 
@@ -47,6 +48,7 @@ async def serving(
             peers=peers or FakePeers(),
             pool=None,  # type: ignore[arg-type]
             drain=None,  # type: ignore[arg-type]
+            operations=FakeOperations(),
             settings=IngressSettings(http_address="127.0.0.1:0", **settings),
         )
         http, wire = HttpServer(services), ingress(services)

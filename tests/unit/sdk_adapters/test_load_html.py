@@ -201,6 +201,7 @@ def test_charts_are_thinned_when_a_run_is_long() -> None:
             "values": {},
             "levels": {},
             "rss_mb": (),
+            "descriptors": (),
         }
     )
     sections = charts.over_time(report.model_copy(update={"timeline": long}))

@@ -25,6 +25,7 @@ from scheduler.process.storage import FilesystemStorage
 from sdk_adapters.reactor import clips, wire
 from sdk_adapters.reactor.clips import ClipRoutes
 from tests.fakes.hub import FakeHub
+from tests.fakes.operations import FakeOperations
 from tests.fakes.peers import FakePeers
 from tests.fakes.uploads import FakeUploads
 from tests.unit.gateway.recording.test_index import FIVE, NOW, recording
@@ -51,6 +52,7 @@ class Site:
             peers=FakePeers(),
             pool=None,  # type: ignore[arg-type]
             drain=None,  # type: ignore[arg-type]
+            operations=FakeOperations(),
             settings=IngressSettings(http_address="127.0.0.1:0"),
             recordings=library if enabled else None,
         )

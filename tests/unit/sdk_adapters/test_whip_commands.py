@@ -128,6 +128,7 @@ REFUSALS = [
     ("BAD_VIDEO", 422),
     ("NO_CAPACITY", 503),
     ("MODEL_FAILED", 500),
+    ("NOT_ALLOWED", 403),
 ]
 
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsana_gateway/v1/command.proto\x12\x0fsana_gateway.v1\"\xa1\x03\n\x07\x43ommand\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x13\n\x0btraceparent\x18\x02 \x01(\t\x12,\n\x08set_mode\x18\n \x01(\x0b\x32\x18.sana_gateway.v1.SetModeH\x00\x12.\n\tset_video\x18\x0b \x01(\x0b\x32\x19.sana_gateway.v1.SetVideoH\x00\x12\x30\n\nset_prompt\x18\x0c \x01(\x0b\x32\x1a.sana_gateway.v1.SetPromptH\x00\x12,\n\x08set_seed\x18\r \x01(\x0b\x32\x18.sana_gateway.v1.SetSeedH\x00\x12\'\n\x05start\x18\x0e \x01(\x0b\x32\x16.sana_gateway.v1.StartH\x00\x12\'\n\x05pause\x18\x0f \x01(\x0b\x32\x16.sana_gateway.v1.PauseH\x00\x12)\n\x06resume\x18\x10 \x01(\x0b\x32\x17.sana_gateway.v1.ResumeH\x00\x12\'\n\x05reset\x18\x11 \x01(\x0b\x32\x16.sana_gateway.v1.ResetH\x00\x42\t\n\x07\x63ommand\".\n\x07SetMode\x12#\n\x04mode\x18\x01 \x01(\x0e\x32\x15.sana_gateway.v1.Mode\"3\n\x08SetVideo\x12\'\n\x05video\x18\x01 \x01(\x0b\x32\x18.sana_gateway.v1.FileRef\"P\n\x07\x46ileRef\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x11\n\x04name\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x11\n\tmime_type\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x03\" \n\tSetPrompt\x12\x13\n\x06prompt\x18\x01 \x01(\tB\x03\x80\x01\x01\"\x17\n\x07SetSeed\x12\x0c\n\x04seed\x18\x01 \x01(\x03\"\x07\n\x05Start\"\x07\n\x05Pause\"\x08\n\x06Resume\"\x07\n\x05Reset*:\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_LIVE\x10\x01\x12\r\n\tMODE_FILE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsana_gateway/v1/command.proto\x12\x0fsana_gateway.v1\"\xa1\x03\n\x07\x43ommand\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x13\n\x0btraceparent\x18\x02 \x01(\t\x12,\n\x08set_mode\x18\n \x01(\x0b\x32\x18.sana_gateway.v1.SetModeH\x00\x12.\n\tset_video\x18\x0b \x01(\x0b\x32\x19.sana_gateway.v1.SetVideoH\x00\x12\x30\n\nset_prompt\x18\x0c \x01(\x0b\x32\x1a.sana_gateway.v1.SetPromptH\x00\x12,\n\x08set_seed\x18\r \x01(\x0b\x32\x18.sana_gateway.v1.SetSeedH\x00\x12\'\n\x05start\x18\x0e \x01(\x0b\x32\x16.sana_gateway.v1.StartH\x00\x12\'\n\x05pause\x18\x0f \x01(\x0b\x32\x16.sana_gateway.v1.PauseH\x00\x12)\n\x06resume\x18\x10 \x01(\x0b\x32\x17.sana_gateway.v1.ResumeH\x00\x12\'\n\x05reset\x18\x11 \x01(\x0b\x32\x16.sana_gateway.v1.ResetH\x00\x42\t\n\x07\x63ommand\".\n\x07SetMode\x12#\n\x04mode\x18\x01 \x01(\x0e\x32\x15.sana_gateway.v1.Mode\"3\n\x08SetVideo\x12\'\n\x05video\x18\x01 \x01(\x0b\x32\x18.sana_gateway.v1.FileRef\"P\n\x07\x46ileRef\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x11\n\x04name\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x11\n\tmime_type\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x03\"V\n\tSetPrompt\x12\x13\n\x06prompt\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x1e\n\x11transition_chunks\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x14\n\x12_transition_chunks\"\x17\n\x07SetSeed\x12\x0c\n\x04seed\x18\x01 \x01(\x03\"\x07\n\x05Start\"\x07\n\x05Pause\"\x08\n\x06Resume\"\x07\n\x05Reset*:\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_LIVE\x10\x01\x12\r\n\tMODE_FILE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FILEREF'].fields_by_name['name']._serialized_options = b'\200\001\001'
   _globals['_SETPROMPT'].fields_by_name['prompt']._loaded_options = None
   _globals['_SETPROMPT'].fields_by_name['prompt']._serialized_options = b'\200\001\001'
-  _globals['_MODE']._serialized_start=749
-  _globals['_MODE']._serialized_end=807
+  _globals['_MODE']._serialized_start=803
+  _globals['_MODE']._serialized_end=861
   _globals['_COMMAND']._serialized_start=51
   _globals['_COMMAND']._serialized_end=468
   _globals['_SETMODE']._serialized_start=470
@@ -46,15 +46,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FILEREF']._serialized_start=571
   _globals['_FILEREF']._serialized_end=651
   _globals['_SETPROMPT']._serialized_start=653
-  _globals['_SETPROMPT']._serialized_end=685
-  _globals['_SETSEED']._serialized_start=687
-  _globals['_SETSEED']._serialized_end=710
-  _globals['_START']._serialized_start=712
-  _globals['_START']._serialized_end=719
-  _globals['_PAUSE']._serialized_start=721
-  _globals['_PAUSE']._serialized_end=728
-  _globals['_RESUME']._serialized_start=730
-  _globals['_RESUME']._serialized_end=738
-  _globals['_RESET']._serialized_start=740
-  _globals['_RESET']._serialized_end=747
+  _globals['_SETPROMPT']._serialized_end=739
+  _globals['_SETSEED']._serialized_start=741
+  _globals['_SETSEED']._serialized_end=764
+  _globals['_START']._serialized_start=766
+  _globals['_START']._serialized_end=773
+  _globals['_PAUSE']._serialized_start=775
+  _globals['_PAUSE']._serialized_end=782
+  _globals['_RESUME']._serialized_start=784
+  _globals['_RESUME']._serialized_end=792
+  _globals['_RESET']._serialized_start=794
+  _globals['_RESET']._serialized_end=801
 # @@protoc_insertion_point(module_scope)

@@ -208,18 +208,26 @@ class SetPrompt(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROMPT_FIELD_NUMBER: _builtins.int
+    TRANSITION_CHUNKS_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """What to make of the video. Not empty."""
+    transition_chunks: _builtins.int
+    """Chunks over which the prompt before becomes this one, 0 to 16; while a run goes on. Absent
+    or 0: at once. Refused by a model whose Capabilities.prompt_transitions is false.
+    """
     def __init__(
         self,
         *,
         prompt: _builtins.str = ...,
+        transition_chunks: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_transition_chunks", b"_transition_chunks", "transition_chunks", b"transition_chunks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_transition_chunks", b"_transition_chunks", "prompt", b"prompt", "transition_chunks", b"transition_chunks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__transition_chunks: _TypeAlias = _typing.Literal["transition_chunks"]  # noqa: Y015
+    _WhichOneofArgType__transition_chunks: _TypeAlias = _typing.Literal["_transition_chunks", b"_transition_chunks"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__transition_chunks) -> _WhichOneofReturnType__transition_chunks | None: ...
 
 Global___SetPrompt: _TypeAlias = SetPrompt  # noqa: Y015
 

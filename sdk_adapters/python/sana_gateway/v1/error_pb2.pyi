@@ -73,6 +73,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The command was refused, and the reason is not known any more: a repeat is
     acknowledged like the original, without its words.
     """
+    ERROR_REASON_NOT_ALLOWED: _ErrorReason.ValueType  # 22
+    """A moderator of the service refused the prompt, or could not judge it."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The same words stand in google.rpc.ErrorInfo.reason
@@ -126,6 +128,8 @@ ERROR_REASON_COMMAND_REFUSED: ErrorReason.ValueType  # 21
 """The command was refused, and the reason is not known any more: a repeat is
 acknowledged like the original, without its words.
 """
+ERROR_REASON_NOT_ALLOWED: ErrorReason.ValueType  # 22
+"""A moderator of the service refused the prompt, or could not judge it."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

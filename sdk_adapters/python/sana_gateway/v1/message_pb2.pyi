@@ -88,6 +88,8 @@ class _RejectReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RejectRe
     """The wait of an earlier command ended because of this one."""
     REJECT_REASON_MODEL_FAILED: _RejectReason.ValueType  # 9
     """The model failed; the session goes on."""
+    REJECT_REASON_NOT_ALLOWED: _RejectReason.ValueType  # 10
+    """A moderator of the service refused the prompt, or could not judge it."""
 
 class RejectReason(_RejectReason, metaclass=_RejectReasonEnumTypeWrapper):
     """Why a command was refused."""
@@ -112,6 +114,8 @@ REJECT_REASON_SUPERSEDED: RejectReason.ValueType  # 8
 """The wait of an earlier command ended because of this one."""
 REJECT_REASON_MODEL_FAILED: RejectReason.ValueType  # 9
 """The model failed; the session goes on."""
+REJECT_REASON_NOT_ALLOWED: RejectReason.ValueType  # 10
+"""A moderator of the service refused the prompt, or could not judge it."""
 Global___RejectReason: _TypeAlias = RejectReason  # noqa: Y015
 
 class _Continuity:

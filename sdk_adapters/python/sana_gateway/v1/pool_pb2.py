@@ -23,36 +23,45 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from sana_gateway.v1 import event_pb2 as sana__gateway_dot_v1_dot_event__pb2
 from sana_gateway.v1 import session_pb2 as sana__gateway_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asana_gateway/v1/pool.proto\x12\x0fsana_gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dsana_gateway/v1/session.proto\"_\n\x11\x44rainActorRequest\x12\x10\n\x08\x61\x63tor_id\x18\x01 \x01(\t\x12(\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x63\x61ncel\x18\x03 \x01(\x08\"^\n\x12\x44rainActorResponse\x12\x11\n\tremaining\x18\x01 \x01(\x05\x12\x14\n\x0cwithout_room\x18\x02 \x01(\x05\x12\x11\n\tcancelled\x18\x03 \x01(\x08\x12\x0c\n\x04lost\x18\x04 \x01(\x08\"\x15\n\x13\x44\x65scribePoolRequest\"\xcf\x01\n\rPooledSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.sana_gateway.v1.LeaseState\x12\x10\n\x08\x61\x63tor_id\x18\x04 \x01(\t\x12\x11\n\tcomputing\x18\x05 \x01(\x08\x12&\n\x03\x61ge\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrate_share\x18\x07 \x01(\x01\x12\r\n\x05steps\x18\x08 \x01(\r\"\xbf\x03\n\x05\x41\x63tor\x12\x10\n\x08\x61\x63tor_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0f\n\x07healthy\x18\x04 \x01(\x08\x12\x10\n\x08sessions\x18\x05 \x01(\x05\x12\x16\n\x0eresident_slots\x18\x06 \x01(\x05\x12\x11\n\tcomputing\x18\x07 \x01(\x05\x12\x17\n\x0f\x62ooked_ms_per_s\x18\x08 \x01(\x01\x12\x18\n\x10\x63\x65iling_ms_per_s\x18\t \x01(\x01\x12\r\n\x05names\x18\n \x03(\t\x12\x0c\n\x04host\x18\x0b \x01(\t\x12\x16\n\x0eresident_bytes\x18\x0c \x01(\x03\x12\x14\n\x0c\x62ooked_bytes\x18\r \x01(\x03\x12\x1e\n\x16\x62ooked_encode_ms_per_s\x18\x0e \x01(\x01\x12\x1f\n\x17\x65ncode_ceiling_ms_per_s\x18\x0f \x01(\x01\x12\x10\n\x08\x64raining\x18\x10 \x01(\x08\x12\x30\n\x07process\x18\x11 \x01(\x0b\x32\x1f.sana_gateway.v1.ProcessFigures\x12\x33\n\x0c\x63\x61pabilities\x18\x12 \x01(\x0b\x32\x1d.sana_gateway.v1.Capabilities\"v\n\x0eProcessFigures\x12\x0f\n\x07process\x18\x01 \x01(\t\x12\x16\n\x0eresident_bytes\x18\x02 \x01(\x03\x12\x18\n\x10open_descriptors\x18\x03 \x01(\x05\x12\r\n\x05\x63pu_s\x18\x04 \x01(\x01\x12\x12\n\nloop_lag_s\x18\x05 \x01(\x01\"\xd6\x01\n\x0bPoolSignals\x12\x13\n\x0bqueue_age_s\x18\x01 \x01(\x01\x12\x0e\n\x06queued\x18\x02 \x01(\x05\x12\x1d\n\x15predicted_utilisation\x18\x03 \x01(\x01\x12\x11\n\tmiss_rate\x18\x04 \x01(\x01\x12\x15\n\ractors_wanted\x18\x05 \x01(\x05\x12\x12\n\nbatch_fill\x18\x06 \x01(\x01\x12\x0e\n\x06\x63hunks\x18\x07 \x01(\x04\x12\x13\n\x0blate_chunks\x18\x08 \x01(\x04\x12\x0f\n\x07windows\x18\t \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\n \x01(\x04\"I\n\x0cSessionCount\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.sana_gateway.v1.LeaseState\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"\x9d\x02\n\x14\x44\x65scribePoolResponse\x12&\n\x06\x61\x63tors\x18\x01 \x03(\x0b\x32\x16.sana_gateway.v1.Actor\x12\x30\n\x08sessions\x18\x02 \x03(\x0b\x32\x1e.sana_gateway.v1.PooledSession\x12-\n\x07signals\x18\x03 \x01(\x0b\x32\x1c.sana_gateway.v1.PoolSignals\x12\x11\n\ton_demand\x18\x04 \x03(\t\x12\x32\n\tscheduler\x18\x05 \x01(\x0b\x32\x1f.sana_gateway.v1.ProcessFigures\x12\x35\n\x0esession_counts\x18\x06 \x03(\x0b\x32\x1d.sana_gateway.v1.SessionCount*\xed\x01\n\nLeaseState\x12\x1b\n\x17LEASE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12LEASE_STATE_QUEUED\x10\x01\x12\x18\n\x14LEASE_STATE_ASSIGNED\x10\x02\x12\x16\n\x12LEASE_STATE_ACTIVE\x10\x03\x12\x18\n\x14LEASE_STATE_DETACHED\x10\x04\x12\x16\n\x12LEASE_STATE_PARKED\x10\x05\x12\x16\n\x12LEASE_STATE_MOVING\x10\x06\x12\x18\n\x14LEASE_STATE_DRAINING\x10\x07\x12\x14\n\x10LEASE_STATE_LOST\x10\x08\x32\xc3\x01\n\x0bPoolService\x12[\n\x0c\x44\x65scribePool\x12$.sana_gateway.v1.DescribePoolRequest\x1a%.sana_gateway.v1.DescribePoolResponse\x12W\n\nDrainActor\x12\".sana_gateway.v1.DrainActorRequest\x1a#.sana_gateway.v1.DrainActorResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asana_gateway/v1/pool.proto\x12\x0fsana_gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bsana_gateway/v1/event.proto\x1a\x1dsana_gateway/v1/session.proto\",\n\x16\x44\x65scribeSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x99\x01\n\x17\x44\x65scribeSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.sana_gateway.v1.PooledSession\x12%\n\x05\x61\x63tor\x18\x02 \x01(\x0b\x32\x16.sana_gateway.v1.Actor\x12&\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x16.sana_gateway.v1.Event\"7\n\x11\x45ndSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x14\n\x12\x45ndSessionResponse\"_\n\x11\x44rainActorRequest\x12\x10\n\x08\x61\x63tor_id\x18\x01 \x01(\t\x12(\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x63\x61ncel\x18\x03 \x01(\x08\"^\n\x12\x44rainActorResponse\x12\x11\n\tremaining\x18\x01 \x01(\x05\x12\x14\n\x0cwithout_room\x18\x02 \x01(\x05\x12\x11\n\tcancelled\x18\x03 \x01(\x08\x12\x0c\n\x04lost\x18\x04 \x01(\x08\"\x15\n\x13\x44\x65scribePoolRequest\"\xde\x01\n\rPooledSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.sana_gateway.v1.LeaseState\x12\x10\n\x08\x61\x63tor_id\x18\x04 \x01(\t\x12\x11\n\tcomputing\x18\x05 \x01(\x08\x12&\n\x03\x61ge\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrate_share\x18\x07 \x01(\x01\x12\r\n\x05steps\x18\x08 \x01(\r\x12\r\n\x05model\x18\t \x01(\t\"\xd9\x03\n\x05\x41\x63tor\x12\x10\n\x08\x61\x63tor_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0f\n\x07healthy\x18\x04 \x01(\x08\x12\x10\n\x08sessions\x18\x05 \x01(\x05\x12\x16\n\x0eresident_slots\x18\x06 \x01(\x05\x12\x11\n\tcomputing\x18\x07 \x01(\x05\x12\x17\n\x0f\x62ooked_ms_per_s\x18\x08 \x01(\x01\x12\x18\n\x10\x63\x65iling_ms_per_s\x18\t \x01(\x01\x12\r\n\x05names\x18\n \x03(\t\x12\x0c\n\x04host\x18\x0b \x01(\t\x12\x16\n\x0eresident_bytes\x18\x0c \x01(\x03\x12\x14\n\x0c\x62ooked_bytes\x18\r \x01(\x03\x12\x1e\n\x16\x62ooked_encode_ms_per_s\x18\x0e \x01(\x01\x12\x1f\n\x17\x65ncode_ceiling_ms_per_s\x18\x0f \x01(\x01\x12\x10\n\x08\x64raining\x18\x10 \x01(\x08\x12\x30\n\x07process\x18\x11 \x01(\x0b\x32\x1f.sana_gateway.v1.ProcessFigures\x12\x33\n\x0c\x63\x61pabilities\x18\x12 \x01(\x0b\x32\x1d.sana_gateway.v1.Capabilities\x12\x18\n\x10real_time_factor\x18\x13 \x01(\x01\"v\n\x0eProcessFigures\x12\x0f\n\x07process\x18\x01 \x01(\t\x12\x16\n\x0eresident_bytes\x18\x02 \x01(\x03\x12\x18\n\x10open_descriptors\x18\x03 \x01(\x05\x12\r\n\x05\x63pu_s\x18\x04 \x01(\x01\x12\x12\n\nloop_lag_s\x18\x05 \x01(\x01\"\xd6\x01\n\x0bPoolSignals\x12\x13\n\x0bqueue_age_s\x18\x01 \x01(\x01\x12\x0e\n\x06queued\x18\x02 \x01(\x05\x12\x1d\n\x15predicted_utilisation\x18\x03 \x01(\x01\x12\x11\n\tmiss_rate\x18\x04 \x01(\x01\x12\x15\n\ractors_wanted\x18\x05 \x01(\x05\x12\x12\n\nbatch_fill\x18\x06 \x01(\x01\x12\x0e\n\x06\x63hunks\x18\x07 \x01(\x04\x12\x13\n\x0blate_chunks\x18\x08 \x01(\x04\x12\x0f\n\x07windows\x18\t \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\n \x01(\x04\"I\n\x0cSessionCount\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.sana_gateway.v1.LeaseState\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"\xb5\x02\n\x14\x44\x65scribePoolResponse\x12&\n\x06\x61\x63tors\x18\x01 \x03(\x0b\x32\x16.sana_gateway.v1.Actor\x12\x30\n\x08sessions\x18\x02 \x03(\x0b\x32\x1e.sana_gateway.v1.PooledSession\x12-\n\x07signals\x18\x03 \x01(\x0b\x32\x1c.sana_gateway.v1.PoolSignals\x12\x11\n\ton_demand\x18\x04 \x03(\t\x12\x32\n\tscheduler\x18\x05 \x01(\x0b\x32\x1f.sana_gateway.v1.ProcessFigures\x12\x35\n\x0esession_counts\x18\x06 \x03(\x0b\x32\x1d.sana_gateway.v1.SessionCount\x12\x16\n\x0e\x65vent_sequence\x18\x07 \x01(\x04*\xed\x01\n\nLeaseState\x12\x1b\n\x17LEASE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12LEASE_STATE_QUEUED\x10\x01\x12\x18\n\x14LEASE_STATE_ASSIGNED\x10\x02\x12\x16\n\x12LEASE_STATE_ACTIVE\x10\x03\x12\x18\n\x14LEASE_STATE_DETACHED\x10\x04\x12\x16\n\x12LEASE_STATE_PARKED\x10\x05\x12\x16\n\x12LEASE_STATE_MOVING\x10\x06\x12\x18\n\x14LEASE_STATE_DRAINING\x10\x07\x12\x14\n\x10LEASE_STATE_LOST\x10\x08\x32\x80\x03\n\x0bPoolService\x12[\n\x0c\x44\x65scribePool\x12$.sana_gateway.v1.DescribePoolRequest\x1a%.sana_gateway.v1.DescribePoolResponse\x12W\n\nDrainActor\x12\".sana_gateway.v1.DrainActorRequest\x1a#.sana_gateway.v1.DrainActorResponse0\x01\x12\x64\n\x0f\x44\x65scribeSession\x12\'.sana_gateway.v1.DescribeSessionRequest\x1a(.sana_gateway.v1.DescribeSessionResponse\x12U\n\nEndSession\x12\".sana_gateway.v1.EndSessionRequest\x1a#.sana_gateway.v1.EndSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sana_gateway.v1.pool_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEASESTATE']._serialized_start=1687
-  _globals['_LEASESTATE']._serialized_end=1924
-  _globals['_DRAINACTORREQUEST']._serialized_start=110
-  _globals['_DRAINACTORREQUEST']._serialized_end=205
-  _globals['_DRAINACTORRESPONSE']._serialized_start=207
-  _globals['_DRAINACTORRESPONSE']._serialized_end=301
-  _globals['_DESCRIBEPOOLREQUEST']._serialized_start=303
-  _globals['_DESCRIBEPOOLREQUEST']._serialized_end=324
-  _globals['_POOLEDSESSION']._serialized_start=327
-  _globals['_POOLEDSESSION']._serialized_end=534
-  _globals['_ACTOR']._serialized_start=537
-  _globals['_ACTOR']._serialized_end=984
-  _globals['_PROCESSFIGURES']._serialized_start=986
-  _globals['_PROCESSFIGURES']._serialized_end=1104
-  _globals['_POOLSIGNALS']._serialized_start=1107
-  _globals['_POOLSIGNALS']._serialized_end=1321
-  _globals['_SESSIONCOUNT']._serialized_start=1323
-  _globals['_SESSIONCOUNT']._serialized_end=1396
-  _globals['_DESCRIBEPOOLRESPONSE']._serialized_start=1399
-  _globals['_DESCRIBEPOOLRESPONSE']._serialized_end=1684
-  _globals['_POOLSERVICE']._serialized_start=1927
-  _globals['_POOLSERVICE']._serialized_end=2122
+  _globals['_LEASESTATE']._serialized_start=2062
+  _globals['_LEASESTATE']._serialized_end=2299
+  _globals['_DESCRIBESESSIONREQUEST']._serialized_start=139
+  _globals['_DESCRIBESESSIONREQUEST']._serialized_end=183
+  _globals['_DESCRIBESESSIONRESPONSE']._serialized_start=186
+  _globals['_DESCRIBESESSIONRESPONSE']._serialized_end=339
+  _globals['_ENDSESSIONREQUEST']._serialized_start=341
+  _globals['_ENDSESSIONREQUEST']._serialized_end=396
+  _globals['_ENDSESSIONRESPONSE']._serialized_start=398
+  _globals['_ENDSESSIONRESPONSE']._serialized_end=418
+  _globals['_DRAINACTORREQUEST']._serialized_start=420
+  _globals['_DRAINACTORREQUEST']._serialized_end=515
+  _globals['_DRAINACTORRESPONSE']._serialized_start=517
+  _globals['_DRAINACTORRESPONSE']._serialized_end=611
+  _globals['_DESCRIBEPOOLREQUEST']._serialized_start=613
+  _globals['_DESCRIBEPOOLREQUEST']._serialized_end=634
+  _globals['_POOLEDSESSION']._serialized_start=637
+  _globals['_POOLEDSESSION']._serialized_end=859
+  _globals['_ACTOR']._serialized_start=862
+  _globals['_ACTOR']._serialized_end=1335
+  _globals['_PROCESSFIGURES']._serialized_start=1337
+  _globals['_PROCESSFIGURES']._serialized_end=1455
+  _globals['_POOLSIGNALS']._serialized_start=1458
+  _globals['_POOLSIGNALS']._serialized_end=1672
+  _globals['_SESSIONCOUNT']._serialized_start=1674
+  _globals['_SESSIONCOUNT']._serialized_end=1747
+  _globals['_DESCRIBEPOOLRESPONSE']._serialized_start=1750
+  _globals['_DESCRIBEPOOLRESPONSE']._serialized_end=2059
+  _globals['_POOLSERVICE']._serialized_start=2302
+  _globals['_POOLSERVICE']._serialized_end=2686
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sana_gateway.v1 import event_pb2 as _event_pb2
 from sana_gateway.v1 import session_pb2 as _session_pb2
 import builtins as _builtins
 import sys
@@ -68,6 +69,107 @@ LEASE_STATE_DRAINING: LeaseState.ValueType  # 7
 LEASE_STATE_LOST: LeaseState.ValueType  # 8
 """Its actor died; it waits for a place at another."""
 Global___LeaseState: _TypeAlias = LeaseState  # noqa: Y015
+
+@_typing.final
+class DescribeSessionRequest(_message.Message):
+    """Asks for a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Which."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeSessionRequest: _TypeAlias = DescribeSessionRequest  # noqa: Y015
+
+@_typing.final
+class DescribeSessionResponse(_message.Message):
+    """A session as the scheduler sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session(self) -> Global___PooledSession:
+        """Where it is."""
+
+    @_builtins.property
+    def actor(self) -> Global___Actor:
+        """Its actor; absent while it has none."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
+        """What the event journal still has of it, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        session: Global___PooledSession | None = ...,
+        actor: Global___Actor | None = ...,
+        events: _abc.Iterable[_event_pb2.Event] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "events", b"events", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeSessionResponse: _TypeAlias = DescribeSessionResponse  # noqa: Y015
+
+@_typing.final
+class EndSessionRequest(_message.Message):
+    """Asks to end a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Which."""
+    reason: _builtins.str
+    """Why; its clients read it. At most 200 characters; empty: "ended by an operator"."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndSessionRequest: _TypeAlias = EndSessionRequest  # noqa: Y015
+
+@_typing.final
+class EndSessionResponse(_message.Message):
+    """The session has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndSessionResponse: _TypeAlias = EndSessionResponse  # noqa: Y015
 
 @_typing.final
 class DrainActorRequest(_message.Message):
@@ -170,6 +272,7 @@ class PooledSession(_message.Message):
     AGE_FIELD_NUMBER: _builtins.int
     RATE_SHARE_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     tenant: _builtins.str
@@ -184,6 +287,8 @@ class PooledSession(_message.Message):
     """Share of the model's frame rate that it runs at; below 1 while it is degraded."""
     steps: _builtins.int
     """Steps that the model takes for each window while it is degraded; 0: as many as it has."""
+    model: _builtins.str
+    """Name of the model as the client asked for it."""
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
         """Time since it was created."""
@@ -199,10 +304,11 @@ class PooledSession(_message.Message):
         age: _duration_pb2.Duration | None = ...,
         rate_share: _builtins.float = ...,
         steps: _builtins.int = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "age", b"age", "computing", b"computing", "rate_share", b"rate_share", "session_id", b"session_id", "state", b"state", "steps", b"steps", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "age", b"age", "computing", b"computing", "model", b"model", "rate_share", b"rate_share", "session_id", b"session_id", "state", b"state", "steps", b"steps", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -232,6 +338,7 @@ class Actor(_message.Message):
     DRAINING_FIELD_NUMBER: _builtins.int
     PROCESS_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
+    REAL_TIME_FACTOR_FIELD_NUMBER: _builtins.int
     actor_id: _builtins.str
     """Its id."""
     model: _builtins.str
@@ -262,6 +369,8 @@ class Actor(_message.Message):
     """Encode-milliseconds per second that may be booked; 0: not counted."""
     draining: _builtins.bool
     """Whether it is being emptied."""
+    real_time_factor: _builtins.float
+    """Compute of a steady window over its play-out time: below 1 is faster than real time."""
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names that it answers to, its own first."""
@@ -295,10 +404,11 @@ class Actor(_message.Message):
         draining: _builtins.bool = ...,
         process: Global___ProcessFigures | None = ...,
         capabilities: _session_pb2.Capabilities | None = ...,
+        real_time_factor: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "process", b"process"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "booked_bytes", b"booked_bytes", "booked_encode_ms_per_s", b"booked_encode_ms_per_s", "booked_ms_per_s", b"booked_ms_per_s", "capabilities", b"capabilities", "ceiling_ms_per_s", b"ceiling_ms_per_s", "computing", b"computing", "draining", b"draining", "encode_ceiling_ms_per_s", b"encode_ceiling_ms_per_s", "healthy", b"healthy", "host", b"host", "model", b"model", "names", b"names", "process", b"process", "resident_bytes", b"resident_bytes", "resident_slots", b"resident_slots", "sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "booked_bytes", b"booked_bytes", "booked_encode_ms_per_s", b"booked_encode_ms_per_s", "booked_ms_per_s", b"booked_ms_per_s", "capabilities", b"capabilities", "ceiling_ms_per_s", b"ceiling_ms_per_s", "computing", b"computing", "draining", b"draining", "encode_ceiling_ms_per_s", b"encode_ceiling_ms_per_s", "healthy", b"healthy", "host", b"host", "model", b"model", "names", b"names", "process", b"process", "real_time_factor", b"real_time_factor", "resident_bytes", b"resident_bytes", "resident_slots", b"resident_slots", "sessions", b"sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -442,6 +552,11 @@ class DescribePoolResponse(_message.Message):
     ON_DEMAND_FIELD_NUMBER: _builtins.int
     SCHEDULER_FIELD_NUMBER: _builtins.int
     SESSION_COUNTS_FIELD_NUMBER: _builtins.int
+    EVENT_SEQUENCE_FIELD_NUMBER: _builtins.int
+    event_sequence: _builtins.int
+    """Sequence of the last event of the journal that is part of this picture; see
+    EventService.WatchEvents.
+    """
     @_builtins.property
     def actors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Actor]:
         """Its actors."""
@@ -475,10 +590,11 @@ class DescribePoolResponse(_message.Message):
         on_demand: _abc.Iterable[_builtins.str] | None = ...,
         scheduler: Global___ProcessFigures | None = ...,
         session_counts: _abc.Iterable[Global___SessionCount] | None = ...,
+        event_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scheduler", b"scheduler", "signals", b"signals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actors", b"actors", "on_demand", b"on_demand", "scheduler", b"scheduler", "session_counts", b"session_counts", "sessions", b"sessions", "signals", b"signals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actors", b"actors", "event_sequence", b"event_sequence", "on_demand", b"on_demand", "scheduler", b"scheduler", "session_counts", b"session_counts", "sessions", b"sessions", "signals", b"signals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,6 +45,16 @@ class PoolServiceStub(object):
                 request_serializer=sana__gateway_dot_v1_dot_pool__pb2.DrainActorRequest.SerializeToString,
                 response_deserializer=sana__gateway_dot_v1_dot_pool__pb2.DrainActorResponse.FromString,
                 _registered_method=True)
+        self.DescribeSession = channel.unary_unary(
+                '/sana_gateway.v1.PoolService/DescribeSession',
+                request_serializer=sana__gateway_dot_v1_dot_pool__pb2.DescribeSessionRequest.SerializeToString,
+                response_deserializer=sana__gateway_dot_v1_dot_pool__pb2.DescribeSessionResponse.FromString,
+                _registered_method=True)
+        self.EndSession = channel.unary_unary(
+                '/sana_gateway.v1.PoolService/EndSession',
+                request_serializer=sana__gateway_dot_v1_dot_pool__pb2.EndSessionRequest.SerializeToString,
+                response_deserializer=sana__gateway_dot_v1_dot_pool__pb2.EndSessionResponse.FromString,
+                _registered_method=True)
 
 
 class PoolServiceServicer(object):
@@ -66,6 +76,20 @@ class PoolServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeSession(self, request, context):
+        """One session of any tenant: where it is, and what became of it lately.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndSession(self, request, context):
+        """Ends a session of any tenant. Its clients are told the reason.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PoolServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +102,16 @@ def add_PoolServiceServicer_to_server(servicer, server):
                     servicer.DrainActor,
                     request_deserializer=sana__gateway_dot_v1_dot_pool__pb2.DrainActorRequest.FromString,
                     response_serializer=sana__gateway_dot_v1_dot_pool__pb2.DrainActorResponse.SerializeToString,
+            ),
+            'DescribeSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeSession,
+                    request_deserializer=sana__gateway_dot_v1_dot_pool__pb2.DescribeSessionRequest.FromString,
+                    response_serializer=sana__gateway_dot_v1_dot_pool__pb2.DescribeSessionResponse.SerializeToString,
+            ),
+            'EndSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndSession,
+                    request_deserializer=sana__gateway_dot_v1_dot_pool__pb2.EndSessionRequest.FromString,
+                    response_serializer=sana__gateway_dot_v1_dot_pool__pb2.EndSessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +169,60 @@ class PoolService(object):
             '/sana_gateway.v1.PoolService/DrainActor',
             sana__gateway_dot_v1_dot_pool__pb2.DrainActorRequest.SerializeToString,
             sana__gateway_dot_v1_dot_pool__pb2.DrainActorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sana_gateway.v1.PoolService/DescribeSession',
+            sana__gateway_dot_v1_dot_pool__pb2.DescribeSessionRequest.SerializeToString,
+            sana__gateway_dot_v1_dot_pool__pb2.DescribeSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sana_gateway.v1.PoolService/EndSession',
+            sana__gateway_dot_v1_dot_pool__pb2.EndSessionRequest.SerializeToString,
+            sana__gateway_dot_v1_dot_pool__pb2.EndSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,10 @@ class PoolServiceStub:
     """Empties an actor without a session losing a frame: they move elsewhere, or wait there
     until there is room. Tells how far it has come; leaving the call does not end the drain.
     """
+    DescribeSession: _grpc.UnaryUnaryMultiCallable[_pool_pb2.DescribeSessionRequest, _pool_pb2.DescribeSessionResponse]
+    """One session of any tenant: where it is, and what became of it lately."""
+    EndSession: _grpc.UnaryUnaryMultiCallable[_pool_pb2.EndSessionRequest, _pool_pb2.EndSessionResponse]
+    """Ends a session of any tenant. Its clients are told the reason."""
 
 @_typing.type_check_only
 class PoolServiceAsyncStub(PoolServiceStub):
@@ -51,6 +55,10 @@ class PoolServiceAsyncStub(PoolServiceStub):
     """Empties an actor without a session losing a frame: they move elsewhere, or wait there
     until there is room. Tells how far it has come; leaving the call does not end the drain.
     """
+    DescribeSession: _aio.UnaryUnaryMultiCallable[_pool_pb2.DescribeSessionRequest, _pool_pb2.DescribeSessionResponse]  # type: ignore[assignment]
+    """One session of any tenant: where it is, and what became of it lately."""
+    EndSession: _aio.UnaryUnaryMultiCallable[_pool_pb2.EndSessionRequest, _pool_pb2.EndSessionResponse]  # type: ignore[assignment]
+    """Ends a session of any tenant. Its clients are told the reason."""
 
 class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the operators of the service ask. Needs the scope "operator"."""
@@ -72,5 +80,21 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         """Empties an actor without a session losing a frame: they move elsewhere, or wait there
         until there is room. Tells how far it has come; leaving the call does not end the drain.
         """
+
+    @_abc_1.abstractmethod
+    def DescribeSession(
+        self,
+        request: _pool_pb2.DescribeSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pool_pb2.DescribeSessionResponse, _abc.Awaitable[_pool_pb2.DescribeSessionResponse]]:
+        """One session of any tenant: where it is, and what became of it lately."""
+
+    @_abc_1.abstractmethod
+    def EndSession(
+        self,
+        request: _pool_pb2.EndSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pool_pb2.EndSessionResponse, _abc.Awaitable[_pool_pb2.EndSessionResponse]]:
+        """Ends a session of any tenant. Its clients are told the reason."""
 
 def add_PoolServiceServicer_to_server(servicer: PoolServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

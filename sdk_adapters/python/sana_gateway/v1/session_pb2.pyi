@@ -113,6 +113,7 @@ class Capabilities(_message.Message):
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
     MINIMUM_FRAMES_FIELD_NUMBER: _builtins.int
+    PROMPT_TRANSITIONS_FIELD_NUMBER: _builtins.int
     frame_rate: _builtins.float
     """Frames per second of main_video."""
     width: _builtins.int
@@ -121,6 +122,8 @@ class Capabilities(_message.Message):
     """Height of main_video in pixels."""
     minimum_frames: _builtins.int
     """Fewest frames a clip may have."""
+    prompt_transitions: _builtins.bool
+    """Whether set_prompt may name transition_chunks."""
     @_builtins.property
     def tracks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Track]:
         """Its tracks, in the order of the offer's m-lines."""
@@ -138,10 +141,11 @@ class Capabilities(_message.Message):
         width: _builtins.int = ...,
         height: _builtins.int = ...,
         minimum_frames: _builtins.int = ...,
+        prompt_transitions: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "frame_rate", b"frame_rate", "height", b"height", "minimum_frames", b"minimum_frames", "tracks", b"tracks", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "frame_rate", b"frame_rate", "height", b"height", "minimum_frames", b"minimum_frames", "prompt_transitions", b"prompt_transitions", "tracks", b"tracks", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -211,19 +215,25 @@ class CreateSessionRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    JOURNAL_CONTENT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model."""
     request_id: _builtins.str
     """Client-made id; repeating it returns the session already made."""
+    journal_content: _builtins.bool
+    """Keep prompts and reference pictures in the journal of this session, where the service keeps
+    journals: for a bug report that replays by itself. Without it, a journal has hashes alone.
+    """
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        journal_content: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["journal_content", b"journal_content", "model", b"model", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -123,6 +123,16 @@ async def test_what_was_not_given_out_cannot_be_fetched(
         await site.fetch("init.mp4", **changed)
 
 
+async def test_without_an_address_nobody_learns_what_was_recorded(site: Site) -> None:
+    await site.playlist(12.0)
+    told = set()
+    for session_id in ("s1", "never-was", "..", "s1/../s1"):
+        with pytest.raises(ClipUnknownError) as refused:
+            await site.fetch("init.mp4", session_id=session_id, signed="0" * 32)
+        told.add(str(refused.value))
+    assert len(told) == 1
+
+
 async def test_a_file_that_is_gone_since_is_unknown(site: Site) -> None:
     await site.playlist(20.0)
     await site.shelf.put_index("s1", recording(*FIVE[1:]).encoded())

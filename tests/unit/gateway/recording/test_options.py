@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from gateway import cli, commands
+from gateway import cli, serving
 from gateway.chosen import recordings_storage, storage
 from gateway.settings import GatewaySettings, RecordingSettings
 
@@ -30,11 +31,11 @@ def settings_of(monkeypatch: pytest.MonkeyPatch, *words: str) -> GatewaySettings
     """Returns the settings that a command line makes."""
     made: list[GatewaySettings] = []
 
-    async def serve(settings: GatewaySettings, *_: object) -> None:
-        made.append(settings)
+    async def serve(read: Callable[[], GatewaySettings], *_: object) -> None:
+        made.append(read())
 
-    monkeypatch.setattr(commands, "_serve_all", serve)
-    monkeypatch.setattr(commands, "_serve_role", serve)
+    monkeypatch.setattr(serving, "serve_all", serve)
+    monkeypatch.setattr(serving, "serve_role", serve)
     result = CliRunner().invoke(cli.build(), list(words))
     assert result.exit_code == 0, result.output
     return made[0]
