@@ -35,7 +35,7 @@ from gateway.usage.metrics import UsageCollector
 from gateway.webrtc.ice import IceServer
 from gateway.webrtc.peer import AiortcPeers, PeerSettings
 from gateway.webrtc.statistics import PeerCollector
-from scheduler.metrics import PoolCollector, ProcessInfo
+from scheduler.metrics import PoolCollector, tell_process
 from scheduler.process import plugins
 from scheduler.process.logging import set_level
 from scheduler.process.tls import Wires
@@ -190,10 +190,10 @@ class GatewayProcess:
             PoolCollector(lambda: placement.pool),
             UsageCollector(lambda: placement.tenant_usage),
             SessionCollector(lambda: self._hub.sessions, _limits(ingress_settings, settings)),
-            ProcessInfo("gateway" if self._sockets is None else "media_worker"),
         )
         for collector in self._collectors:
             REGISTRY.register(collector)
+        tell_process("gateway" if self._sockets is None else "media_worker")
         self._tasks = [
             asyncio.create_task(self._hub.run(), name="hub"),
             asyncio.create_task(watch_lag(), name="loop lag"),

@@ -23,7 +23,7 @@ from gateway.loop_lag import watch_lag
 from gateway.open_files import allow_many_files
 from gateway.settings import GatewaySettings, exposed
 from scheduler.core.errors import ConfigurationError
-from scheduler.metrics import ProcessInfo
+from scheduler.metrics import tell_process
 from scheduler.process.logging import set_level
 from scheduler.process.tls import Wires
 
@@ -105,7 +105,8 @@ class FrontDoor:
         """
         allow_many_files()
         self._folder = _private_folder()
-        self._collectors = ProcessInfo("front_door"), MediaWorkerCollector(self._workers.all)
+        self._collectors = (MediaWorkerCollector(self._workers.all),)
+        tell_process("front_door")
         for collector in self._collectors:
             REGISTRY.register(collector)
         try:

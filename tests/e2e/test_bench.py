@@ -33,6 +33,7 @@ def measured(out: Path, *names: str, timeout: float = 110) -> dict[str, Any]:
     return report
 
 
+@pytest.mark.slow
 def test_a_row_of_the_media_benchmark_can_be_measured(tmp_path: Path) -> None:
     report = measured(tmp_path / "out.json", "gateway_cpu")
     assert report["schema"] == SCHEMA

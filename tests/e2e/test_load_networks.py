@@ -14,7 +14,7 @@ from sdk_adapters.harness.report.model import LoadReport, Row
 from sdk_adapters.harness.running import Setting, measure
 from sdk_adapters.harness.stack import StackOptions, own_stack
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 DELAY_MS = 150.0
 

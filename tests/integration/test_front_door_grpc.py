@@ -360,7 +360,7 @@ async def test_health_and_reflection_are_its_own(door: FrontDoorGrpc) -> None:
         check = health_pb2_grpc.HealthStub(channel).Check
         serving = health_pb2.HealthCheckResponse
         assert (await check(health_pb2.HealthCheckRequest())).status == serving.NOT_SERVING
-        await door.tell(healthy=True)
+        await door.tell(healthy=True, ready=True, started=True)
         assert (await check(health_pb2.HealthCheckRequest())).status == serving.SERVING
         await door.begin_stop()
         assert (await check(health_pb2.HealthCheckRequest())).status == serving.NOT_SERVING

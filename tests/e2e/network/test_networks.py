@@ -118,7 +118,8 @@ def bed() -> Iterator[TwoHosts]:
 @pytest.fixture(scope="module")
 def service(bed: TwoHosts) -> Iterator[Stack]:
     """The service on one of them."""
-    with serving(*FULL_SIZE, "--host", SERVER, prefix=inside(bed.server)) as running:
+    pages = ("--cors-origins", "*")
+    with serving(*FULL_SIZE, "--host", SERVER, *pages, prefix=inside(bed.server)) as running:
         yield running
 
 

@@ -94,6 +94,7 @@ def is_right(member: Member) -> bool:
     )
 
 
+@pytest.mark.slow
 async def test_what_batches_gain_makes_room_for_one_session_more(minute: Path) -> None:
     model = ("chunk_ms=240", "max_batch=2", "batch_share=0.2")
     words = [word for each in model for word in ("--model-option", each)]

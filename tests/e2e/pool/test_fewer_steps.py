@@ -17,7 +17,7 @@ from tests.e2e.pool.fleet import Member, viewed
 from tests.media.clips import Picture
 from tests.stack import Stack, serving
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 FULL_US = 1_000_000 / 24
 STEPS = 2

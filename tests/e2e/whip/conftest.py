@@ -92,6 +92,15 @@ class Door:
             time.sleep(POLL_S * 5)
         return told
 
+    def until_no_publisher(self) -> None:
+        """Waits until the service knows of no publisher: one that goes without a word is noticed
+        when its host refuses what is sent to it.
+        """
+        ends = time.monotonic() + WAIT_S
+        while b'sana_gateway_whip_resources{kind="whip"} 0.0' not in self.ask("GET", "/metrics")[2]:
+            assert time.monotonic() < ends, "somebody still publishes"
+            time.sleep(POLL_S * 5)
+
 
 class Publisher:
     """A program that publishes until its standard input ends."""

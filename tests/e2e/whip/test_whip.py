@@ -123,6 +123,7 @@ def test_a_publisher_that_goes_is_waited_for(door: Door, open_page: Pages, ffmpe
         stalled = door.until("~again", lambda state: not state["running"])
         assert (stalled["session_id"], stalled["state"]["started"]) == (session_id, True)
         known = seen(player)
+        door.until_no_publisher()
         ffmpeg(url, DARK).publishing()
         shows(player, DARK, known)
         player.run("player.stop()")
