@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,7 @@ def on_core(core: int) -> Iterator[None]:
 
 @contextmanager
 def service(folder: Path, command: str) -> Iterator[tuple[Stack, str]]:
-    """A service with a key, on its core."""
+    """A service that asks for keys, on its core; with a token."""
     keys = folder / "keys.yaml"
     made = [command, "keys", "new", "--file", str(keys), "--id", "bench", "--tenant", "bench"]
     said = subprocess.run(made, capture_output=True, text=True, check=True, cwd=ROOT)
@@ -74,11 +75,19 @@ def service(folder: Path, command: str) -> Iterator[tuple[Stack, str]]:
         started = serving(*words, *options, *doors)
         stack = started.__enter__()
     try:
-        yield stack, key
+        yield stack, token_for(stack, key)
     except BaseException:
         started.__exit__(*sys.exc_info())
         raise
     started.__exit__(None, None, None)
+
+
+def token_for(stack: Stack, key: str) -> str:
+    """Exchanges an API key for a token."""
+    headers = {"Reactor-API-Key": key}
+    request = urllib.request.Request(f"{stack.http_url}/tokens", b"", headers)  # noqa: S310 - ours
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        return str(json.load(answer)["jwt"])
 
 
 @contextmanager
@@ -99,9 +108,9 @@ def attacked(stack: Stack, half_open: int, rate: float) -> Iterator[list[dict[st
             lines += [json.loads(line) for line in said if line.endswith("\n")]
 
 
-def viewed(stack: Stack, key: str, scenario: Path, out: Path, command: str) -> dict[str, Any]:
+def viewed(stack: Stack, token: str, scenario: Path, out: Path, command: str) -> dict[str, Any]:
     """Plays the scenario; returns what its viewers saw."""
-    target = ("--target", stack.grpc_address, "--http", stack.http_url, "--token", key)
+    target = ("--target", stack.grpc_address, "--http", stack.http_url, "--token", token)
     words = [command, "load", str(scenario), *target, "--plain", "--out", str(out)]
     with on_core(OTHER_CORE):
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -128,13 +137,13 @@ def bench(told: argparse.Namespace) -> dict[str, Any]:
         folder = Path(name)
         scenario = folder / "flood.yaml"
         scenario.write_text(SCENARIO.format(seconds=told.seconds, sessions=told.sessions))
-        with service(folder, command) as (stack, key):
+        with service(folder, command) as (stack, token):
             for run in range(told.runs):
-                quiet.append(viewed(stack, key, scenario, folder / f"quiet{run}", command))
+                quiet.append(viewed(stack, token, scenario, folder / f"quiet{run}", command))
                 print(json.dumps({"quiet": quiet[-1]}), flush=True)
                 with attacked(stack, told.open, told.rate) as lines:
                     time.sleep(3.0)
-                    loud.append(viewed(stack, key, scenario, folder / f"loud{run}", command))
+                    loud.append(viewed(stack, token, scenario, folder / f"loud{run}", command))
                 attacks.append(summary(lines))
                 print(json.dumps({"attacked": loud[-1], "attack": attacks[-1]}), flush=True)
     grown = [
