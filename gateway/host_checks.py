@@ -20,6 +20,7 @@ from scheduler.core.errors import ConfigurationError, PluginError
 from scheduler.process.diagnosis import Finding, Named, Patient, fault, fine, note
 from scheduler.process.host_checks import expiry, reach
 from scheduler.process.storage import StorageError
+from scheduler.process.tls import is_private
 
 GATEWAY: Final = frozenset({"gateway"})
 _SLOW_STORAGE_S: Final = 0.5
@@ -48,7 +49,7 @@ async def udp(patient: Patient) -> Iterable[Finding]:
     settings: GatewaySettings = patient.gateway
     about = "UDP ports"
     if not settings.udp_ports:
-        if _is_local(settings.host):
+        if is_private(f"{settings.host}:0"):
             return fine(about, "free ones, on this machine")
         advice = "name a range that the firewall lets through: --udp-ports LOW-HIGH"
         return note(about, "free ones: a firewall has to let all through", advice)
@@ -70,7 +71,7 @@ async def ice(patient: Patient) -> Iterable[Finding]:
     settings: GatewaySettings = patient.gateway
     servers = settings.ice()
     if not servers:
-        if _is_local(settings.host):
+        if is_private(f"{settings.host}:0"):
             return fine("STUN and TURN", "none: clients on this machine need none")
         advice = "a TURN server lets clients in behind strict firewalls: ice_servers"
         return note("STUN and TURN", "none: clients must reach this host's addresses", advice)
@@ -96,7 +97,7 @@ async def doors(patient: Patient) -> Iterable[Finding]:
     settings: GatewaySettings = patient.gateway
     found: list[Finding] = []
     certificate = Path(settings.tls_cert) if settings.tls_cert else None
-    if settings.auth == "none" and not _is_local(settings.host):
+    if settings.auth == "none" and not is_private(f"{settings.host}:0"):
         advice = "--auth api-key, or --host 127.0.0.1"
         found += fault("who may call", "everybody who reaches this host", advice)
     else:
@@ -112,7 +113,7 @@ async def doors(patient: Patient) -> Iterable[Finding]:
             found += expiry("public TLS", pem, dt.datetime.now(dt.UTC))
         except (OSError, ValueError):
             found += fault("public TLS", "the certificate cannot be read", "--tls-cert FILE")
-    elif not _is_local(settings.host):
+    elif not is_private(f"{settings.host}:0"):
         advice = "--tls-cert and --tls-key, or a proxy that ends TLS in front"
         found += note("public TLS", "none: keys and pictures travel in the clear", advice)
     return found
@@ -189,13 +190,6 @@ def _family(host: str) -> socket.AddressFamily:
 def _address(host: str) -> str:
     found: list[Any] = socket.getaddrinfo(host, None)
     return str(found[0][4][0])
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 CHECKS: Final = (

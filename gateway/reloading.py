@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -95,11 +96,24 @@ class Reloading:
         self._settings = settings
         self._read = read
         self._gateway = gateway
+        self._asked = asyncio.Event()
 
-    def reload(self) -> None:
+    def ask(self) -> None:
+        """Has the settings read again soon."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Reads them again whenever that is asked for. Ends by being cancelled."""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            await self.reload()
+
+    async def reload(self) -> None:
         """Reads and takes up. Settings that became wrong change nothing but the log."""
         try:
-            told = self._read()
+            # A disk that is slow must not hold up what streams.
+            told = await asyncio.to_thread(self._read)
         except ConfigurationError as error:
             _log.warning("settings.kept", error=str(error))
             self._audit.record(None, "config.reload", outcome=FAILED)

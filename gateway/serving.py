@@ -138,11 +138,12 @@ async def _serve_gateway(
 ) -> None:
     await process.start("" if head is None else head.placement_address)
     spare_what_is_loaded()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloading.reload)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloading.ask)
     try:
         watched: list[asyncio.Task[Any]] = [
             asyncio.create_task(stopping.wait(), name="stop"),
             asyncio.create_task(process.run(), name="hub"),
+            asyncio.create_task(reloading.run(), name="reloading"),
             asyncio.create_task(_announce(process, ready_file), name="announce"),
         ]
         if head is not None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from scheduler.core.errors import ConfigurationError
 from scheduler.process.diagnosis import Finding, Named, Patient, Verdict, fault, fine, note
-from scheduler.process.tls import CERTIFICATE, Identity
+from scheduler.process.tls import CERTIFICATE, Identity, is_private
 
 ALL: Final = frozenset({"gateway", "head", "actor"})
 SOON: Final = dt.timedelta(days=21)
@@ -72,11 +72,8 @@ async def certificates(patient: Patient) -> Iterable[Finding]:
             continue
         named = f"internal TLS, {CERTIFICATE}"
         found += expiry(named, own.certificate, dt.datetime.now(dt.UTC))
-    if not patient.tls_folders and patient.option("head", "placement_host", "127.0.0.1") not in {
-        "127.0.0.1",
-        "localhost",
-        "::1",
-    }:
+    reached = patient.option("head", "placement_host", "127.0.0.1")
+    if not patient.tls_folders and not is_private(f"{reached}:0"):
         advice = "`sana-gateway certs`, and --tls FOLDER for every role"
         found += fault("internal TLS", "the scheduler listens to other hosts in the clear", advice)
     return found

@@ -57,7 +57,7 @@ def test_what_is_reloaded_exists() -> None:
     assert names >= set(RELOADED)
 
 
-def test_settings_that_became_wrong_change_nothing_but_the_log() -> None:
+async def test_settings_that_became_wrong_change_nothing_but_the_log() -> None:
     told: list[Any] = [ConfigurationError("unknown setting nonsense"), settings(log_level="debug")]
 
     def read() -> GatewaySettings:
@@ -70,19 +70,19 @@ def test_settings_that_became_wrong_change_nothing_but_the_log() -> None:
     gateway = Gateway()
     reloading = Reloading(settings(), read, gateway)
     with capture_logs() as log:
-        reloading.reload()
+        await reloading.reload()
     assert [line["event"] for line in log] == ["settings.kept"]
     assert gateway.taken == []
-    reloading.reload()
+    await reloading.reload()
     assert gateway.taken == [settings(log_level="debug")]
 
 
-def test_a_setting_that_needs_a_restart_is_named_each_time_and_kept_out() -> None:
+async def test_a_setting_that_needs_a_restart_is_named_each_time_and_kept_out() -> None:
     gateway = Gateway()
     reloading = Reloading(settings(), lambda: settings(grpc_port=5), gateway)
     for _ in range(2):
         with capture_logs() as log:
-            reloading.reload()
+            await reloading.reload()
         assert log[-1]["event"] == "settings.need_restart"
         assert log[-1]["settings"] == ["grpc_port"]
     assert gateway.taken == []
