@@ -28,7 +28,7 @@ from tests.stack import Stack, serving
 GATEWAYS = "kill_gateway"
 """Needs a gateway of its own to kill."""
 SIZE = (160, 88)
-SECONDS_EACH = 12
+SECONDS_EACH = 20
 """Of the clip, for each time that something is done."""
 
 

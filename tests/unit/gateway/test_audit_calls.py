@@ -130,7 +130,7 @@ def test_keys_that_come_and_go_are_told_by_their_ids(tmp_path: Path, path: Path)
     assert told(path)[1] == (None, "keys.reload", "", "failed")
 
 
-def test_settings_that_are_reloaded_are_told(path: Path) -> None:
+async def test_settings_that_are_reloaded_are_told(path: Path) -> None:
     class Gateway:
         def take_up(self, settings: GatewaySettings) -> None: ...
 
@@ -146,7 +146,7 @@ def test_settings_that_are_reloaded_are_told(path: Path) -> None:
 
     reloading = Reloading(settings(), read, Gateway(), AuditLog(str(path)))
     for _ in range(3):
-        reloading.reload()
+        await reloading.reload()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(each["outcome"], each.get("settings")) for each in lines] == [
         ("done", "log_level"),
