@@ -21,6 +21,7 @@ from gateway.calling import (
     asking,
     metadata,
 )
+from gateway.tables import show
 from sana_gateway.v1 import pool_pb2, pool_pb2_grpc
 from scheduler import option_values as values
 
@@ -56,7 +57,7 @@ def list_actors(
         )
         typer.echo(json.dumps(shown))
         return
-    Console().print(_table(pool))
+    show(_table(pool))
     typer.echo(_summary(pool))
 
 

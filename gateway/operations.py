@@ -22,10 +22,11 @@ from sana_gateway.v1 import event_pb2, pool_pb2
 from sana_gateway_internal.v1 import placement_pb2
 from scheduler.core.errors import ForbiddenError, LimitError, RequestError
 from scheduler.core.ids import Holder, Principal
+from scheduler.placement_status import error_of
 
 MOST_WATCHERS: Final = 128
 """Readers of the journal here at once; each is a stream of the scheduler's."""
-OPERATORS_ALONE: Final = "chunks and actors are told to operators alone"
+OPERATORS_ALONE: Final = "chunks, actors and traces are told to operators alone"
 
 
 class Operations:
@@ -61,12 +62,13 @@ class Operations:
     ) -> AsyncIterator[event_pb2.WatchEventsResponse]:
         """Follows the event journal; see `gateway.ingress.Operations`."""
         is_operator = OPERATOR in principal.scopes
-        if not is_operator and (asked.chunks or asked.actor_id):
+        if not is_operator and (asked.chunks or asked.actor_id or asked.trace):
             raise ForbiddenError(OPERATORS_ALONE)
         if self._watching >= MOST_WATCHERS:
             raise LimitError(f"at most {MOST_WATCHERS} may follow the events of one gateway")
         if is_operator:
-            self._audit.record(principal, "events.read", asked.session_id, wire=wire)
+            action = "session.trace" if asked.trace else "events.read"
+            self._audit.record(principal, action, asked.session_id, wire=wire)
         self._watching += 1
         try:
             with WATCHERS.labels(wire).track_inprogress():
@@ -101,7 +103,9 @@ class Operations:
                     if (reached := sequence_of(told.word)) is not None:
                         watch.after_sequence = reached
                     yield told
-            except grpc.aio.AioRpcError:
+            except grpc.aio.AioRpcError as error:
+                if (refused := error_of(error)) is not None:
+                    raise refused from None
                 misses += 1
             except asyncio.CancelledError:
                 # The end of the call alone, by `stop`; else it is that of who follows.

@@ -16,6 +16,7 @@ from scheduler import wire
 from scheduler.core.errors import SanaGatewayError
 from scheduler.core.ids import Principal
 from scheduler.placement_status import error_of
+from scheduler.process.followed_spans import SpanReports
 from scheduler.process.keepalive import KEEPALIVE
 from scheduler.process.telemetry import inject
 from scheduler.process.tls import Wires
@@ -28,10 +29,15 @@ MOST_RETRY_S = 10.0
 _GROWTH = 1.5
 POLL_S = 1.0
 """How often the pool is asked which models it serves."""
+SPANS_S = 0.5
+"""How often it is told spans, while somebody follows them."""
 USAGE_S = 1.0
 """How often the scheduler is told what was used, where that has changed."""
 FIRST_POLL_S = 0.1
 """The same while it serves none yet."""
+
+_WITH_ALL = pool_pb2.DescribePoolRequest()
+_WITHOUT_SESSIONS = pool_pb2.DescribePoolRequest(sessions=pool_pb2.POOL_SESSIONS_NONE)
 
 
 class SchedulerAwayError(SanaGatewayError):
@@ -84,6 +90,7 @@ class PlacementClient:
         self._line = (wires or Wires()).line(address, options)
         self._stub = placement_pb2_grpc.PlacementStub(self._line.channel)
         self._gateway_id = gateway_id
+        self._spans = SpanReports("gateway", gateway_id)
         self._changed: dict[str, int] = {}
         self._changed_event = asyncio.Event()
         self._presence: object | None = None
@@ -205,16 +212,21 @@ class PlacementClient:
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from None
 
-    async def describe_pool(self, *, sessions: bool = True) -> pool_pb2.DescribePoolResponse:
+    async def describe_pool(
+        self, asked: pool_pb2.DescribePoolRequest = _WITH_ALL
+    ) -> pool_pb2.DescribePoolResponse:
         """Returns the operator's view.
 
         Args:
-            sessions: Whether with all sessions, of which there may be thousands.
+            asked: Which sessions to tell of: there may be thousands.
 
         Raises:
             SchedulerAwayError: No answer.
         """
-        request = placement_pb2.DescribePoolRequest(without_sessions=not sessions)
+        request = placement_pb2.DescribePoolRequest(
+            without_sessions=asked.sessions == pool_pb2.POOL_SESSIONS_NONE,
+            only_waiting=asked.sessions == pool_pb2.POOL_SESSIONS_WAITING,
+        )
         try:
             answer = await self._stub.DescribePool(request, timeout=5.0)
         except grpc.aio.AioRpcError as error:
@@ -309,7 +321,10 @@ class PlacementClient:
             stream = self._presence = object()
             try:
                 async for response in self._stub.Presence(self._reports(counts, stream)):
-                    if not response.HasField("usage_kept"):
+                    if response.HasField("follow_traces"):
+                        self._spans.follow(response.follow_traces.session_ids)
+                        self._changed_event.set()
+                    elif not response.HasField("usage_kept"):
                         _pass_on(response, news)
                     elif self.usage is not None:
                         self.usage.kept(response.usage_kept.number)
@@ -320,6 +335,7 @@ class PlacementClient:
             finally:
                 # The old reports would take what the next ones are to tell.
                 self._presence = None
+                self._spans.follow(())
                 self._changed_event.set()
             await asyncio.sleep(retry_pause(self._misses))
             if await self._line.renew():
@@ -329,7 +345,7 @@ class PlacementClient:
         """Keeps `served` fresh until cancelled."""
         while True:
             try:
-                pool = await self.describe_pool(sessions=False)
+                pool = await self.describe_pool(_WITHOUT_SESSIONS)
             except SchedulerAwayError as error:
                 self._missed(error)
             else:
@@ -370,7 +386,8 @@ class PlacementClient:
         while self._presence is stream:
             changed, self._changed = self._changed, {}
             number, usage = (0, []) if self.usage is None else self.usage.take()
-            if changed or first or usage:
+            spans = self._spans.take()
+            if changed or first or usage or spans:
                 first = False
                 yield placement_pb2.PresenceRequest(
                     gateway_id=self._gateway_id,
@@ -380,13 +397,20 @@ class PlacementClient:
                     ],
                     usage=usage,
                     usage_number=number,
+                    spans=placement_pb2.RecordedSpans(sessions=spans) if spans else None,
                 )
                 if usage:
                     continue  # there may be more
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if self.usage is None else USAGE_S):
+                async with asyncio.timeout(self._report_pause()):
                     await self._changed_event.wait()
             self._changed_event.clear()
+
+    def _report_pause(self) -> float | None:
+        """Returns how long a report may wait for something that does not wake it."""
+        if self._spans.sessions:
+            return SPANS_S
+        return None if self.usage is None else USAGE_S
 
     def _error(self, error: grpc.aio.AioRpcError) -> SanaGatewayError:
         return error_of(error) or SchedulerAwayError(

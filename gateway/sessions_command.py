@@ -7,11 +7,11 @@ from typing import Annotated, Any, Final
 
 import typer
 from google.protobuf import json_format
-from rich.console import Console
 from rich.table import Table
 
 from gateway import event_words
 from gateway.calling import ANSWER_S, HERE, Address, AsJson, Ca, Tls, Token, asking, metadata
+from gateway.tables import show
 from sana_gateway.v1 import event_pb2, pool_pb2, pool_pb2_grpc
 from scheduler.core.errors import ConfigurationError
 
@@ -81,7 +81,7 @@ def list_sessions(
     if as_json:
         typer.echo(json.dumps([_as_dict(each) for each in shown]))
         return
-    Console().print(_table(shown))
+    show(_table(shown))
     typer.echo(f"{len(shown)} of {len(pool.sessions)} sessions")
 
 
@@ -163,13 +163,7 @@ def _facts(described: pool_pb2.DescribeSessionResponse) -> dict[str, str]:
 
 
 def _table(shown: list[pool_pb2.PooledSession]) -> Table:
-    table = Table()
-    # What the other commands take is never cut.
-    table.add_column(
-        "id", no_wrap=True, min_width=max((len(each.session_id) for each in shown), default=0)
-    )
-    for name in ("tenant", "model", "state", "actor", "computing", "quality", "age"):
-        table.add_column(name)
+    table = Table("id", "tenant", "model", "state", "actor", "computing", "quality", "age")
     for each in shown:
         table.add_row(
             each.session_id,

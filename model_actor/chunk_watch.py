@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from model_actor.engine.tracing import WindowTiming
 from model_actor.metrics import CHUNKS, LATE_CHUNKS, WAITS
 from sana_gateway.v1 import event_pb2
 from sana_gateway_internal.v1 import stream_pb2
@@ -42,8 +43,7 @@ class ChunkWatch:
         chunks: Sequence[stream_pb2.ChunkReady],
         *,
         late: bool,
-        waited_s: float,
-        compute_s: float,
+        timing: WindowTiming,
         slack_s: float | None,
     ) -> None:
         """Chunks of one window were finished.
@@ -51,18 +51,17 @@ class ChunkWatch:
         Args:
             chunks: Which.
             late: Whether the play-out clock has to wait for them.
-            waited_s: How long their window waited for its turn.
-            compute_s: What it took then.
+            timing: When their window had its turn, and what it took.
             slack_s: Time left until the first of them is due; None where nothing is due.
         """
-        self._waits.observe(waited_s)
+        self._waits.observe(timing.dispatched_at - timing.ready_at)
         self._made.inc(len(chunks))
         if late:
             self._late.inc(len(chunks))
         if self.watched:
-            self._tell(chunks, late=late, compute_s=compute_s, slack_s=slack_s)
+            self._tell(chunks, late=late, timing=timing, slack_s=slack_s)
 
-    def take(self) -> Iterable[event_pb2.ChunkEvent]:
+    def take(self) -> Sequence[event_pb2.ChunkEvent]:
         """Returns what is told since the last call."""
         told, self._told = self._told, []
         return told
@@ -72,11 +71,11 @@ class ChunkWatch:
         chunks: Sequence[stream_pb2.ChunkReady],
         *,
         late: bool,
-        compute_s: float,
+        timing: WindowTiming,
         slack_s: float | None,
     ) -> None:
-        now = Timestamp()
-        now.FromMicroseconds(round(time.time() * 1e6))
+        now, began = now_by_the_clock(), Timestamp()
+        began.FromMicroseconds(round(timing.dispatched_at * 1e6))
         for chunk in chunks[: MOST - len(self._told)]:
             ahead_s = (chunk.first_frame - chunks[0].first_frame) / chunk.frame_rate
             self._told.append(
@@ -87,6 +86,16 @@ class ChunkWatch:
                     finish_time=now,
                     slack_us=0 if slack_s is None else round((slack_s + ahead_s) * 1e6),
                     late=late,
-                    compute_us=round(compute_s * 1e6),
+                    compute_us=round(timing.compute_s * 1e6),
+                    begin_time=began,
+                    wait_us=round((timing.dispatched_at - timing.ready_at) * 1e6),
+                    batch=timing.batch,
                 )
             )
+
+
+def now_by_the_clock() -> Timestamp:
+    """Returns the present by this machine's clock, as the times of chunks are told."""
+    now = Timestamp()
+    now.FromMicroseconds(round(time.time() * 1e6))
+    return now

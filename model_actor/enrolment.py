@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
 from typing import Protocol
 
 import grpc
@@ -19,6 +19,7 @@ from model_actor.engine.services import Placement
 from sana_gateway_internal.v1 import placement_pb2, placement_pb2_grpc
 from scheduler import wire
 from scheduler.core.quality import NO_COMPUTE, Quality
+from scheduler.process.followed_spans import SpanReports
 from scheduler.process.instruments import QUEUES
 from scheduler.process.keepalive import KEEPALIVE
 from scheduler.process.telemetry import context_from, inject
@@ -117,6 +118,7 @@ class Enrolment:
         self._outgoing: asyncio.Queue[placement_pb2.EnrollRequest] | None = None
         """What is still to be told on the present stream; None while there is none."""
         self._call: Call | None = None
+        self._spans = SpanReports("actor")
 
     async def run(self) -> None:
         """Stays enrolled until cancelled."""
@@ -190,17 +192,22 @@ class Enrolment:
                     self._order(session_id, work)
         finally:
             self._outgoing = self._call = None
+            self._spans.follow(())
 
     async def _requests(
         self, outgoing: asyncio.Queue[placement_pb2.EnrollRequest]
     ) -> AsyncIterator[placement_pb2.EnrollRequest]:
-        yield placement_pb2.EnrollRequest(register=self._actor.register())
+        registered = self._actor.register()
+        self._spans.name = registered.actor_id
+        yield placement_pb2.EnrollRequest(register=registered)
         loop = asyncio.get_running_loop()
         beat_at = loop.time()
         while True:
             if loop.time() >= beat_at:
                 beat_at = loop.time() + HEARTBEAT_S
-                yield placement_pb2.EnrollRequest(heartbeat=self._actor.heartbeat())
+                beat = self._actor.heartbeat()
+                beat.spans.sessions.extend(self._spans.take())
+                yield placement_pb2.EnrollRequest(heartbeat=beat)
             answer = None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(beat_at):
@@ -251,6 +258,12 @@ class Enrolment:
     def _watch_chunks(self, response: placement_pb2.EnrollResponse) -> _Order:
         return "", self._actor.watch_chunks(watched=response.watch_chunks.watched)
 
+    def _follow_traces(self, response: placement_pb2.EnrollResponse) -> _Order:
+        return "", self._follow(response.follow_traces.session_ids)
+
+    async def _follow(self, sessions: Sequence[str]) -> None:
+        self._spans.follow(sessions)
+
     def _retire(self, _: placement_pb2.EnrollResponse) -> _Order:
         return "", self._actor.retire()
 
@@ -264,6 +277,7 @@ class Enrolment:
         "retire": _retire,
         "watch_chunks": _watch_chunks,
         "usage_kept": _usage_kept,
+        "follow_traces": _follow_traces,
     }
 
     async def _answer_admit(self, admit: placement_pb2.Admit) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import structlog
 
-from model_actor.chunk_watch import ChunkWatch
+from model_actor.chunk_watch import ChunkWatch, now_by_the_clock
 from model_actor.engine.compute import Compute
 from model_actor.engine.encoder_pool import EncoderPool
 from model_actor.engine.journal import JournalRules, Journals
@@ -322,6 +322,7 @@ class ModelHost:
             ],
             draining=self._retiring or self._ends_at is not None,
             drain=self._drain(),
+            gpus=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         )
 
     def _drain(self) -> placement_pb2.Drain | None:
@@ -348,7 +349,9 @@ class ModelHost:
             ends_in_s=ends_in_s,
         )
         beat.process.CopyFrom(self._footprint.figures())
-        beat.chunk_events.extend(self._chunks.take())
+        if told := self._chunks.take():
+            beat.chunk_events.extend(told)
+            beat.time.CopyFrom(now_by_the_clock())
         for size, gain in compute.cost.sure_gains.items():
             beat.batch_gains.add(size=size, gain=gain)
         for steps, measured_s in compute.cost.fewer_s.items():

@@ -50,6 +50,13 @@ class WatchChunks:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowTraces:
+    """Spans of these sessions are to be recorded and told of, and no others."""
+
+    sessions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class UsageKept:
     """Reports of usage up to a number are written down; told to whoever made them."""
 
@@ -69,6 +76,7 @@ class Order:
         | ev.TellDrain
         | ev.Retire
         | WatchChunks
+        | FollowTraces
         | UsageKept
     )
     traceparent: str = ""
@@ -83,7 +91,7 @@ class Move:
     """Its place there."""
 
 
-News = ev.Ended | ev.ParkedTold | Move | UsageKept
+News = ev.Ended | ev.ParkedTold | Move | UsageKept | FollowTraces
 """What a gateway is told of sessions."""
 
 

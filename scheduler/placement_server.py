@@ -7,6 +7,7 @@ for compute are one span each.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -28,6 +29,7 @@ from scheduler.core.errors import (
     UnknownSessionError,
 )
 from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
+from scheduler.core.pool_view import PoolView, Told
 from scheduler.links import Enrollment, Grant, PresenceLink
 from scheduler.metering.hearing import Metering
 from scheduler.placement_metrics import CALLS
@@ -206,7 +208,7 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
         link = self._service.link_gateway(GatewayId(wire.given("gateway_id", first.gateway_id)))
         try:
             self._service.report(link, wire.counts_in(first), complete=True)
-            self._hear_usage(link, first)
+            self._hear_more(link, first)
             # The header tells the gateway that its report was taken.
             await context.send_initial_metadata(())
             reader = asyncio.create_task(self._read_presence(link, requests))
@@ -227,11 +229,12 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
             async for request in requests:
                 if request.connections or not request.usage:
                     self._service.report(link, wire.counts_in(request), complete=False)
-                self._hear_usage(link, request)
+                self._hear_more(link, request)
         finally:
             link.news.close()
 
-    def _hear_usage(self, link: PresenceLink, request: placement_pb2.PresenceRequest) -> None:
+    def _hear_more(self, link: PresenceLink, request: placement_pb2.PresenceRequest) -> None:
+        self._service.feed.recorded(request.spans)
         if self._metering is not None:
             self._metering.presence(link, request)
 
@@ -256,7 +259,8 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
     ) -> placement_pb2.DescribePoolResponse:
         """Describes the pool."""
         del context
-        pool = self._described(sessions=not request.without_sessions)
+        told: Told = "waiting" if request.only_waiting else "all"
+        pool = self._described(self._service.describe("none" if request.without_sessions else told))
         answer = placement_pb2.DescribePoolResponse(pool=pool)
         if self._metering is not None:
             self._metering.describe(answer)
@@ -279,10 +283,12 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
         """Describes a session, and what became of it lately."""
         del context
         wanted = wire.given("session_id", request.session_id)
-        pool = self._described(sessions=True)
-        session = next((each for each in pool.sessions if each.session_id == wanted), None)
-        if session is None:
+        view = self._service.describe()
+        own = tuple(each for each in view.sessions if each.session == wanted)
+        if not own:
             raise UnknownSessionError("there is no such session")
+        pool = self._described(dataclasses.replace(view, sessions=own))
+        session = pool.sessions[0]
         actor = next((each for each in pool.actors if each.actor_id == session.actor_id), None)
         described = pool_pb2.DescribeSessionResponse(
             session=session, actor=actor, events=self._service.feed.of_session(wanted)
@@ -298,8 +304,8 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
         async for word in self._service.feed.watch(request):
             yield word
 
-    def _described(self, *, sessions: bool) -> pool_pb2.DescribePoolResponse:
-        pool = wire.pool_out(self._service.describe(sessions=sessions))
+    def _described(self, view: PoolView) -> pool_pb2.DescribePoolResponse:
+        pool = wire.pool_out(view)
         pool.event_sequence = self._service.feed.sequence
         self._figures.describe(pool)
         for actor in pool.actors:
@@ -320,6 +326,7 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
         enrollment = self._service.enroll(
             wire.register_in(first.register), first.register.capabilities
         )
+        self._figures.register(first.register)
         try:
             # The header tells the actor that its registration was taken.
             await context.send_initial_metadata(())
@@ -330,10 +337,12 @@ class PlacementServicer(placement_pb2_grpc.PlacementServicer):
             finally:
                 await _finish(reader)
         finally:
-            self._figures.forget(enrollment.actor)
             if self._metering is not None:
                 self._metering.actor_left(enrollment)
             self._service.unlink_actor(enrollment)
+            # Unless it has come again meanwhile.
+            if self._service.capabilities(enrollment.actor) is None:
+                self._figures.forget(enrollment.actor)
 
     async def _read_actor(
         self, enrollment: Enrollment, requests: AsyncIterator[placement_pb2.EnrollRequest]

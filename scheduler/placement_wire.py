@@ -13,7 +13,16 @@ from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
 from scheduler.core.lease import LeaseState
 from scheduler.core.pool_view import ActorView, PoolView, SessionView
 from scheduler.core.quality import Quality
-from scheduler.links import Grant, Heard, Move, News, Order, UsageKept, WatchChunks
+from scheduler.links import (
+    FollowTraces,
+    Grant,
+    Heard,
+    Move,
+    News,
+    Order,
+    UsageKept,
+    WatchChunks,
+)
 from scheduler.wire import principal_in, principal_out
 
 _LEASE_STATES = {
@@ -105,6 +114,8 @@ def news_out(news: News) -> pb.PresenceResponse:
             )
         case UsageKept(number):
             return pb.PresenceResponse(usage_kept=pb.UsageKept(number=number))
+        case FollowTraces(sessions):
+            return pb.PresenceResponse(follow_traces=pb.FollowTraces(session_ids=sessions))
         case Move(grant):
             return pb.PresenceResponse(moves=pb.SessionMoves(lease=lease_out(grant)))
 
@@ -231,6 +242,8 @@ def order_out(order: Order) -> pb.EnrollResponse:
             return pb.EnrollResponse(watch_chunks=pb.WatchChunks(watched=watched))
         case UsageKept(number):
             return pb.EnrollResponse(usage_kept=pb.UsageKept(number=number))
+        case FollowTraces(sessions):
+            return pb.EnrollResponse(follow_traces=pb.FollowTraces(session_ids=sessions))
 
 
 def _told_out(told: ev.ToldToDrain | None) -> pb.Drain:
@@ -336,6 +349,10 @@ def _session_out(session: SessionView) -> pool_pb2.PooledSession:
         model=session.model,
     )
     entry.age.FromNanoseconds(us(session.age) * 1000)
+    if session.queue_position:
+        entry.queue_position, entry.priority = session.queue_position, session.priority
+        if session.estimated_wait:
+            entry.estimated_wait.FromNanoseconds(us(session.estimated_wait) * 1000)
     return entry
 
 

@@ -1,4 +1,4 @@
-"""Figures of the pool that decide nothing: what its processes take, and what was done so far.
+"""Figures of the pool that decide nothing: what its processes are and take, and what was done.
 
 They pass the core by: it decides, and these only say how things went.
 """
@@ -24,6 +24,7 @@ class PoolFigures:
         self._own = own
         self._totals = dict.fromkeys(_TOTALS, 0)
         self._processes: dict[str, pool_pb2.ProcessFigures] = {}
+        self._gpus: dict[str, str] = {}
 
     def beat(self, actor_id: str, beat: placement_pb2.Heartbeat) -> None:
         """Takes in what an actor tells."""
@@ -32,9 +33,14 @@ class PoolFigures:
         if beat.HasField("process"):
             self._processes[actor_id] = beat.process
 
+    def register(self, register: placement_pb2.Register) -> None:
+        """Takes in what an actor tells of itself."""
+        self._gpus[register.actor_id] = register.gpus
+
     def forget(self, actor_id: str) -> None:
         """An actor tells nothing any more."""
         self._processes.pop(actor_id, None)
+        self._gpus.pop(actor_id, None)
 
     def describe(self, pool: pool_pb2.DescribePoolResponse) -> None:
         """Adds the figures to a description."""
@@ -42,5 +48,6 @@ class PoolFigures:
             setattr(pool.signals, name, total)
         pool.scheduler.CopyFrom(self._own.figures())
         for actor in pool.actors:
+            actor.gpus = self._gpus.get(actor.actor_id, "")
             if (process := self._processes.get(actor.actor_id)) is not None:
                 actor.process.CopyFrom(process)

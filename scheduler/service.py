@@ -32,12 +32,13 @@ from scheduler.core.happenings import Happened, Kind
 from scheduler.core.ids import ActorId, Epoch, GatewayId, SessionId
 from scheduler.core.lease import Lease
 from scheduler.core.pool import Pool
-from scheduler.core.pool_view import PoolView
+from scheduler.core.pool_view import PoolView, Told
 from scheduler.draining import Draining
 from scheduler.event_feed import EventFeed
 from scheduler.links import (
     Crew,
     Enrollment,
+    FollowTraces,
     Grant,
     Heard,
     Move,
@@ -96,7 +97,7 @@ class SchedulerService:
         self._parked: dict[SessionId, ev.ParkedTold] = {}
         """Sessions that are on no actor, for gateways that come to them."""
         self._draining = Draining(self._tell)
-        self.feed = EventFeed(self._watch_chunks)
+        self.feed = EventFeed(self._watch_chunks, self._follow_traces)
         """What happens here, for who follows it."""
         pool.listen(self.feed.heard)
         self.parkings: Parkings | None = None
@@ -223,6 +224,8 @@ class SchedulerService:
             earlier.news.close()
         link = self._gateways[gateway] = PresenceLink(gateway)
         self.feed.heard(Happened(Kind.GATEWAY_LINKED, gateway=gateway))
+        if followed := self.feed.followed:
+            link.news.put(FollowTraces(followed))
         return link
 
     def report(self, link: PresenceLink, counts: dict[SessionId, int], *, complete: bool) -> None:
@@ -258,6 +261,8 @@ class SchedulerService:
         self.feed.heard(enrolled)
         if self.feed.watches_chunks:
             enrollment.orders.put(Order(WatchChunks(watched=True)))
+        if followed := self.feed.followed:
+            enrollment.orders.put(Order(FollowTraces(followed)))
         self._tell(event)
         if self._crew is not None:
             self._crew.enrolled(event.actor)
@@ -371,9 +376,9 @@ class SchedulerService:
         enrollment = self._enrolled.get(actor)
         return None if enrollment is None else enrollment.capabilities
 
-    def describe(self, *, sessions: bool = True) -> PoolView:
-        """Returns the pool as it is now; without its sessions, if these are not needed."""
-        return self._pool.describe(self._loop.time(), sessions=sessions)
+    def describe(self, sessions: Told = "all") -> PoolView:
+        """Returns the pool as it is now, with all sessions, those that wait, or none."""
+        return self._pool.describe(self._loop.time(), sessions)
 
     # Inside
 
@@ -408,6 +413,13 @@ class SchedulerService:
         """Chunks begin to be followed, or are no more."""
         for enrollment in self._enrolled.values():
             enrollment.orders.put(Order(WatchChunks(watched)))
+
+    def _follow_traces(self, sessions: tuple[str, ...]) -> None:
+        """Spans of these sessions are followed, and no others."""
+        for enrollment in self._enrolled.values():
+            enrollment.orders.put(Order(FollowTraces(sessions)))
+        for link in self._gateways.values():
+            link.news.put(FollowTraces(sessions))
 
     def _tell(self, event: ev.Event) -> None:
         if self._closed:

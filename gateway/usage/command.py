@@ -10,10 +10,10 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 from google.protobuf import json_format
-from rich.console import Console
 from rich.table import Table
 
 from gateway.calling import HERE, Address, AsJson, Ca, Tls, asking, metadata
+from gateway.tables import show
 from sana_gateway.v1 import usage_pb2, usage_pb2_grpc
 from scheduler import option_values as values
 from scheduler.core.errors import ConfigurationError
@@ -112,7 +112,7 @@ def show_usage(
             for row in rows:
                 typer.echo(json_format.MessageToJson(row, indent=None))
         else:
-            Console().print(_table(rows))
+            show(_table(rows))
 
 
 def moment(text: str, name: str, now: dt.datetime) -> dt.datetime:

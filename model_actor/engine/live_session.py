@@ -344,8 +344,7 @@ class LiveSession(SessionBody):
         self._services.chunks.made(
             chunks,
             late=late,
-            waited_s=timing.dispatched_at - timing.ready_at,
-            compute_s=timing.compute_s,
+            timing=timing,
             slack_s=slack_s,
         )
         made, missed = self._chunks

@@ -112,7 +112,7 @@ class Admission:
         over = tenant.max_queued is not None and queued > tenant.max_queued
         if full or over:
             facts.forget(lease)
-            retry_after = self._estimate(len(facts.queue)) or self._rules.retry_after
+            retry_after = self.estimate(len(facts.queue)) or self._rules.retry_after
             if full:
                 raise NoCapacityError("the queue is full", retry_after_s=retry_after)
             raise LimitError(
@@ -122,9 +122,7 @@ class Admission:
             )
         facts.told.session(Kind.SESSION_QUEUED, lease)
         if len(facts.queue) > _TOLD_AT_ONCE:
-            facts.emit(
-                ev.Waiting(lease.session, len(facts.queue), self._estimate(len(facts.queue)))
-            )
+            facts.emit(ev.Waiting(lease.session, len(facts.queue), self.estimate(len(facts.queue))))
 
     def _place_at_once(self, ticket: Ticket, now: float) -> bool:
         """Places a session while nobody waits: there are no turns to be kept then."""
@@ -426,12 +424,12 @@ class Admission:
         facts = self._facts
         facts.positions_changed = False
         for position, ticket in enumerate(facts.queue, 1):
-            told = (position, self._estimate(position))
+            told = (position, self.estimate(position))
             if ticket.told != told:
                 ticket.told = told
                 facts.emit(ev.Waiting(ticket.lease.session, *told))
 
-    def _estimate(self, position: int) -> float:
+    def estimate(self, position: int) -> float:
         """Returns about how long the ticket at a position waits, in whole seconds."""
         held = self._facts.usage.total
         return float(math.ceil(self._facts.mean_life * position / held)) if held else 0.0

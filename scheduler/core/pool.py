@@ -42,7 +42,8 @@ from scheduler.core.lease import Lease, LeaseState
 from scheduler.core.moves import Moves
 from scheduler.core.parking import Parking
 from scheduler.core.placement import PlacementPolicy
-from scheduler.core.pool_view import PoolView, SessionView, Signals
+from scheduler.core.pool_view import PoolView, SessionView, Signals, Told
+from scheduler.core.queue import Ticket
 from scheduler.core.rations import OVERTIME, Rations
 from scheduler.core.recovery import Recovery
 from scheduler.core.scaling import Scaling
@@ -243,17 +244,22 @@ class Pool:
         """What everybody has used."""
         return self._facts.rations
 
-    def describe(self, now: float, *, sessions: bool = True) -> PoolView:
-        """Returns the pool as operators see it; without its sessions, if these are not needed."""
+    def describe(self, now: float, sessions: Told = "all") -> PoolView:
+        """Returns the pool as operators see it, with as many sessions as are needed."""
         facts = self._facts
         deserted_since = facts.presence.deserted_since
-        leases: list[Lease] = []
-        if sessions:
-            leases += [ticket.lease for ticket in facts.queue]
-            leases += [x for x in facts.leases.values() if x.session not in facts.queue]
+        told: list[SessionView] = []
+        if sessions != "none":
+            told += [self._in_line(ticket, k, now) for k, ticket in enumerate(facts.queue, 1)]
+        if sessions == "all":
+            told += [
+                self._view(lease, now)
+                for lease in facts.leases.values()
+                if lease.session not in facts.queue
+            ]
         return PoolView(
             actors=tuple(actor.view() for _, actor in sorted(facts.fleet.actors.items())),
-            sessions=tuple(self._view(lease, now) for lease in leases),
+            sessions=tuple(told),
             counts=Counter(
                 (lease.state, deserted_since(lease.session) is not None)
                 for lease in facts.leases.values()
@@ -390,6 +396,15 @@ class Pool:
     def _scale(self, _: str, now: float) -> None:
         for actor in self._scaling.look(now):
             self._enrolment.forget(actor)
+
+    def _in_line(self, ticket: Ticket, position: int, now: float) -> SessionView:
+        """Returns a session that waits for a place."""
+        return dataclasses.replace(
+            self._view(ticket.lease, now),
+            queue_position=position,
+            estimated_wait=self._admission.estimate(position),
+            priority=self.rules.tenant(ticket.tenant).priority,
+        )
 
     def _view(self, lease: Lease, now: float) -> SessionView:
         actor = self._facts.fleet.actors.get(lease.actor) if lease.actor is not None else None

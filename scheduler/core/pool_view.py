@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from scheduler.core.ids import ActorId, SessionId
 from scheduler.core.lease import LeaseState
 from scheduler.core.quality import FULL, Quality
+
+Told = Literal["all", "waiting", "none"]
+"""Which sessions are told of with the pool: all, those that wait for a place, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,12 @@ class SessionView:
     """As it was asked for."""
     quality: Quality = FULL
     """How it runs."""
+    queue_position: int = 0
+    """Place in the queue, from 1; 0: it waits for none."""
+    estimated_wait: float = 0.0
+    """Seconds that it will wait for about; 0: not known."""
+    priority: int = 0
+    """Of its tenant, while it waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +87,7 @@ class PoolView:
 
     actors: tuple[ActorView, ...] = ()
     sessions: tuple[SessionView, ...] = field(default=())
-    """Queued ones first, in their order; empty where only the counts were asked for."""
+    """Queued ones first, in their order; as many as were asked for."""
     counts: Mapping[tuple[LeaseState, bool], int] = field(default_factory=dict)
     """How many sessions have a state and are, or are not, detached."""
     signals: Signals = Signals()

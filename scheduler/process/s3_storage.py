@@ -253,8 +253,10 @@ class S3Storage:
     def _names(self, prefix: str, after: str, limit: int) -> list[str]:
         with self._worded():
             found = self._api.list_with_delimiter(self._store, prefix or None)
+        # A folder is an object of some services, and of what consoles make: the prefix itself.
+        below = f"{prefix}/" if prefix else ""
         paths = [*found["common_prefixes"], *(each["path"] for each in found["objects"])]
-        names = {path.rpartition("/")[2] for path in paths}
+        names = {path.removeprefix(below) for path in paths if path.startswith(below)}
         return sorted(name for name in names if name > after)[:limit]
 
     def _newest(self, prefix: str) -> float | None:

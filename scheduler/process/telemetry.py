@@ -1,7 +1,8 @@
 """Distributed tracing, set up in the same way by every process of ours.
 
 Spans go to an OTLP collector over gRPC; without one nothing is recorded, and a span
-costs next to nothing. Trace context travels as one W3C `traceparent` string: in the
+costs next to nothing. Those of sessions that an operator follows are recorded in either case
+(`scheduler.process.followed_spans`). Trace context travels as one W3C `traceparent` string: in the
 metadata of public calls and in a field of our internal messages.
 
 Metrics and logs are elsewhere: each process keeps its own instruments, and
@@ -22,6 +23,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from scheduler.core.errors import ConfigurationError, InvariantError
+from scheduler.process.followed_spans import FOLLOWED
 
 QUEUE: Final = 8192
 """Finished spans that wait for export; when full, the oldest are dropped."""
@@ -64,10 +66,12 @@ def configure_tracing(
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
-    if isinstance(trace.get_tracer_provider(), TracerProvider):
+    from scheduler.process.span_recording import FollowedProcessor, FollowedSampler
+
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         raise InvariantError("tracing is configured already in this process")
     provider = TracerProvider(
-        sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
+        sampler=FollowedSampler(ParentBased(TraceIdRatioBased(sample_ratio)), FOLLOWED),
         resource=Resource.create({"service.name": service, "service.instance.id": instance}),
         # `shutdown` has a time limit; the one at interpreter exit has none.
         shutdown_on_exit=False,
@@ -77,6 +81,7 @@ def configure_tracing(
         timeout=EXPORT_TIMEOUT_S,
     )
     provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=QUEUE))
+    provider.add_span_processor(FollowedProcessor(FOLLOWED))
     trace.set_tracer_provider(provider)
 
 

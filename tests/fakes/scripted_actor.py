@@ -41,6 +41,7 @@ class Actor:
             chunk_ms=600.0,
             period_ms=1000.0,
             sessions=held,
+            gpus="3",
         )
         self.call = stub.Enroll(self._requests())
         self._beating = asyncio.create_task(self._beat())

@@ -27,7 +27,7 @@ def fake_services(
 ) -> IngressServices:
     """Returns services over the fakes, listening on free ports of the loopback."""
 
-    async def describe() -> pool_pb2.DescribePoolResponse:
+    async def describe(_: pool_pb2.DescribePoolRequest) -> pool_pb2.DescribePoolResponse:
         return pool or pool_pb2.DescribePoolResponse()
 
     return IngressServices(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -287,7 +288,11 @@ async def test_the_pool_is_described(stub: Any) -> None:
     assert running.age.ToNanoseconds() > 0
     brief = (await stub.DescribePool(pb.DescribePoolRequest(without_sessions=True))).pool
     assert (len(brief.actors), len(brief.sessions)) == (1, 0)
-    for each in (pool, brief):
+    line = (await stub.DescribePool(pb.DescribePoolRequest(only_waiting=True))).pool
+    assert [each.session_id for each in line.sessions] == ["x"]
+    assert (line.sessions[0].queue_position, running.queue_position) == (1, 0)
+    assert entry.gpus == "3"
+    for each in (pool, brief, line):
         counts = {count.state: count.count for count in each.session_counts}
         # Nobody has connected to the one that was placed.
         assert counts == {
@@ -296,6 +301,23 @@ async def test_the_pool_is_described(stub: Any) -> None:
         }
     call.cancel()
     await actor.close()
+
+
+async def test_what_an_actor_says_of_itself_goes_with_its_link(stub: Any) -> None:
+    first = await Actor(stub).registered()
+    again = await Actor(stub).registered()
+    with suppress(grpc.aio.AioRpcError):
+        while await first.call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]
+            pass
+
+    async def gpus() -> str:
+        return str((await stub.DescribePool(pb.DescribePoolRequest())).pool.actors[0].gpus)
+
+    assert await gpus() == "3", "the end of its old link takes nothing away"
+    await again.close()
+    while await gpus():
+        pass
+    await first.close()
 
 
 async def test_the_trace_of_the_caller_reaches_the_actor(stub: Any) -> None:

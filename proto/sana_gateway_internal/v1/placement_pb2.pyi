@@ -6,6 +6,7 @@ Between gateways, the scheduler and the model actors: who runs where."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from sana_gateway.v1 import event_pb2 as _event_pb2
 from sana_gateway.v1 import pool_pb2 as _pool_pb2
@@ -717,6 +718,7 @@ class PresenceRequest(_message.Message):
     CONNECTIONS_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     USAGE_NUMBER_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
     gateway_id: _builtins.str
     """The gateway."""
     usage_number: _builtins.int
@@ -729,6 +731,10 @@ class PresenceRequest(_message.Message):
     def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionUsage]:
         """What sessions have used that changed, or that the scheduler has not confirmed."""
 
+    @_builtins.property
+    def spans(self) -> Global___RecordedSpans:
+        """Spans of sessions that are followed."""
+
     def __init__(
         self,
         *,
@@ -736,10 +742,11 @@ class PresenceRequest(_message.Message):
         connections: _abc.Iterable[Global___Connections] | None = ...,
         usage: _abc.Iterable[Global___SessionUsage] | None = ...,
         usage_number: _builtins.int = ...,
+        spans: Global___RecordedSpans | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spans", b"spans"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connections", b"connections", "gateway_id", b"gateway_id", "usage", b"usage", "usage_number", b"usage_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connections", b"connections", "gateway_id", b"gateway_id", "spans", b"spans", "usage", b"usage", "usage_number", b"usage_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -843,6 +850,7 @@ class PresenceResponse(_message.Message):
     MOVES_FIELD_NUMBER: _builtins.int
     PARKED_FIELD_NUMBER: _builtins.int
     USAGE_KEPT_FIELD_NUMBER: _builtins.int
+    FOLLOW_TRACES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ended(self) -> Global___SessionOver:
         """A session ended."""
@@ -859,6 +867,10 @@ class PresenceResponse(_message.Message):
     def usage_kept(self) -> Global___UsageKept:
         """Usage was written down."""
 
+    @_builtins.property
+    def follow_traces(self) -> Global___FollowTraces:
+        """Which sessions' spans are followed."""
+
     def __init__(
         self,
         *,
@@ -866,16 +878,65 @@ class PresenceResponse(_message.Message):
         moves: Global___SessionMoves | None = ...,
         parked: Global___SessionParked | None = ...,
         usage_kept: Global___UsageKept | None = ...,
+        follow_traces: Global___FollowTraces | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "moves", b"moves", "parked", b"parked", "response", b"response", "usage_kept", b"usage_kept"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "follow_traces", b"follow_traces", "moves", b"moves", "parked", b"parked", "response", b"response", "usage_kept", b"usage_kept"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "moves", b"moves", "parked", b"parked", "response", b"response", "usage_kept", b"usage_kept"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "follow_traces", b"follow_traces", "moves", b"moves", "parked", b"parked", "response", b"response", "usage_kept", b"usage_kept"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["ended", "moves", "parked", "usage_kept"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["ended", "moves", "parked", "usage_kept", "follow_traces"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 
 Global___PresenceResponse: _TypeAlias = PresenceResponse  # noqa: Y015
+
+@_typing.final
+class FollowTraces(_message.Message):
+    """Sessions whose spans are to be recorded and told of; replaces those said before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which; none: nobody follows any."""
+
+    def __init__(
+        self,
+        *,
+        session_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_ids", b"session_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowTraces: _TypeAlias = FollowTraces  # noqa: Y015
+
+@_typing.final
+class RecordedSpans(_message.Message):
+    """Spans that have ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.TraceSpans]:
+        """By session."""
+
+    def __init__(
+        self,
+        *,
+        sessions: _abc.Iterable[_event_pb2.TraceSpans] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sessions", b"sessions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordedSpans: _TypeAlias = RecordedSpans  # noqa: Y015
 
 @_typing.final
 class DrainRequest(_message.Message):
@@ -950,16 +1011,20 @@ class DescribePoolRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WITHOUT_SESSIONS_FIELD_NUMBER: _builtins.int
+    ONLY_WAITING_FIELD_NUMBER: _builtins.int
     without_sessions: _builtins.bool
     """Leave out the sessions: for who asks often, and only what the pool offers."""
+    only_waiting: _builtins.bool
+    """Leave out those that wait for no place."""
     def __init__(
         self,
         *,
         without_sessions: _builtins.bool = ...,
+        only_waiting: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["without_sessions", b"without_sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["only_waiting", b"only_waiting", "without_sessions", b"without_sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1098,6 +1163,7 @@ class Register(_message.Message):
     DRAINING_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     DEGRADED_STEPS_FIELD_NUMBER: _builtins.int
+    GPUS_FIELD_NUMBER: _builtins.int
     actor_id: _builtins.str
     """The actor."""
     address: _builtins.str
@@ -1120,6 +1186,8 @@ class Register(_message.Message):
     """Declared encode-milliseconds of one second of one session's main output."""
     draining: _builtins.bool
     """It takes no new sessions: its process was told to end."""
+    gpus: _builtins.str
+    """GPUs that are its process's own; see Actor."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names it answers to, its own first."""
@@ -1164,10 +1232,11 @@ class Register(_message.Message):
         draining: _builtins.bool = ...,
         drain: Global___Drain | None = ...,
         degraded_steps: _abc.Iterable[Global___FewerSteps] | None = ...,
+        gpus: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "drain", b"drain"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "capabilities", b"capabilities", "chunk_ms", b"chunk_ms", "degraded_rates", b"degraded_rates", "degraded_steps", b"degraded_steps", "drain", b"drain", "draining", b"draining", "encode_capacity_ms", b"encode_capacity_ms", "encode_ms", b"encode_ms", "host", b"host", "models", b"models", "period_ms", b"period_ms", "resident_bytes", b"resident_bytes", "resident_slots", b"resident_slots", "session_bytes", b"session_bytes", "sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "capabilities", b"capabilities", "chunk_ms", b"chunk_ms", "degraded_rates", b"degraded_rates", "degraded_steps", b"degraded_steps", "drain", b"drain", "draining", b"draining", "encode_capacity_ms", b"encode_capacity_ms", "encode_ms", b"encode_ms", "gpus", b"gpus", "host", b"host", "models", b"models", "period_ms", b"period_ms", "resident_bytes", b"resident_bytes", "resident_slots", b"resident_slots", "session_bytes", b"session_bytes", "sessions", b"sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1219,6 +1288,8 @@ class Heartbeat(_message.Message):
     CHUNK_EVENTS_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     USAGE_NUMBER_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
     chunk_ms: _builtins.float
     """Measured compute of one steady chunk in milliseconds; 0 while unknown."""
     encode_ms: _builtins.float
@@ -1257,6 +1328,14 @@ class Heartbeat(_message.Message):
     def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionUsage]:
         """What sessions have used that changed, or that the scheduler has not confirmed."""
 
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """Now, by the clock of the actor; with chunk_events."""
+
+    @_builtins.property
+    def spans(self) -> Global___RecordedSpans:
+        """Spans of sessions that are followed."""
+
     def __init__(
         self,
         *,
@@ -1274,10 +1353,12 @@ class Heartbeat(_message.Message):
         chunk_events: _abc.Iterable[_event_pb2.ChunkEvent] | None = ...,
         usage: _abc.Iterable[Global___SessionUsage] | None = ...,
         usage_number: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        spans: Global___RecordedSpans | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["process", b"process"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["process", b"process", "spans", b"spans", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_gains", b"batch_gains", "batches", b"batches", "chunk_events", b"chunk_events", "chunk_ms", b"chunk_ms", "chunks", b"chunks", "degraded_steps", b"degraded_steps", "encode_ms", b"encode_ms", "ends_in_us", b"ends_in_us", "late_chunks", b"late_chunks", "process", b"process", "session_bytes", b"session_bytes", "usage", b"usage", "usage_number", b"usage_number", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_gains", b"batch_gains", "batches", b"batches", "chunk_events", b"chunk_events", "chunk_ms", b"chunk_ms", "chunks", b"chunks", "degraded_steps", b"degraded_steps", "encode_ms", b"encode_ms", "ends_in_us", b"ends_in_us", "late_chunks", b"late_chunks", "process", b"process", "session_bytes", b"session_bytes", "spans", b"spans", "time", b"time", "usage", b"usage", "usage_number", b"usage_number", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1721,6 +1802,7 @@ class EnrollResponse(_message.Message):
     DRAIN_FIELD_NUMBER: _builtins.int
     WATCH_CHUNKS_FIELD_NUMBER: _builtins.int
     USAGE_KEPT_FIELD_NUMBER: _builtins.int
+    FOLLOW_TRACES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def admit(self) -> Global___Admit:
         """A session was placed on it."""
@@ -1757,6 +1839,10 @@ class EnrollResponse(_message.Message):
     def usage_kept(self) -> Global___UsageKept:
         """Usage was written down."""
 
+    @_builtins.property
+    def follow_traces(self) -> Global___FollowTraces:
+        """Which sessions' spans are followed."""
+
     def __init__(
         self,
         *,
@@ -1769,12 +1855,13 @@ class EnrollResponse(_message.Message):
         drain: Global___Drain | None = ...,
         watch_chunks: Global___WatchChunks | None = ...,
         usage_kept: Global___UsageKept | None = ...,
+        follow_traces: Global___FollowTraces | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "awaits_room", b"awaits_room", "drain", b"drain", "evict", b"evict", "pace", b"pace", "park", b"park", "response", b"response", "retire", b"retire", "usage_kept", b"usage_kept", "watch_chunks", b"watch_chunks"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "awaits_room", b"awaits_room", "drain", b"drain", "evict", b"evict", "follow_traces", b"follow_traces", "pace", b"pace", "park", b"park", "response", b"response", "retire", b"retire", "usage_kept", b"usage_kept", "watch_chunks", b"watch_chunks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "awaits_room", b"awaits_room", "drain", b"drain", "evict", b"evict", "pace", b"pace", "park", b"park", "response", b"response", "retire", b"retire", "usage_kept", b"usage_kept", "watch_chunks", b"watch_chunks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit", b"admit", "awaits_room", b"awaits_room", "drain", b"drain", "evict", b"evict", "follow_traces", b"follow_traces", "pace", b"pace", "park", b"park", "response", b"response", "retire", b"retire", "usage_kept", b"usage_kept", "watch_chunks", b"watch_chunks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["admit", "evict", "park", "retire", "awaits_room", "pace", "drain", "watch_chunks", "usage_kept"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["admit", "evict", "park", "retire", "awaits_room", "pace", "drain", "watch_chunks", "usage_kept", "follow_traces"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 

@@ -16,6 +16,7 @@ from tests.e2e.isolation.rows import (
     members,
     namesakes,
     nobody,
+    operators,
     passers_by,
 )
 from tests.unit.sdk_adapters.whip_offers import FRAGMENT, OBS, PLAYER
@@ -57,12 +58,33 @@ def linked(beyond: str, body: object = None, **words: Any) -> Ask:
 
 _TABLE: Final[dict[str, tuple[Ask, ...]]] = {
     "GET /": (Ask(lambda _: "/", who=everybody, allowed="200"),),
+    "GET /console": (Ask(lambda _: "/console", who=everybody, allowed="200"),),
+    "GET /assets/{name}": (Ask(lambda _: "/assets/nothing", who=everybody, allowed="404"),),
     "GET /livez": (Ask(lambda _: "/livez", who=everybody, allowed="200"),),
     "GET /readyz": (Ask(lambda _: "/readyz", who=everybody, allowed="200"),),
     "GET /startupz": (Ask(lambda _: "/startupz", who=everybody, allowed="200"),),
     # It differs from look to look: what it holds is tested on its own.
     "GET /metrics": (),
     "GET /events": (),
+    "GET /operator/pool": (
+        Ask(lambda _: "/operator/pool", who=operators),
+        Ask(lambda _: "/operator/pool?sessions=none", who=operators),
+    ),
+    "GET /operator/usage": (
+        Ask(lambda it: f"/operator/usage?session={it.session}", who=operators),
+    ),
+    "GET /operator/sessions/{session_id}": (
+        Ask(lambda it: f"/operator/sessions/{it.session}", who=operators),
+    ),
+    "DELETE /operator/sessions/{session_id}": (
+        Ask(lambda it: f"/operator/sessions/{it.session}?reason=mine", who=operators),
+    ),
+    "GET /operator/sessions/{session_id}/trace": (
+        Ask(lambda it: f"/operator/sessions/{it.session}/trace", who=operators),
+    ),
+    "POST /operator/actors/{actor_id}/drain": (
+        Ask(lambda _: "/operator/actors/actor-0/drain", b"{}", _JSON, who=operators),
+    ),
     "POST /tokens": (
         Ask(lambda _: "/tokens", said({"authorization_details": []}), _JSON, who=nobody),
     ),

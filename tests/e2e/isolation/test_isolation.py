@@ -7,17 +7,20 @@ nobody has: to the byte the same comes back. The owner, who asks for the same, g
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 import secrets
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
 from sana_gateway import CallError, Client, Session
 from sana_gateway.v1 import command_pb2, event_pb2, session_pb2, usage_pb2
-from tests.e2e.driving import Seen, Told, polled
+from tests.e2e.driving import Seen, Told, polled, stage, watching
 from tests.e2e.isolation import grpc_table, http_table
 from tests.e2e.isolation.callers import TRACE, Caller
 from tests.e2e.isolation.http_table import said
@@ -158,6 +161,74 @@ async def test_operators_are_told_of_all_sessions(world: World) -> None:
     told = await over_grpc(world.channel, operator, method, row.requests(world.victim))
     assert told.status == "OK"
     assert world.victim.session.encode() in told.content
+
+
+async def test_operators_are_told_over_http_what_they_are_told_over_grpc(world: World) -> None:
+    operator, session = world.strangers["operator"], world.victim.session
+    _, _, pool = await ask(world.http, operator, "GET", "/operator/pool")
+    assert session in {each["session_id"] for each in pool["sessions"]}
+    assert not {"address", "host"} - pool["actors"][0].keys()
+    _, _, counted = await ask(world.http, operator, "GET", "/operator/pool?sessions=none")
+    assert "sessions" not in counted
+    assert counted["session_counts"] == pool["session_counts"]
+    _, _, told = await ask(world.http, operator, "GET", f"/operator/sessions/{session}")
+    assert told["session"]["tenant"] == "acme-sparrow"
+    path = f"/operator/usage?by=session&session={session}"
+
+    async def used() -> Any:
+        return (await ask(world.http, operator, "GET", path))[2].get("rows")
+
+    (row,) = await polled(used)
+    assert (row["session_id"], row["tenant"]) == (session, "acme-sparrow")
+
+
+async def test_operators_follow_a_session_through_all_processes(world: World, clip: Path) -> None:
+    """Without a collector, whichever media worker is asked, and nothing of what users brought."""
+    operator, heard = world.strangers["operator"], Seen[bytes]()
+    wanted = {
+        *("gateway.execute", "gateway.command", "actor.command", "scheduler.book"),
+        *("actor.chunk", "actor.queue", "actor.stage.generate", "actor.encode", "actor.send"),
+        "gateway.first_packet",
+    }
+
+    async def edit(session: Session) -> None:
+        """Makes something, again and again: spans are told from when somebody follows."""
+        told = Told(session)
+        for number in itertools.count(1):
+            await stage(session, clip, PROMPT)
+            start = command_pb2.Command(command_id=f"start-{number}", start=command_pb2.Start())
+            await world.client.execute(session.session_id, start)
+            await told.until_told("generation_complete", number)
+            await session.reset()
+
+    def whole_trace() -> bool:
+        traces: dict[str, set[str]] = {}
+        for line in heard.items:
+            if line.startswith(b"data: "):
+                for span in json.loads(line.removeprefix(b"data: ")).get("spans", ()):
+                    traces.setdefault(span["trace_id"], set()).add(span["name"])
+        return any(wanted <= names for names in traces.values())
+
+    async def listen(answer: aiohttp.ClientResponse) -> None:
+        async for line in answer.content:
+            heard.add(line)
+
+    async with await world.client.create_session(MODEL) as session:
+        path = f"/operator/sessions/{session.session_id}/trace"
+        async with (
+            watching(world.client, session),
+            world.http.get(path, headers=operator.http) as answer,
+        ):
+            tasks = [asyncio.create_task(each) for each in (listen(answer), edit(session))]
+            try:
+                await heard.until(whole_trace)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+    assert {b"event: started\n", b"event: session_placed\n"} <= set(heard.items)
+    read = b"".join(heard.items)
+    assert not [each for each in (PROMPT, NAME, clip.name) if each.encode() in read]
 
 
 # -- from sessions of one's own -----------------------------------------------------------------

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from google.protobuf import json_format
 
-from gateway import events_http
+from gateway import server_sent
 from gateway.auth import OPERATOR, SESSION
 from gateway.events_http import EventRoutes, written
 from gateway.http import HttpServer
@@ -110,6 +110,7 @@ async def test_a_reader_goes_on_after_the_last_event_that_it_had(site: Site) -> 
             "?session=s&actor=a&chunks=1",
             event_pb2.WatchEventsRequest(session_id="s", actor_id="a", chunks=True),
         ),
+        ("?session=s&trace=1", event_pb2.WatchEventsRequest(session_id="s", trace=True)),
     ],
 )
 async def test_a_reader_says_what_it_wants(
@@ -139,7 +140,7 @@ async def test_who_may_not_is_told_nothing(site: Site, monkeypatch: pytest.Monke
 
 
 async def test_silence_is_broken_by_pings(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_http, "PING_S", 0.01)
+    monkeypatch.setattr(server_sent, "PING_S", 0.01)
     assert (await site.lines(10))[9] == ": ping"
 
 

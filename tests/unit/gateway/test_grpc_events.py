@@ -14,7 +14,7 @@ from prometheus_client.registry import REGISTRY
 
 from gateway.audit import AuditLog
 from gateway.auth import OPERATOR, SESSION
-from gateway.grpc_api.pool_service import ENDED, MOST_REASON
+from gateway.operator_calls import ENDED, MOST_REASON
 from sana_gateway.v1 import event_pb2, event_pb2_grpc, pool_pb2, pool_pb2_grpc
 from scheduler.core.errors import UnauthenticatedError
 from scheduler.core.ids import Principal

@@ -76,7 +76,7 @@ async def test_a_drain_that_makes_no_sense_is_refused(stub: Any) -> None:
 
 
 async def test_a_scheduler_that_is_away_is_no_fault_of_ours() -> None:
-    async def away() -> pool_pb2.DescribePoolResponse:
+    async def away(_: pool_pb2.DescribePoolRequest) -> pool_pb2.DescribePoolResponse:
         raise SchedulerAwayError("the scheduler does not answer: UNAVAILABLE")
 
     services = replace(fake_services(FakeHub()), pool=away)

@@ -16,7 +16,7 @@ from gateway.placement import PlacementClient, SchedulerAwayError
 from sana_gateway.v1 import event_pb2, pool_pb2
 from sana_gateway_internal.v1 import placement_pb2 as pb
 from sana_gateway_internal.v1 import placement_pb2_grpc
-from scheduler.core.errors import ForbiddenError, LimitError, UnknownSessionError
+from scheduler.core.errors import ForbiddenError, LimitError, RequestError, UnknownSessionError
 from scheduler.core.ids import Grant, Holder, Principal
 from scheduler.placement_status import status_of
 
@@ -49,6 +49,7 @@ class Scheduler(placement_pb2_grpc.PlacementServicer):
         self.words: list[list[pb.WatchEventsResponse]] = []
         self.asked: list[pb.WatchEventsRequest] = []
         self.released: list[pb.ReleaseRequest] = []
+        self.refusal: RequestError | None = None
         self.came = asyncio.Event()
         """Set once somebody follows the journal."""
 
@@ -57,6 +58,8 @@ class Scheduler(placement_pb2_grpc.PlacementServicer):
     ) -> AsyncIterator[pb.WatchEventsResponse]:
         self.asked.append(request)
         self.came.set()
+        if self.refusal is not None:
+            await context.abort(*status_of(self.refusal))
         for word in self.words.pop(0) if self.words else ():
             yield word
         if not self.words:
@@ -155,11 +158,22 @@ async def test_a_token_is_told_of_no_more_sessions_than_it_may_use(
     assert [word.event.session_id for word in told[1:]] == reached
 
 
-@pytest.mark.parametrize("asked", [{"chunks": True}, {"actor_id": "a1"}])
-async def test_chunks_and_actors_are_for_operators(bench: Bench, asked: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "asked", [{"chunks": True}, {"actor_id": "a1"}, {"session_id": "s", "trace": True}]
+)
+async def test_chunks_actors_and_traces_are_for_operators(
+    bench: Bench, asked: dict[str, Any]
+) -> None:
     with pytest.raises(ForbiddenError):
         await bench.told(ACME, 1, **asked)
     assert bench.scheduler.asked == []
+
+
+async def test_what_the_scheduler_refuses_is_not_asked_again(bench: Bench) -> None:
+    bench.scheduler.refusal = LimitError("the traces of 8 sessions are followed already")
+    with pytest.raises(LimitError):
+        await bench.told(ADMIN, 1, session_id="s", trace=True)
+    assert len(bench.scheduler.asked) == 1
 
 
 async def test_it_goes_on_where_it_was_when_the_scheduler_comes_back(bench: Bench) -> None:

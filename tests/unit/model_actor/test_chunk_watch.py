@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.registry import REGISTRY
 
 from model_actor.chunk_watch import MOST, ChunkWatch
+from model_actor.engine.tracing import WindowTiming
 from sana_gateway_internal.v1 import stream_pb2
 
 pytestmark = pytest.mark.unit
@@ -20,7 +21,8 @@ def chunk(index: int, first_frame: int = 0) -> stream_pb2.ChunkReady:
 
 
 def made(watch: ChunkWatch, *chunks: stream_pb2.ChunkReady, **changes: Any) -> None:
-    told: dict[str, Any] = {"late": False, "waited_s": 0.1, "compute_s": 0.2, "slack_s": None}
+    timing = WindowTiming(1_800_000_000.0, 1_800_000_000.1, compute_s=0.2, batch=3)
+    told: dict[str, Any] = {"late": False, "timing": timing, "slack_s": None}
     watch.made(chunks, **{**told, **changes})
 
 
@@ -47,6 +49,8 @@ def test_who_follows_is_told_how_each_stood_with_its_deadline() -> None:
     assert (first.session_id, first.run, first.chunk) == ("s", 2, 0)
     assert (first.slack_us, second.slack_us) == (250_000, 750_000)
     assert (third.slack_us, third.late, third.compute_us) == (-100_000, True, 200_000)
+    assert first.begin_time.ToMilliseconds() == 1_800_000_000_100
+    assert (first.wait_us, first.batch) == (100_000, 3)
     assert first.finish_time.seconds > 0
     assert list(watch.take()) == []
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from prometheus_client.registry import REGISTRY
 
 from sana_gateway.v1 import event_pb2
@@ -75,7 +76,7 @@ async def take(words: AsyncIterator[event_pb2.WatchEventsResponse], count: int) 
 
 def beat(chunks: Iterable[str], made: int) -> pb.Heartbeat:
     events = [event_pb2.ChunkEvent(session_id=each) for each in chunks]
-    return pb.Heartbeat(chunks=made, chunk_events=events)
+    return pb.Heartbeat(chunks=made, chunk_events=events, time=Timestamp(seconds=1_700_000_000))
 
 
 async def test_an_event_says_all_that_is_known_and_nobodys_secrets() -> None:
@@ -110,6 +111,11 @@ async def test_a_reader_is_told_from_now_on_and_as_it_happens() -> None:
         feed.heard(placed("s1"))
         feed.heard(placed("s2"))
         assert await coming == ["event s1", "event s2"]
+
+
+async def test_a_reader_learns_what_time_it_is_by_the_clock_of_events() -> None:
+    async with reading(Feed()) as words:
+        assert (await anext(words)).started.time.ToMilliseconds() == 1_800_000_000_500
 
 
 async def test_a_reader_comes_back_to_where_it_was() -> None:
@@ -187,6 +193,9 @@ async def test_chunks_are_followed_while_somebody_does(monkeypatch: pytest.Monke
         told = {each.actor_id: each for each in [(await anext(words)).chunks for _ in range(2)]}
         assert [each.session_id for each in told["a1"].chunks] == ["s1", "s2"]
         assert (told["a1"].omitted, told["a2"].omitted) == (3, 0)
+        # One moment by both clocks: times of chunks are of the actor's.
+        assert told["a1"].actor_time.ToMilliseconds() == 1_700_000_000_000
+        assert told["a1"].heard_time.ToMilliseconds() == 1_800_000_000_500
     assert feed.watched == [True, False]
 
 

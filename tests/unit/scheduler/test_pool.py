@@ -19,6 +19,7 @@ from scheduler.core.ids import ActorId, Epoch, SessionId
 from scheduler.core.lease import LeaseState
 from scheduler.core.placement import ActorLoad
 from scheduler.core.pool import GIVEN_UP, NOT_ADMITTED
+from scheduler.core.tenants import TenantRules
 from tests.unit.scheduler.pool_driver import (
     CHEAP,
     GATEWAY,
@@ -229,6 +230,25 @@ def test_a_policy_that_invents_an_actor_is_our_mistake() -> None:
     driver.actor()
     with pytest.raises(InvariantError):
         driver.pool.apply(ev.PlaceAsked(SessionId("s"), MODEL, PRINCIPAL, GATEWAY), driver.now)
+
+
+# What operators see of the queue
+
+
+def test_those_who_wait_are_told_in_their_turn_with_what_decides_it() -> None:
+    rules = ev.PoolRules(tenants={"gold": TenantRules(priority=2)})
+    driver = PoolDriver(rules)
+    full(driver)
+    driver.ask("x")
+    driver.ask("y", tenant="gold")
+    view = driver.pool.describe(driver.now, "waiting")
+    told = [(each.session, each.queue_position, each.priority) for each in view.sessions]
+    assert told == [("y", 1, 2), ("x", 2, 0)]
+    everybody = driver.pool.describe(driver.now)
+    assert everybody.sessions[:2] == view.sessions
+    assert {each.queue_position for each in everybody.sessions[2:]} == {0}
+    none = driver.pool.describe(driver.now, "none")
+    assert (none.sessions, none.counts) == ((), everybody.counts)
 
 
 # Tickets that nobody waits for

@@ -25,29 +25,37 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsana_gateway/v1/event.proto\x12\x0fsana_gateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"z\n\x12WatchEventsRequest\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63tor_id\x18\x03 \x01(\t\x12\x0e\n\x06\x63hunks\x18\x04 \x01(\x08\x42\x11\n\x0f_after_sequence\"\xd6\x01\n\x13WatchEventsResponse\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.sana_gateway.v1.EventH\x00\x12(\n\x03gap\x18\x02 \x01(\x0b\x32\x19.sana_gateway.v1.EventGapH\x00\x12.\n\x06\x63hunks\x18\x03 \x01(\x0b\x32\x1c.sana_gateway.v1.ChunkEventsH\x00\x12\x30\n\x07started\x18\x04 \x01(\x0b\x32\x1d.sana_gateway.v1.WatchStartedH\x00\x42\n\n\x08response\" \n\x0cWatchStarted\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"9\n\x08\x45ventGap\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x04\x12\x15\n\rnext_sequence\x18\x02 \x01(\x04\"\xa2\x02\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04kind\x18\x03 \x01(\x0e\x32\x1a.sana_gateway.v1.EventKind\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x10\n\x08\x61\x63tor_id\x18\x07 \x01(\t\x12\x15\n\rfrom_actor_id\x18\x08 \x01(\t\x12\x12\n\ngateway_id\x18\t \x01(\t\x12\x0e\n\x06reason\x18\n \x01(\t\x12\x10\n\x08trace_id\x18\x0b \x01(\t\x12\x12\n\nrate_share\x18\x0c \x01(\x01\x12\r\n\x05steps\x18\r \x01(\r\"]\n\x0b\x43hunkEvents\x12\x10\n\x08\x61\x63tor_id\x18\x01 \x01(\t\x12+\n\x06\x63hunks\x18\x02 \x03(\x0b\x32\x1b.sana_gateway.v1.ChunkEvent\x12\x0f\n\x07omitted\x18\x03 \x01(\r\"\xa1\x01\n\nChunkEvent\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\r\x12\r\n\x05\x63hunk\x18\x03 \x01(\r\x12/\n\x0b\x66inish_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08slack_us\x18\x05 \x01(\x03\x12\x0c\n\x04late\x18\x06 \x01(\x08\x12\x12\n\ncompute_us\x18\x07 \x01(\x03*\xdd\x06\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12 \n\x1c\x45VENT_KIND_SCHEDULER_STARTED\x10\x01\x12\x1d\n\x19\x45VENT_KIND_ACTOR_ENROLLED\x10\x02\x12\x19\n\x15\x45VENT_KIND_ACTOR_LOST\x10\x03\x12\x1d\n\x19\x45VENT_KIND_ACTOR_DRAINING\x10\x04\x12\x19\n\x15\x45VENT_KIND_ACTOR_KEPT\x10\x05\x12\x1c\n\x18\x45VENT_KIND_ACTOR_RETIRED\x10\x06\x12\x1f\n\x1b\x45VENT_KIND_ACTOR_REPURPOSED\x10\x07\x12\x1d\n\x19\x45VENT_KIND_GATEWAY_LINKED\x10\x08\x12\x1b\n\x17\x45VENT_KIND_GATEWAY_LOST\x10\t\x12\x1d\n\x19\x45VENT_KIND_SESSION_QUEUED\x10\n\x12\x1f\n\x1b\x45VENT_KIND_SESSION_ASSIGNED\x10\x0b\x12\x1d\n\x19\x45VENT_KIND_SESSION_PLACED\x10\x0c\x12\x1f\n\x1b\x45VENT_KIND_SESSION_RESTORED\x10\r\x12\x1d\n\x19\x45VENT_KIND_SESSION_MOVING\x10\x0e\x12\x1c\n\x18\x45VENT_KIND_SESSION_MOVED\x10\x0f\x12\x1d\n\x19\x45VENT_KIND_SESSION_STAYED\x10\x10\x12\"\n\x1e\x45VENT_KIND_SESSION_AWAITS_ROOM\x10\x11\x12\x1d\n\x19\x45VENT_KIND_SESSION_PARKED\x10\x12\x12\x1b\n\x17\x45VENT_KIND_SESSION_LOST\x10\x13\x12\x1f\n\x1b\x45VENT_KIND_SESSION_RELEASED\x10\x14\x12 \n\x1c\x45VENT_KIND_SESSION_COMPUTING\x10\x15\x12\x1b\n\x17\x45VENT_KIND_SESSION_IDLE\x10\x16\x12\x1f\n\x1b\x45VENT_KIND_SESSION_DEGRADED\x10\x17\x12#\n\x1f\x45VENT_KIND_SESSION_FULL_QUALITY\x10\x18\x12!\n\x1d\x45VENT_KIND_ADMISSION_REJECTED\x10\x19\x12\x1e\n\x1a\x45VENT_KIND_COMPUTE_REFUSED\x10\x1a\x32j\n\x0c\x45ventService\x12Z\n\x0bWatchEvents\x12#.sana_gateway.v1.WatchEventsRequest\x1a$.sana_gateway.v1.WatchEventsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsana_gateway/v1/event.proto\x12\x0fsana_gateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x01\n\x12WatchEventsRequest\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63tor_id\x18\x03 \x01(\t\x12\x0e\n\x06\x63hunks\x18\x04 \x01(\x08\x12\r\n\x05trace\x18\x05 \x01(\x08\x42\x11\n\x0f_after_sequence\"\x84\x02\n\x13WatchEventsResponse\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.sana_gateway.v1.EventH\x00\x12(\n\x03gap\x18\x02 \x01(\x0b\x32\x19.sana_gateway.v1.EventGapH\x00\x12.\n\x06\x63hunks\x18\x03 \x01(\x0b\x32\x1c.sana_gateway.v1.ChunkEventsH\x00\x12\x30\n\x07started\x18\x04 \x01(\x0b\x32\x1d.sana_gateway.v1.WatchStartedH\x00\x12,\n\x05spans\x18\x05 \x01(\x0b\x32\x1b.sana_gateway.v1.TraceSpansH\x00\x42\n\n\x08response\"J\n\x0cWatchStarted\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"9\n\x08\x45ventGap\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x04\x12\x15\n\rnext_sequence\x18\x02 \x01(\x04\"\xa2\x02\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04kind\x18\x03 \x01(\x0e\x32\x1a.sana_gateway.v1.EventKind\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x10\n\x08\x61\x63tor_id\x18\x07 \x01(\t\x12\x15\n\rfrom_actor_id\x18\x08 \x01(\t\x12\x12\n\ngateway_id\x18\t \x01(\t\x12\x0e\n\x06reason\x18\n \x01(\t\x12\x10\n\x08trace_id\x18\x0b \x01(\t\x12\x12\n\nrate_share\x18\x0c \x01(\x01\x12\r\n\x05steps\x18\r \x01(\r\"\xbd\x01\n\x0b\x43hunkEvents\x12\x10\n\x08\x61\x63tor_id\x18\x01 \x01(\t\x12+\n\x06\x63hunks\x18\x02 \x03(\x0b\x32\x1b.sana_gateway.v1.ChunkEvent\x12\x0f\n\x07omitted\x18\x03 \x01(\r\x12.\n\nactor_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nheard_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf1\x01\n\nChunkEvent\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\r\x12\r\n\x05\x63hunk\x18\x03 \x01(\r\x12/\n\x0b\x66inish_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08slack_us\x18\x05 \x01(\x03\x12\x0c\n\x04late\x18\x06 \x01(\x08\x12\x12\n\ncompute_us\x18\x07 \x01(\x03\x12.\n\nbegin_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07wait_us\x18\t \x01(\x03\x12\r\n\x05\x62\x61tch\x18\n \x01(\r\"\\\n\nTraceSpans\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x05spans\x18\x02 \x03(\x0b\x32\x1a.sana_gateway.v1.TraceSpan\x12\x0f\n\x07omitted\x18\x03 \x01(\r\"\xa7\x02\n\tTraceSpan\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0f\n\x07span_id\x18\x02 \x01(\t\x12\x11\n\tparent_id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07process\x18\x05 \x01(\t\x12.\n\nbegin_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64uration_us\x18\x07 \x01(\x03\x12>\n\nattributes\x18\x08 \x03(\x0b\x32*.sana_gateway.v1.TraceSpan.AttributesEntry\x12\r\n\x05\x65rror\x18\t \x01(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xdd\x06\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12 \n\x1c\x45VENT_KIND_SCHEDULER_STARTED\x10\x01\x12\x1d\n\x19\x45VENT_KIND_ACTOR_ENROLLED\x10\x02\x12\x19\n\x15\x45VENT_KIND_ACTOR_LOST\x10\x03\x12\x1d\n\x19\x45VENT_KIND_ACTOR_DRAINING\x10\x04\x12\x19\n\x15\x45VENT_KIND_ACTOR_KEPT\x10\x05\x12\x1c\n\x18\x45VENT_KIND_ACTOR_RETIRED\x10\x06\x12\x1f\n\x1b\x45VENT_KIND_ACTOR_REPURPOSED\x10\x07\x12\x1d\n\x19\x45VENT_KIND_GATEWAY_LINKED\x10\x08\x12\x1b\n\x17\x45VENT_KIND_GATEWAY_LOST\x10\t\x12\x1d\n\x19\x45VENT_KIND_SESSION_QUEUED\x10\n\x12\x1f\n\x1b\x45VENT_KIND_SESSION_ASSIGNED\x10\x0b\x12\x1d\n\x19\x45VENT_KIND_SESSION_PLACED\x10\x0c\x12\x1f\n\x1b\x45VENT_KIND_SESSION_RESTORED\x10\r\x12\x1d\n\x19\x45VENT_KIND_SESSION_MOVING\x10\x0e\x12\x1c\n\x18\x45VENT_KIND_SESSION_MOVED\x10\x0f\x12\x1d\n\x19\x45VENT_KIND_SESSION_STAYED\x10\x10\x12\"\n\x1e\x45VENT_KIND_SESSION_AWAITS_ROOM\x10\x11\x12\x1d\n\x19\x45VENT_KIND_SESSION_PARKED\x10\x12\x12\x1b\n\x17\x45VENT_KIND_SESSION_LOST\x10\x13\x12\x1f\n\x1b\x45VENT_KIND_SESSION_RELEASED\x10\x14\x12 \n\x1c\x45VENT_KIND_SESSION_COMPUTING\x10\x15\x12\x1b\n\x17\x45VENT_KIND_SESSION_IDLE\x10\x16\x12\x1f\n\x1b\x45VENT_KIND_SESSION_DEGRADED\x10\x17\x12#\n\x1f\x45VENT_KIND_SESSION_FULL_QUALITY\x10\x18\x12!\n\x1d\x45VENT_KIND_ADMISSION_REJECTED\x10\x19\x12\x1e\n\x1a\x45VENT_KIND_COMPUTE_REFUSED\x10\x1a\x32j\n\x0c\x45ventService\x12Z\n\x0bWatchEvents\x12#.sana_gateway.v1.WatchEventsRequest\x1a$.sana_gateway.v1.WatchEventsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sana_gateway.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTKIND']._serialized_start=1068
-  _globals['_EVENTKIND']._serialized_end=1929
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=81
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=203
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=206
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=420
-  _globals['_WATCHSTARTED']._serialized_start=422
-  _globals['_WATCHSTARTED']._serialized_end=454
-  _globals['_EVENTGAP']._serialized_start=456
-  _globals['_EVENTGAP']._serialized_end=513
-  _globals['_EVENT']._serialized_start=516
-  _globals['_EVENT']._serialized_end=806
-  _globals['_CHUNKEVENTS']._serialized_start=808
-  _globals['_CHUNKEVENTS']._serialized_end=901
-  _globals['_CHUNKEVENT']._serialized_start=904
-  _globals['_CHUNKEVENT']._serialized_end=1065
-  _globals['_EVENTSERVICE']._serialized_start=1931
-  _globals['_EVENTSERVICE']._serialized_end=2037
+  _globals['_TRACESPAN_ATTRIBUTESENTRY']._loaded_options = None
+  _globals['_TRACESPAN_ATTRIBUTESENTRY']._serialized_options = b'8\001'
+  _globals['_EVENTKIND']._serialized_start=1741
+  _globals['_EVENTKIND']._serialized_end=2602
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=82
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=219
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=222
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=482
+  _globals['_WATCHSTARTED']._serialized_start=484
+  _globals['_WATCHSTARTED']._serialized_end=558
+  _globals['_EVENTGAP']._serialized_start=560
+  _globals['_EVENTGAP']._serialized_end=617
+  _globals['_EVENT']._serialized_start=620
+  _globals['_EVENT']._serialized_end=910
+  _globals['_CHUNKEVENTS']._serialized_start=913
+  _globals['_CHUNKEVENTS']._serialized_end=1102
+  _globals['_CHUNKEVENT']._serialized_start=1105
+  _globals['_CHUNKEVENT']._serialized_end=1346
+  _globals['_TRACESPANS']._serialized_start=1348
+  _globals['_TRACESPANS']._serialized_end=1440
+  _globals['_TRACESPAN']._serialized_start=1443
+  _globals['_TRACESPAN']._serialized_end=1738
+  _globals['_TRACESPAN_ATTRIBUTESENTRY']._serialized_start=1689
+  _globals['_TRACESPAN_ATTRIBUTESENTRY']._serialized_end=1738
+  _globals['_EVENTSERVICE']._serialized_start=2604
+  _globals['_EVENTSERVICE']._serialized_end=2710
 # @@protoc_insertion_point(module_scope)

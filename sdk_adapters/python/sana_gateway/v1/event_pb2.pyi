@@ -150,6 +150,7 @@ class WatchEventsRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     ACTOR_ID_FIELD_NUMBER: _builtins.int
     CHUNKS_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
     after_sequence: _builtins.int
     """Goes on after this event; 0: from the oldest that is kept. Absent: from now on."""
     session_id: _builtins.str
@@ -160,6 +161,11 @@ class WatchEventsRequest(_message.Message):
     """Tells of chunks too, once a second, for operators: a timeline of what each actor makes. Of
     an actor that makes more than it tells, the rest is counted.
     """
+    trace: _builtins.bool
+    """Tells, beside its events, the spans of the session that is asked for, of all processes of the
+    service, for operators. They are recorded while somebody follows, whatever share of traces is
+    sampled.
+    """
     def __init__(
         self,
         *,
@@ -167,10 +173,11 @@ class WatchEventsRequest(_message.Message):
         session_id: _builtins.str = ...,
         actor_id: _builtins.str = ...,
         chunks: _builtins.bool = ...,
+        trace: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence", "after_sequence", b"after_sequence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence", "actor_id", b"actor_id", "after_sequence", b"after_sequence", "chunks", b"chunks", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence", "actor_id", b"actor_id", "after_sequence", b"after_sequence", "chunks", b"chunks", "session_id", b"session_id", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_sequence: _TypeAlias = _typing.Literal["after_sequence"]  # noqa: Y015
     _WhichOneofArgType__after_sequence: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence"]  # noqa: Y015
@@ -188,6 +195,7 @@ class WatchEventsResponse(_message.Message):
     GAP_FIELD_NUMBER: _builtins.int
     CHUNKS_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def event(self) -> Global___Event:
         """Something happened."""
@@ -204,6 +212,10 @@ class WatchEventsResponse(_message.Message):
     def started(self) -> Global___WatchStarted:
         """The stream stands. First of all, and after the scheduler was away."""
 
+    @_builtins.property
+    def spans(self) -> Global___TraceSpans:
+        """Spans of a session that have ended."""
+
     def __init__(
         self,
         *,
@@ -211,12 +223,13 @@ class WatchEventsResponse(_message.Message):
         gap: Global___EventGap | None = ...,
         chunks: Global___ChunkEvents | None = ...,
         started: Global___WatchStarted | None = ...,
+        spans: Global___TraceSpans | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "event", b"event", "gap", b"gap", "response", b"response", "started", b"started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "event", b"event", "gap", b"gap", "response", b"response", "spans", b"spans", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "event", b"event", "gap", b"gap", "response", b"response", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "event", b"event", "gap", b"gap", "response", b"response", "spans", b"spans", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["event", "gap", "chunks", "started"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["event", "gap", "chunks", "started", "spans"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 
@@ -229,16 +242,22 @@ class WatchStarted(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Sequence of the last event before it; what follows comes after."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """Now, by the clock that the times of events are of."""
+
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -353,6 +372,8 @@ class ChunkEvents(_message.Message):
     ACTOR_ID_FIELD_NUMBER: _builtins.int
     CHUNKS_FIELD_NUMBER: _builtins.int
     OMITTED_FIELD_NUMBER: _builtins.int
+    ACTOR_TIME_FIELD_NUMBER: _builtins.int
+    HEARD_TIME_FIELD_NUMBER: _builtins.int
     actor_id: _builtins.str
     """The actor."""
     omitted: _builtins.int
@@ -361,16 +382,26 @@ class ChunkEvents(_message.Message):
     def chunks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChunkEvent]:
         """Some of them, oldest first."""
 
+    @_builtins.property
+    def actor_time(self) -> _timestamp_pb2.Timestamp:
+        """A moment by the actor's clock, that the times of chunks are of."""
+
+    @_builtins.property
+    def heard_time(self) -> _timestamp_pb2.Timestamp:
+        """When that was heard of, by the clock that the times of events are of."""
+
     def __init__(
         self,
         *,
         actor_id: _builtins.str = ...,
         chunks: _abc.Iterable[Global___ChunkEvent] | None = ...,
         omitted: _builtins.int = ...,
+        actor_time: _timestamp_pb2.Timestamp | None = ...,
+        heard_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["actor_time", b"actor_time", "heard_time", b"heard_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "chunks", b"chunks", "omitted", b"omitted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "actor_time", b"actor_time", "chunks", b"chunks", "heard_time", b"heard_time", "omitted", b"omitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -389,6 +420,9 @@ class ChunkEvent(_message.Message):
     SLACK_US_FIELD_NUMBER: _builtins.int
     LATE_FIELD_NUMBER: _builtins.int
     COMPUTE_US_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    WAIT_US_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Of which session."""
     run: _builtins.int
@@ -402,10 +436,18 @@ class ChunkEvent(_message.Message):
     late: _builtins.bool
     """Whether the play-out clock had to wait for it."""
     compute_us: _builtins.int
-    """Compute of its window in microseconds, waiting left out."""
+    """Compute of its window in microseconds, waiting left out; of a batch its share."""
+    wait_us: _builtins.int
+    """Microseconds that its window had waited for its turn by then."""
+    batch: _builtins.int
+    """Windows that ran as one call of the model, this one among them."""
     @_builtins.property
     def finish_time(self) -> _timestamp_pb2.Timestamp:
         """When it was finished, by its actor's clock."""
+
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """When the model was given its window, by its actor's clock."""
 
     def __init__(
         self,
@@ -417,11 +459,128 @@ class ChunkEvent(_message.Message):
         slack_us: _builtins.int = ...,
         late: _builtins.bool = ...,
         compute_us: _builtins.int = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        wait_us: _builtins.int = ...,
+        batch: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["finish_time", b"finish_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "finish_time", b"finish_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "compute_us", b"compute_us", "finish_time", b"finish_time", "late", b"late", "run", b"run", "session_id", b"session_id", "slack_us", b"slack_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "begin_time", b"begin_time", "chunk", b"chunk", "compute_us", b"compute_us", "finish_time", b"finish_time", "late", b"late", "run", b"run", "session_id", b"session_id", "slack_us", b"slack_us", "wait_us", b"wait_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChunkEvent: _TypeAlias = ChunkEvent  # noqa: Y015
+
+@_typing.final
+class TraceSpans(_message.Message):
+    """Spans of a session that ended since spans were told of last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
+    OMITTED_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    omitted: _builtins.int
+    """How many more there were."""
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraceSpan]:
+        """Some of them, in the order in which processes told of them."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        spans: _abc.Iterable[Global___TraceSpan] | None = ...,
+        omitted: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["omitted", b"omitted", "session_id", b"session_id", "spans", b"spans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceSpans: _TypeAlias = TraceSpans  # noqa: Y015
+
+@_typing.final
+class TraceSpan(_message.Message):
+    """Something that took time, in one of the processes of the service. Holds names and numbers of
+    ours; nothing that users brought.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    SPAN_ID_FIELD_NUMBER: _builtins.int
+    PARENT_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PROCESS_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    DURATION_US_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    trace_id: _builtins.str
+    """Its trace, in hexadecimal."""
+    span_id: _builtins.str
+    """Its id, in hexadecimal."""
+    parent_id: _builtins.str
+    """Id of the span that it is part of; empty: of none. It may be one that is never told: a
+    client's, or one that was open before somebody followed.
+    """
+    name: _builtins.str
+    """What it was."""
+    process: _builtins.str
+    """Where: "scheduler", or "gateway" or "actor" with its id."""
+    duration_us: _builtins.int
+    """How long it took, in microseconds."""
+    error: _builtins.str
+    """Kind of the error that it ended with; empty: none."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began, by the clock of its process."""
+
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What is known of it."""
+
+    def __init__(
+        self,
+        *,
+        trace_id: _builtins.str = ...,
+        span_id: _builtins.str = ...,
+        parent_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        process: _builtins.str = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        duration_us: _builtins.int = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "begin_time", b"begin_time", "duration_us", b"duration_us", "error", b"error", "name", b"name", "parent_id", b"parent_id", "process", b"process", "span_id", b"span_id", "trace_id", b"trace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceSpan: _TypeAlias = TraceSpan  # noqa: Y015

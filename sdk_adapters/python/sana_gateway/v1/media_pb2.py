@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsana_gateway/v1/media.proto\x12\x0fsana_gateway.v1\"\x9c\x01\n\nMediaStart\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05watch\x18\x02 \x01(\x08\x12+\n\x0bwatch_codec\x18\x03 \x01(\x0e\x32\x16.sana_gateway.v1.Codec\x12\x0f\n\x07publish\x18\x04 \x01(\x08\x12-\n\rpublish_codec\x18\x05 \x01(\x0e\x32\x16.sana_gateway.v1.Codec\"H\n\x0b\x43\x61meraFrame\x12\x11\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\x12\x10\n\x08keyframe\x18\x02 \x01(\x08\x12\x14\n\x0ctimestamp_us\x18\x03 \x01(\x03\"\xc8\x01\n\nVideoFrame\x12\x11\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\x12\x10\n\x08keyframe\x18\x02 \x01(\x08\x12\x14\n\x0ctimestamp_us\x18\x03 \x01(\x03\x12\x0b\n\x03run\x18\x04 \x01(\r\x12\r\n\x05\x63hunk\x18\x05 \x01(\r\x12\r\n\x05\x66rame\x18\x06 \x01(\r\x12%\n\x05\x63odec\x18\x07 \x01(\x0e\x32\x16.sana_gateway.v1.Codec\x12\x11\n\tsource_us\x18\x08 \x01(\x03\x12\x0c\n\x04held\x18\t \x01(\x08\x12\x0c\n\x04rung\x18\n \x01(\r\"\xce\x02\n\x0bViewerStats\x12\x0b\n\x03run\x18\x01 \x01(\r\x12\r\n\x05\x63hunk\x18\x02 \x01(\r\x12\r\n\x05\x66rame\x18\x03 \x01(\r\x12\x14\n\x0ctimestamp_us\x18\x04 \x01(\x03\x12\x11\n\tsource_us\x18\x05 \x01(\x03\x12\x19\n\x11source_to_emit_us\x18\x06 \x01(\x03\x12\x1a\n\x12\x63ommand_to_emit_us\x18\x07 \x01(\x03\x12\x0f\n\x07late_us\x18\x08 \x01(\x03\x12\x10\n\x08\x62uffered\x18\t \x01(\r\x12\x11\n\tunderruns\x18\n \x01(\r\x12\x0c\n\x04rung\x18\x0b \x01(\r\x12\x0f\n\x07\x62itrate\x18\x0c \x01(\r\x12\x19\n\x11\x65stimated_bitrate\x18\r \x01(\r\x12\x15\n\rround_trip_us\x18\x0e \x01(\r\x12\x15\n\rfraction_lost\x18\x0f \x01(\x02\x12\x16\n\x0e\x66rames_dropped\x18\x10 \x01(\r\"\x11\n\x0fKeyframeRequest\"\xad\x01\n\x0cMediaRequest\x12,\n\x05start\x18\x01 \x01(\x0b\x32\x1b.sana_gateway.v1.MediaStartH\x00\x12.\n\x06\x63\x61mera\x18\x02 \x01(\x0b\x32\x1c.sana_gateway.v1.CameraFrameH\x00\x12\x34\n\x08keyframe\x18\x03 \x01(\x0b\x32 .sana_gateway.v1.KeyframeRequestH\x00\x42\t\n\x07request\"\xe0\x01\n\rMediaResponse\x12,\n\x05video\x18\x01 \x01(\x0b\x32\x1b.sana_gateway.v1.VideoFrameH\x00\x12\x34\n\x08keyframe\x18\x02 \x01(\x0b\x32 .sana_gateway.v1.KeyframeRequestH\x00\x12\x30\n\x07started\x18\x03 \x01(\x0b\x32\x1d.sana_gateway.v1.MediaStartedH\x00\x12-\n\x05stats\x18\x04 \x01(\x0b\x32\x1c.sana_gateway.v1.ViewerStatsH\x00\x42\n\n\x08response\";\n\x0cMediaStarted\x12+\n\x0bwatch_codec\x18\x01 \x01(\x0e\x32\x16.sana_gateway.v1.Codec*=\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\x0e\n\nCODEC_H264\x10\x01\x12\r\n\tCODEC_VP8\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsana_gateway/v1/media.proto\x12\x0fsana_gateway.v1\"\x9c\x01\n\nMediaStart\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05watch\x18\x02 \x01(\x08\x12+\n\x0bwatch_codec\x18\x03 \x01(\x0e\x32\x16.sana_gateway.v1.Codec\x12\x0f\n\x07publish\x18\x04 \x01(\x08\x12-\n\rpublish_codec\x18\x05 \x01(\x0e\x32\x16.sana_gateway.v1.Codec\"H\n\x0b\x43\x61meraFrame\x12\x11\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\x12\x10\n\x08keyframe\x18\x02 \x01(\x08\x12\x14\n\x0ctimestamp_us\x18\x03 \x01(\x03\"\xc8\x01\n\nVideoFrame\x12\x11\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\x12\x10\n\x08keyframe\x18\x02 \x01(\x08\x12\x14\n\x0ctimestamp_us\x18\x03 \x01(\x03\x12\x0b\n\x03run\x18\x04 \x01(\r\x12\r\n\x05\x63hunk\x18\x05 \x01(\r\x12\r\n\x05\x66rame\x18\x06 \x01(\r\x12%\n\x05\x63odec\x18\x07 \x01(\x0e\x32\x16.sana_gateway.v1.Codec\x12\x11\n\tsource_us\x18\x08 \x01(\x03\x12\x0c\n\x04held\x18\t \x01(\x08\x12\x0c\n\x04rung\x18\n \x01(\r\"\xe5\x02\n\x0bViewerStats\x12\x0b\n\x03run\x18\x01 \x01(\r\x12\r\n\x05\x63hunk\x18\x02 \x01(\r\x12\r\n\x05\x66rame\x18\x03 \x01(\r\x12\x14\n\x0ctimestamp_us\x18\x04 \x01(\x03\x12\x11\n\tsource_us\x18\x05 \x01(\x03\x12\x19\n\x11source_to_emit_us\x18\x06 \x01(\x03\x12\x1a\n\x12\x63ommand_to_emit_us\x18\x07 \x01(\x03\x12\x0f\n\x07late_us\x18\x08 \x01(\x03\x12\x10\n\x08\x62uffered\x18\t \x01(\r\x12\x11\n\tunderruns\x18\n \x01(\r\x12\x0c\n\x04rung\x18\x0b \x01(\r\x12\x0f\n\x07\x62itrate\x18\x0c \x01(\r\x12\x19\n\x11\x65stimated_bitrate\x18\r \x01(\r\x12\x15\n\rround_trip_us\x18\x0e \x01(\r\x12\x15\n\rfraction_lost\x18\x0f \x01(\x02\x12\x16\n\x0e\x66rames_dropped\x18\x10 \x01(\r\x12\x15\n\rrtp_timestamp\x18\x11 \x01(\r\"\x11\n\x0fKeyframeRequest\"\xad\x01\n\x0cMediaRequest\x12,\n\x05start\x18\x01 \x01(\x0b\x32\x1b.sana_gateway.v1.MediaStartH\x00\x12.\n\x06\x63\x61mera\x18\x02 \x01(\x0b\x32\x1c.sana_gateway.v1.CameraFrameH\x00\x12\x34\n\x08keyframe\x18\x03 \x01(\x0b\x32 .sana_gateway.v1.KeyframeRequestH\x00\x42\t\n\x07request\"\xe0\x01\n\rMediaResponse\x12,\n\x05video\x18\x01 \x01(\x0b\x32\x1b.sana_gateway.v1.VideoFrameH\x00\x12\x34\n\x08keyframe\x18\x02 \x01(\x0b\x32 .sana_gateway.v1.KeyframeRequestH\x00\x12\x30\n\x07started\x18\x03 \x01(\x0b\x32\x1d.sana_gateway.v1.MediaStartedH\x00\x12-\n\x05stats\x18\x04 \x01(\x0b\x32\x1c.sana_gateway.v1.ViewerStatsH\x00\x42\n\n\x08response\";\n\x0cMediaStarted\x12+\n\x0bwatch_codec\x18\x01 \x01(\x0e\x32\x16.sana_gateway.v1.Codec*=\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\x0e\n\nCODEC_H264\x10\x01\x12\r\n\tCODEC_VP8\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CAMERAFRAME'].fields_by_name['data']._serialized_options = b'\200\001\001'
   _globals['_VIDEOFRAME'].fields_by_name['data']._loaded_options = None
   _globals['_VIDEOFRAME'].fields_by_name['data']._serialized_options = b'\200\001\001'
-  _globals['_CODEC']._serialized_start=1304
-  _globals['_CODEC']._serialized_end=1365
+  _globals['_CODEC']._serialized_start=1327
+  _globals['_CODEC']._serialized_end=1388
   _globals['_MEDIASTART']._serialized_start=49
   _globals['_MEDIASTART']._serialized_end=205
   _globals['_CAMERAFRAME']._serialized_start=207
@@ -44,13 +44,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VIDEOFRAME']._serialized_start=282
   _globals['_VIDEOFRAME']._serialized_end=482
   _globals['_VIEWERSTATS']._serialized_start=485
-  _globals['_VIEWERSTATS']._serialized_end=819
-  _globals['_KEYFRAMEREQUEST']._serialized_start=821
-  _globals['_KEYFRAMEREQUEST']._serialized_end=838
-  _globals['_MEDIAREQUEST']._serialized_start=841
-  _globals['_MEDIAREQUEST']._serialized_end=1014
-  _globals['_MEDIARESPONSE']._serialized_start=1017
-  _globals['_MEDIARESPONSE']._serialized_end=1241
-  _globals['_MEDIASTARTED']._serialized_start=1243
-  _globals['_MEDIASTARTED']._serialized_end=1302
+  _globals['_VIEWERSTATS']._serialized_end=842
+  _globals['_KEYFRAMEREQUEST']._serialized_start=844
+  _globals['_KEYFRAMEREQUEST']._serialized_end=861
+  _globals['_MEDIAREQUEST']._serialized_start=864
+  _globals['_MEDIAREQUEST']._serialized_end=1037
+  _globals['_MEDIARESPONSE']._serialized_start=1040
+  _globals['_MEDIARESPONSE']._serialized_end=1264
+  _globals['_MEDIASTARTED']._serialized_start=1266
+  _globals['_MEDIASTARTED']._serialized_end=1325
 # @@protoc_insertion_point(module_scope)

@@ -197,6 +197,7 @@ class ViewerStats(_message.Message):
     ROUND_TRIP_US_FIELD_NUMBER: _builtins.int
     FRACTION_LOST_FIELD_NUMBER: _builtins.int
     FRAMES_DROPPED_FIELD_NUMBER: _builtins.int
+    RTP_TIMESTAMP_FIELD_NUMBER: _builtins.int
     run: _builtins.int
     """The chunk."""
     chunk: _builtins.int
@@ -233,6 +234,10 @@ class ViewerStats(_message.Message):
     """Share of packets lost of late, 0 to 1."""
     frames_dropped: _builtins.int
     """Frames not sent to this viewer because it fell behind."""
+    rtp_timestamp: _builtins.int
+    """Timestamp of its RTP packets (90 kHz): by it a viewer knows the frame among those that its
+    decoder gives out. 0: it does not travel over RTP.
+    """
     def __init__(
         self,
         *,
@@ -252,10 +257,11 @@ class ViewerStats(_message.Message):
         round_trip_us: _builtins.int = ...,
         fraction_lost: _builtins.float = ...,
         frames_dropped: _builtins.int = ...,
+        rtp_timestamp: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bitrate", b"bitrate", "buffered", b"buffered", "chunk", b"chunk", "command_to_emit_us", b"command_to_emit_us", "estimated_bitrate", b"estimated_bitrate", "fraction_lost", b"fraction_lost", "frame", b"frame", "frames_dropped", b"frames_dropped", "late_us", b"late_us", "round_trip_us", b"round_trip_us", "run", b"run", "rung", b"rung", "source_to_emit_us", b"source_to_emit_us", "source_us", b"source_us", "timestamp_us", b"timestamp_us", "underruns", b"underruns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bitrate", b"bitrate", "buffered", b"buffered", "chunk", b"chunk", "command_to_emit_us", b"command_to_emit_us", "estimated_bitrate", b"estimated_bitrate", "fraction_lost", b"fraction_lost", "frame", b"frame", "frames_dropped", b"frames_dropped", "late_us", b"late_us", "round_trip_us", b"round_trip_us", "rtp_timestamp", b"rtp_timestamp", "run", b"run", "rung", b"rung", "source_to_emit_us", b"source_to_emit_us", "source_us", b"source_us", "timestamp_us", b"timestamp_us", "underruns", b"underruns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

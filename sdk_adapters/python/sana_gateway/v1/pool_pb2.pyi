@@ -22,6 +22,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _PoolSessions:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PoolSessionsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PoolSessions.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POOL_SESSIONS_UNSPECIFIED: _PoolSessions.ValueType  # 0
+    """All."""
+    POOL_SESSIONS_ALL: _PoolSessions.ValueType  # 1
+    """All."""
+    POOL_SESSIONS_WAITING: _PoolSessions.ValueType  # 2
+    """Those that wait for a place."""
+    POOL_SESSIONS_NONE: _PoolSessions.ValueType  # 3
+    """None: for who asks often. The counts are told nevertheless."""
+
+class PoolSessions(_PoolSessions, metaclass=_PoolSessionsEnumTypeWrapper):
+    """Which sessions are told of with the pool."""
+
+POOL_SESSIONS_UNSPECIFIED: PoolSessions.ValueType  # 0
+"""All."""
+POOL_SESSIONS_ALL: PoolSessions.ValueType  # 1
+"""All."""
+POOL_SESSIONS_WAITING: PoolSessions.ValueType  # 2
+"""Those that wait for a place."""
+POOL_SESSIONS_NONE: PoolSessions.ValueType  # 3
+"""None: for who asks often. The counts are told nevertheless."""
+Global___PoolSessions: _TypeAlias = PoolSessions  # noqa: Y015
+
 class _LeaseState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -247,12 +275,17 @@ class DescribePoolRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    sessions: Global___PoolSessions.ValueType
+    """Which sessions to tell of."""
     def __init__(
         self,
+        *,
+        sessions: Global___PoolSessions.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sessions", b"sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -273,6 +306,9 @@ class PooledSession(_message.Message):
     RATE_SHARE_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    QUEUE_POSITION_FIELD_NUMBER: _builtins.int
+    ESTIMATED_WAIT_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     tenant: _builtins.str
@@ -289,9 +325,17 @@ class PooledSession(_message.Message):
     """Steps that the model takes for each window while it is degraded; 0: as many as it has."""
     model: _builtins.str
     """Name of the model as the client asked for it."""
+    queue_position: _builtins.int
+    """Place in the queue, from 1; 0: it waits for none."""
+    priority: _builtins.int
+    """While it waits: priority of its tenant; the highest goes first."""
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
         """Time since it was created."""
+
+    @_builtins.property
+    def estimated_wait(self) -> _duration_pb2.Duration:
+        """While it waits: about how long it will; absent: not known."""
 
     def __init__(
         self,
@@ -305,10 +349,13 @@ class PooledSession(_message.Message):
         rate_share: _builtins.float = ...,
         steps: _builtins.int = ...,
         model: _builtins.str = ...,
+        queue_position: _builtins.int = ...,
+        estimated_wait: _duration_pb2.Duration | None = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "estimated_wait", b"estimated_wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "age", b"age", "computing", b"computing", "model", b"model", "rate_share", b"rate_share", "session_id", b"session_id", "state", b"state", "steps", b"steps", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "age", b"age", "computing", b"computing", "estimated_wait", b"estimated_wait", "model", b"model", "priority", b"priority", "queue_position", b"queue_position", "rate_share", b"rate_share", "session_id", b"session_id", "state", b"state", "steps", b"steps", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -339,6 +386,7 @@ class Actor(_message.Message):
     PROCESS_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     REAL_TIME_FACTOR_FIELD_NUMBER: _builtins.int
+    GPUS_FIELD_NUMBER: _builtins.int
     actor_id: _builtins.str
     """Its id."""
     model: _builtins.str
@@ -371,6 +419,10 @@ class Actor(_message.Message):
     """Whether it is being emptied."""
     real_time_factor: _builtins.float
     """Compute of a steady window over its play-out time: below 1 is faster than real time."""
+    gpus: _builtins.str
+    """GPUs that are its process's own, as CUDA_VISIBLE_DEVICES names them; empty: it has none to
+    itself.
+    """
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names that it answers to, its own first."""
@@ -405,10 +457,11 @@ class Actor(_message.Message):
         process: Global___ProcessFigures | None = ...,
         capabilities: _session_pb2.Capabilities | None = ...,
         real_time_factor: _builtins.float = ...,
+        gpus: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "process", b"process"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "booked_bytes", b"booked_bytes", "booked_encode_ms_per_s", b"booked_encode_ms_per_s", "booked_ms_per_s", b"booked_ms_per_s", "capabilities", b"capabilities", "ceiling_ms_per_s", b"ceiling_ms_per_s", "computing", b"computing", "draining", b"draining", "encode_ceiling_ms_per_s", b"encode_ceiling_ms_per_s", "healthy", b"healthy", "host", b"host", "model", b"model", "names", b"names", "process", b"process", "real_time_factor", b"real_time_factor", "resident_bytes", b"resident_bytes", "resident_slots", b"resident_slots", "sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "address", b"address", "booked_bytes", b"booked_bytes", "booked_encode_ms_per_s", b"booked_encode_ms_per_s", "booked_ms_per_s", b"booked_ms_per_s", "capabilities", b"capabilities", "ceiling_ms_per_s", b"ceiling_ms_per_s", "computing", b"computing", "draining", b"draining", "encode_ceiling_ms_per_s", b"encode_ceiling_ms_per_s", "gpus", b"gpus", "healthy", b"healthy", "host", b"host", "model", b"model", "names", b"names", "process", b"process", "real_time_factor", b"real_time_factor", "resident_bytes", b"resident_bytes", "resident_slots", b"resident_slots", "sessions", b"sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
