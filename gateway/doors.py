@@ -7,23 +7,21 @@ a set is half written the one before serves.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import grpc
 import structlog
 from aiohttp import web
 
+from gateway.accepting import Acceptor, bound
+from gateway.limits.buckets import Rate
+from gateway.limits.connections import Connections
 from scheduler.core.errors import ConfigurationError
 from scheduler.process.private_files import warn_of_readers
 from scheduler.process.tls import belong_together, is_private
-
-HANDSHAKE_S: Final = 5.0
-"""How long a connection may take to agree on keys."""
-_BACKLOG: Final = 128
 
 _log = structlog.get_logger(__name__)
 
@@ -69,11 +67,25 @@ class Doors:
         """`https` or `http`."""
         return "http" if self._files is None else "https"
 
-    def site(self, runner: web.BaseRunner, host: str | None, port: int) -> web.BaseSite:
-        """Returns where an HTTP server listens, `port` 0 being any free one."""
-        if self._files is None:
-            return web.TCPSite(runner, host, port)
-        return _TlsSite(runner, host, port, _RenewedContext(self))
+    def site(
+        self,
+        runner: web.BaseRunner,
+        host: str | None,
+        port: int,
+        connections: Connections,
+        rate: Rate,
+    ) -> web.BaseSite:
+        """Returns where an HTTP server listens.
+
+        Args:
+            runner: The server, set up.
+            host: Where; None: on all addresses of this machine.
+            port: Where; 0: any free one.
+            connections: Decides which connections are taken.
+            rate: How many a second.
+        """
+        context = None if self._files is None else _RenewedContext(self)
+        return _Site(runner, (host, port), connections, rate, context)
 
     def listen(self, server: grpc.aio.Server, address: str) -> int:
         """Has a gRPC server listen, and returns its port.
@@ -164,31 +176,35 @@ class _RenewedContext(ssl.SSLContext):
         return self._doors.context().wrap_bio(*args, **kwargs)
 
 
-class _TlsSite(web.BaseSite):
-    """As `web.TCPSite`, with a bound on the handshake, which is not counted as a connection."""
+class _Site(web.BaseSite):
+    """As `web.TCPSite`, with connections that are taken one after the other."""
 
     def __init__(
-        self, runner: web.BaseRunner, host: str | None, port: int, context: ssl.SSLContext
+        self,
+        runner: web.BaseRunner,
+        address: tuple[str | None, int],
+        connections: Connections,
+        rate: Rate,
+        context: ssl.SSLContext | None,
     ) -> None:
-        super().__init__(runner, ssl_context=context, backlog=_BACKLOG)
-        self._host = host
-        self._port = port
+        super().__init__(runner, ssl_context=context)
+        self._address = address
+        self._connections = connections
+        self._rate = rate
 
     @property
     def name(self) -> str:
-        return f"https://{self._host or '0.0.0.0'}:{self._port}"
+        host, port = self._address
+        return f"{'http' if self._ssl_context is None else 'https'}://{host or '0.0.0.0'}:{port}"
 
     async def start(self) -> None:
         await super().start()
         server = self._runner.server
         assert server is not None  # noqa: S101 - set up before
-        self._server = await asyncio.get_running_loop().create_server(
-            server,
-            self._host,
-            self._port,
-            ssl=self._ssl_context,
-            backlog=self._backlog,
-            ssl_handshake_timeout=HANDSHAKE_S,
+        sockets = await bound(*self._address)
+        # It has what aiohttp asks of a server: `sockets` and `close`.
+        self._server = Acceptor(  # type: ignore[assignment]
+            sockets, server, self._connections, self._rate, self._ssl_context
         )
 
 

@@ -14,40 +14,11 @@ from gateway.doors import Doors
 from gateway.front_door.grpc_forwarding import Choose, Forwarding
 from gateway.front_door.routing import METHODS
 from gateway.grpc_api.interceptors import CallInterceptor
-from gateway.grpc_api.server import (
-    LIVENESS,
-    MESSAGE_BYTES,
-    METADATA_BYTES,
-    READINESS,
-    STARTUP,
-    tell,
-)
+from gateway.grpc_api.server import LIVENESS, PUBLIC, READINESS, STARTUP, tell
 from gateway.ingress import Authenticator
 from gateway.limits.calls import CallRates
 from scheduler.core.errors import ConfigurationError
 
-MAX_CONNECTIONS: Final = 4096
-"""Connections at once; further ones are closed unheard."""
-HANDSHAKE_MS: Final = 5_000
-"""How long a connection may take to speak HTTP/2."""
-
-_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_BYTES),
-    ("grpc.max_metadata_size", METADATA_BYTES),
-    ("grpc.absolute_max_metadata_size", METADATA_BYTES),
-    ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
-    ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
-    # A client that vanished without a word is noticed within half a minute.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    # What gRPC really waits for, a minute by default.
-    ("grpc.http2.ping_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    # Two servers on one port by mistake must fail, not share it.
-    ("grpc.so_reuseport", 0),
-)
 _SERVICES: Final = tuple(dict.fromkeys(path.split("/")[1] for path in METHODS))
 _log = structlog.get_logger(__name__)
 
@@ -98,7 +69,7 @@ class FrontDoorGrpc:
             interceptors=(
                 CallInterceptor(self._auth, measured=False, rates=self._rates, audit=self._audit),
             ),
-            options=_OPTIONS,
+            options=PUBLIC,
             maximum_concurrent_rpcs=self._max_streams,
         )
         server.add_generic_rpc_handlers((Forwarding(self._choose),))

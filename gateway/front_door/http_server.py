@@ -1,46 +1,57 @@
 """The public HTTP server: each request is passed on to the worker that owns its session.
 
 Uploads and answers stream. Other bodies are small and are passed on once they are whole, so
-that a slow client, or half a request, is no worker's affair. Health and metrics are its own;
-every OPTIONS request is answered here.
+that a slow client, or half a request, is no worker's affair. Health, metrics and the pages are
+its own; every OPTIONS request is answered here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import aiohttp
 import structlog
-from aiohttp import StreamReader, web
+from aiohttp import web
 from prometheus_client import Counter
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import REGISTRY
-from yarl import URL
 
 from gateway import auth, http, screening
 from gateway.doors import Doors
 from gateway.front_door.backend import Backend
-from gateway.front_door.headers import end_to_end, forwarded
+from gateway.front_door.http_forwarding import pass_on, whole_body
 from gateway.front_door.metrics import OWN
-from gateway.front_door.routing import Route, http_route
+from gateway.front_door.routing import http_route
 from gateway.front_door.workers import MediaWorkers, NoWorkerError, WorkerDownError
 from gateway.ingress import Authenticator
+from gateway.limits.buckets import Buckets, Rate
 from gateway.limits.calls import CallRates
+from gateway.limits.connections import Connections
 from gateway.limits.settings import http_deed
+from gateway.limits.turns import Turns, turn
 from gateway.origins import EVERYWHERE, Origins
+from gateway.web.pages import Pages
 from scheduler.core import errors
 from scheduler.process.exposition import Merged, merged, open_metrics
 
-MAX_CONNECTIONS: Final = 4096
-"""Connections at once; further ones are closed unheard."""
+CONNECTED: Final = Rate(1000.0, 2)
+"""Connections that are taken in a second; others wait. This loop passes on video over gRPC."""
+ANSWERED: Final = Rate(1000.0, 2)
+"""Requests that are answered here in a second, most of them refused; others wait."""
+UNKNOWN_CALLERS: Final = Rate(50.0, 50)
+"""Requests that reach a worker in a second though it is not known who makes them; others wait."""
+PROBES: Final = Rate(10.0, 50)
+"""Health that an address is told without waiting."""
+API_KEY: Final = "Reactor-API-Key"
+"""Header that carries an API key to `POST /tokens`."""
 MAX_REQUESTS: Final = 2048
 """Requests under way at once; further ones are told to come back."""
 REQUEST_S: Final = 960.0
 """Longest life of a request; an upload may take 900 s."""
-BLOCK_BYTES: Final = 64 * 1024
-"""What is read of an answer at a time."""
 METRICS_S: Final = 2.0
 """How long a worker may take to tell its metrics."""
 
@@ -50,9 +61,6 @@ _REQUESTS = Counter(
     "sana_gateway_front_door_requests",
     "HTTP requests at the front door, by what became of them.",
     ("outcome",),
-)
-_REFUSED = Counter(
-    "sana_gateway_front_door_refused_connections", "HTTP connections closed unheard: too many."
 )
 
 
@@ -68,6 +76,7 @@ class FrontDoorHttp:
         *,
         origins: Origins = EVERYWHERE,
         rates: CallRates | None = None,
+        pages: Pages | None = None,
     ) -> None:
         """Prepares the server.
 
@@ -78,6 +87,7 @@ class FrontDoorHttp:
             doors: What it shows to clients.
             origins: Web pages that may call.
             rates: How often who may call; None: any number of times.
+            pages: What it shows to people; by default what was built.
         """
         self._address = address
         self._origins = origins
@@ -85,7 +95,12 @@ class FrontDoorHttp:
         self._doors = doors
         self._auth = authenticator
         self._workers = workers
+        self._pages = pages or Pages()
         self._under_way = 0
+        self._answers = Turns(ANSWERED)
+        self._unknown = Turns(UNKNOWN_CALLERS)
+        self._scrapes = Turns(http.SCRAPES)
+        self._probes = Buckets(PROBES)
         self._runner: web.ServerRunner | None = None
         self._own: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
             "/livez": self._livez,
@@ -106,7 +121,7 @@ class FrontDoorHttp:
         Raises:
             ConfigurationError: The address cannot be listened on.
         """
-        server = _BoundedServer(
+        server = web.Server(
             self._answer,
             handler_cancellation=True,
             access_log=None,
@@ -115,7 +130,10 @@ class FrontDoorHttp:
             auto_decompress=False,
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=http.SHUTDOWN_TIMEOUT_S)
-        self.url = await http.listen(self._runner, self._address, self._doors)
+        connections = Connections(self._rates)
+        self.url = await http.listen(
+            self._runner, self._address, self._doors, connections, CONNECTED
+        )
 
     async def stop(self) -> None:
         """Stops listening; requests under way get two seconds. Repeating it is no error."""
@@ -131,6 +149,8 @@ class FrontDoorHttp:
                 response = screening.preflight(self._origins, request)
             elif own := self._own.get(request.path):
                 response = await own(request)
+            elif page := self._pages.find(request):
+                response = page
             else:
                 outcome = "forwarded"
                 return await self._forward(request)
@@ -147,8 +167,20 @@ class FrontDoorHttp:
             response = web.json_response({"detail": "internal error"}, status=500)
         finally:
             _REQUESTS.labels(outcome).inc()
-        response.headers.update(screening.cors(self._origins, request))
+        if not await self._has_its_turn(request, outcome) and request.transport is not None:
+            request.transport.abort()
+        screening.tell(self._origins, request, response)
         return response
+
+    async def _has_its_turn(self, request: web.BaseRequest, outcome: str) -> bool:
+        """Returns when a request may be answered here; False: too many wait already.
+
+        Whoever watches over the service is answered at once, unless it asks like an attacker.
+        """
+        is_probe = outcome == "own" and request.path in screening.UNCOUNTED
+        if is_probe and not self._probes.take(request.remote or "", time.monotonic()):
+            return True
+        return await turn(self._answers)
 
     # -- its own ----------------------------------------------------------------------------
 
@@ -169,6 +201,7 @@ class FrontDoorHttp:
         return http.verdict("" if self._workers.started else "the media workers start")
 
     async def _metrics(self, request: web.BaseRequest) -> web.Response:
+        await http.scraped(self._scrapes)
         answers = await asyncio.gather(*(_metrics_of(each) for each in self._workers.running))
         texts = {worker: text for worker, text in answers if text}
         # A few thousand lines to parse: not on the loop.
@@ -185,6 +218,8 @@ class FrontDoorHttp:
         route = http_route(request.method, request.rel_url.raw_path)
         if route.authenticated:
             await self._check_caller(request, address)
+        elif not (await self._is_known(request, address) or await turn(self._unknown)):
+            raise errors.NoCapacityError("too many requests are waiting", retry_after_s=1.0)
         if self._under_way >= MAX_REQUESTS:
             raise errors.NoCapacityError("too many requests are under way", retry_after_s=1.0)
         try:
@@ -194,8 +229,8 @@ class FrontDoorHttp:
         self._under_way += 1
         try:
             async with asyncio.timeout(REQUEST_S):
-                body = request.content if route.aim == "worker" else await _body(request)
-                answer = await _pass_on(request, route, backend, body)
+                body = request.content if route.aim == "worker" else await whole_body(request)
+                answer = await pass_on(request, route, backend, body)
         finally:
             self._under_way -= 1
         if self._rates is not None and answer.status == web.HTTPUnauthorized.status_code:
@@ -210,74 +245,52 @@ class FrontDoorHttp:
             rates.count_address("exchange", address)
         return address
 
-    async def _check_caller(self, request: web.BaseRequest, address: str) -> None:
-        token = auth.bearer_token(request.headers.get("Authorization"))
-        await auth.prepare(self._auth, token)
+    async def _is_known(self, request: web.BaseRequest, address: str) -> bool:
+        """Tells whether it is known who makes a request that needs no token.
+
+        Raises:
+            UnauthenticatedError: It wants a token for a key that is none.
+        """
+        key, token = request.headers.get(API_KEY), _token(request)
+        if (
+            key is not None
+            and http_deed(request.method, request.path) == "exchange"
+            and isinstance(self._auth, auth.KeyAuthenticator)
+        ):
+            with self._counted(address):
+                self._auth.authenticate_key(key)
+            return True
+        if token is not None:
+            await auth.prepare(self._auth, token)
         try:
-            principal = self._auth.authenticate(token)
+            self._auth.authenticate(token)
         except errors.UnauthenticatedError:
-            if self._rates is not None:
-                self._rates.failed(address)
-            raise
+            # Who may do without one is the worker's to know.
+            return False
+        return True
+
+    async def _check_caller(self, request: web.BaseRequest, address: str) -> None:
+        token = _token(request)
+        await auth.prepare(self._auth, token)
+        with self._counted(address):
+            principal = self._auth.authenticate(token)
         auth.require(principal, auth.SESSION)
         if self._rates is not None:
             self._rates.count(http_deed(request.method, request.path), principal)
 
-
-async def _pass_on(
-    request: web.BaseRequest, route: Route, backend: Backend, body: bytes | StreamReader
-) -> web.StreamResponse:
-    """Forwards a request and its answer.
-
-    Raises:
-        aiohttp.ClientConnectionError: The worker has ended before it answered.
-    """
-    asked = request.rel_url
-    path = route.path or asked.raw_path
-    query = f"?{asked.raw_query_string}" if asked.raw_query_string else ""
-    async with backend.http.request(
-        request.method,
-        URL(f"http://worker{path}{query}", encoded=True),
-        headers=forwarded(request.headers, request.scheme, request.remote or "unknown"),
-        data=body if request.body_exists else None,
-        allow_redirects=False,
-    ) as answer:
-        response = web.StreamResponse(
-            status=answer.status, reason=answer.reason, headers=end_to_end(answer.headers)
-        )
-        await response.prepare(request)
+    @contextmanager
+    def _counted(self, address: str) -> Iterator[None]:
+        """Counts wrong credentials."""
         try:
-            async for block in answer.content.iter_chunked(BLOCK_BYTES):
-                await response.write(block)
-        except aiohttp.ClientError:
-            # Begun already: the client learns from the broken connection that it is not whole.
-            if request.transport is not None:
-                request.transport.abort()
-            return response
-        await response.write_eof()
-        return response
+            yield
+        except errors.UnauthenticatedError:
+            if self._rates is not None:
+                self._rates.failed(address)
+            raise
 
 
-async def _body(request: web.BaseRequest) -> bytes:
-    """Reads a small body.
-
-    Raises:
-        HTTPRequestEntityTooLarge: It is none.
-        HTTPRequestTimeout: It does not come to its end.
-        HTTPBadRequest: It is not what its headers say.
-    """
-    body = bytearray()
-    try:
-        async with asyncio.timeout(http.BODY_S):
-            async for block in request.content.iter_any():
-                body += block
-                if len(body) > http.MAX_BODY_BYTES:
-                    raise web.HTTPRequestEntityTooLarge(http.MAX_BODY_BYTES, len(body))
-    except TimeoutError:
-        raise web.HTTPRequestTimeout from None
-    except web.RequestPayloadError:
-        raise web.HTTPBadRequest from None
-    return bytes(body)
+def _token(request: web.BaseRequest) -> str | None:
+    return auth.bearer_token(request.headers.get("Authorization"))
 
 
 async def _metrics_of(backend: Backend) -> tuple[str, str]:
@@ -298,13 +311,3 @@ def _unavailable() -> web.Response:
         status=503,
         headers={"Retry-After": "1"},
     )
-
-
-class _BoundedServer(web.Server):
-    """Closes connections over the limit before it reads of them."""
-
-    def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:  # noqa: ANN401 - aiohttp's own type
-        super().connection_made(handler, transport)
-        if len(self.connections) > MAX_CONNECTIONS:
-            _REFUSED.inc()
-            transport.abort()

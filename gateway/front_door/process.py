@@ -22,6 +22,7 @@ from gateway.front_door.workers import MediaWorkers
 from gateway.loop_lag import watch_lag
 from gateway.open_files import allow_many_files
 from gateway.settings import GatewaySettings, exposed
+from gateway.web.pages import Pages
 from scheduler.core.errors import ConfigurationError
 from scheduler.metrics import tell_process
 from scheduler.process.logging import set_level
@@ -65,6 +66,7 @@ class FrontDoor:
             doors,
             origins=addresses.origins,
             rates=rates,
+            pages=Pages(public_url=addresses.public_url),
         )
         self._exposed = exposed(settings)
         self._grpc: FrontDoorGrpc | None = None

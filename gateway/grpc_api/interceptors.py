@@ -32,10 +32,16 @@ from gateway.auth import (
 from gateway.grpc_api.errors import to_status
 from gateway.ingress import Authenticator
 from gateway.limits.addresses import client_address, peer_of_grpc
+from gateway.limits.buckets import Rate
 from gateway.limits.calls import CallRates
 from gateway.limits.settings import grpc_deed
+from gateway.limits.turns import Turns, turn
 from gateway.metrics import GRPC_CALLS, GRPC_OPEN
-from scheduler.core.errors import BadArgumentError, ForbiddenError, UnauthenticatedError
+from scheduler.core.errors import (
+    BadArgumentError,
+    ForbiddenError,
+    UnauthenticatedError,
+)
 from scheduler.core.ids import Principal
 from scheduler.process.instruments import exemplar
 
@@ -55,6 +61,9 @@ SMALL_BYTES: Final = 16 * 1024
 scheduler."""
 _LARGE: Final = frozenset({"sana_gateway.v1.SessionService"})
 """Services whose requests are as long as messages may be: they carry media and uploads."""
+
+REFUSED: Final = Rate(500.0, 2)
+"""Calls of nobody that are refused in a second; others wait for it."""
 
 FORWARDED: Final = "x-forwarded-for"
 """Metadata in which proxies say who called them."""
@@ -122,6 +131,11 @@ class _Door:
         self._audit = audit
         self._auth = auth
         self._rates = rates
+        self._refusals = Turns(REFUSED)
+
+    async def turn(self) -> None:
+        """Returns when a call may be refused: later, while there are many of them."""
+        await turn(self._refusals)
 
     async def caller(self, context: Any, metadata: dict[str, str]) -> Principal:  # noqa: ANN401
         """Returns who calls.
@@ -180,6 +194,7 @@ class _Surroundings:
     @asynccontextmanager
     async def __call__(self, context: Any) -> AsyncIterator[None]:  # noqa: ANN401
         metadata = carrier(context.invocation_metadata())
+        principal = await self._asked(context, metadata)
         with (
             TRACER.start_as_current_span(
                 f"gateway.{_snake(self._method)}",
@@ -187,25 +202,41 @@ class _Surroundings:
                 kind=trace.SpanKind.SERVER,
                 record_exception=False,
                 set_status_on_exception=False,
-            ) as span,
+            ),
             _timed(self._method, measured=self._measured) as timed,
         ):
             try:
-                principal = await self._door.caller(context, metadata)
                 self._door.check(self._method, principal, self._scopes)
                 self._door.count(self._method, principal)
                 _CALLER.set(principal)
                 yield
             except Exception as error:
-                status = to_status(error)
-                timed.code = grpc.StatusCode.INTERNAL if status is None else status.code
-                if status is None:
-                    _LOG.exception("call failed", method=self._method)
-                    span.set_status(trace.StatusCode.ERROR)
-                    await context.abort(grpc.StatusCode.INTERNAL, "internal error")
-                else:
-                    span.set_attribute("rpc.grpc.status_code", status.code.value[0])
-                    await context.abort(status.code, status.details, status.trailing_metadata)
+                await self._end(context, error, timed)
+
+    async def _asked(self, context: Any, metadata: dict[str, str]) -> Principal:  # noqa: ANN401
+        """Returns who calls.
+
+        Nobody's calls are what floods are made of: they end here, in turn and without a span.
+        """
+        try:
+            return await self._door.caller(context, metadata)
+        except Exception as error:
+            with _timed(self._method, measured=self._measured) as timed:
+                await self._door.turn()
+                await self._end(context, error, timed)
+            raise
+
+    async def _end(self, context: Any, error: Exception, timed: _Timed) -> None:  # noqa: ANN401
+        """Ends a call that has failed; never returns."""
+        status, span = to_status(error), trace.get_current_span()
+        timed.code = grpc.StatusCode.INTERNAL if status is None else status.code
+        if status is None:
+            _LOG.error("call failed", method=self._method, exc_info=error)
+            span.set_status(trace.StatusCode.ERROR)
+            await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+        else:
+            span.set_attribute("rpc.grpc.status_code", status.code.value[0])
+            await context.abort(status.code, status.details, status.trailing_metadata)
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from gateway.grpc_api.pool_service import PoolService
 from gateway.grpc_api.session_service import SessionService
 from gateway.ingress import IngressServices
 from gateway.journals.service import ReplayService
+from gateway.operator_calls import OperatorCalls
 from gateway.readiness import Readiness
 from gateway.usage.service import UsageService
 from sana_gateway.v1 import (
@@ -39,12 +40,21 @@ MESSAGE_BYTES: Final = 4 * 1024 * 1024
 METADATA_BYTES: Final = 16 * 1024
 """Most metadata of a call: a token of an identity provider has 8,000 characters at most."""
 
-_OPTIONS: Final = (
+MAX_CONNECTIONS: Final = 4096
+"""Connections at once; further ones are closed unheard."""
+HANDSHAKE_MS: Final = 5_000
+"""How long a connection may take to speak HTTP/2."""
+STREAMS_OF_CONNECTION: Final = 2048
+"""Calls of one connection at once; its client holds further ones back."""
+
+OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     # Beyond the first gRPC refuses some calls, by chance; beyond the second all.
     ("grpc.max_metadata_size", METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_BYTES),
+    ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
     # A client that vanished without a word is noticed within half a minute.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -55,6 +65,9 @@ _OPTIONS: Final = (
     # Two servers on one port by mistake must fail, not share it.
     ("grpc.so_reuseport", 0),
 )
+"""How our gRPC servers are set."""
+PUBLIC: Final = (*OPTIONS, ("grpc.max_concurrent_streams", STREAMS_OF_CONNECTION))
+"""The same where anybody may connect. A front door needs one connection for all its calls."""
 _SERVICES: Final = (
     session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
     pool_pb2.DESCRIPTOR.services_by_name["PoolService"].full_name,
@@ -101,12 +114,12 @@ class GrpcIngress:
                     self._services.auth, rates=self._services.rates, audit=self._services.audit
                 ),
             ),
-            options=_OPTIONS,
+            options=OPTIONS if self._address.startswith("unix:") else PUBLIC,
             maximum_concurrent_rpcs=self._services.settings.max_streams,
         )
         session_pb2_grpc.add_SessionServiceServicer_to_server(self._sessions, server)
         services = self._services
-        pool = PoolService(services.pool, services.drain, services.operations, services.audit)
+        pool = PoolService(OperatorCalls(services))
         pool_pb2_grpc.add_PoolServiceServicer_to_server(pool, server)
         events = EventService(services.operations)
         event_pb2_grpc.add_EventServiceServicer_to_server(events, server)

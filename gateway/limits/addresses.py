@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -47,13 +48,21 @@ def client_address(
     nearest = _read(peer or "")
     hops = [hop for value in forwarded_for for hop in value.split(",")] if trusted else []
     for hop in reversed(hops[-MOST_HOPS:]):
-        if nearest is None or not _is_in(nearest, trusted):
+        if nearest is None or not _is_one_of(nearest, trusted):
             break
         before = _read(hop.strip())
         if before is None:
             break
         nearest = before
     return UNKNOWN if nearest is None else _counted(nearest)
+
+
+def is_in(peer: str, trusted: Sequence[Network]) -> bool:
+    """Tells whether a connection comes from one of the proxies that are believed."""
+    if not trusted:
+        return False
+    address = _read(peer)
+    return address is not None and _is_one_of(address, trusted)
 
 
 def peer_of_grpc(peer: str) -> str:
@@ -67,6 +76,7 @@ def peer_of_grpc(peer: str) -> str:
     return rest.rpartition(":")[0].replace("%5B", "[").replace("%5D", "]")
 
 
+@lru_cache(maxsize=4096)
 def _read(text: str) -> Address | None:
     host = text
     if text.startswith("["):
@@ -82,10 +92,11 @@ def _read(text: str) -> Address | None:
     return mapped or found
 
 
-def _is_in(address: Address, trusted: Sequence[Network]) -> bool:
+def _is_one_of(address: Address, trusted: Sequence[Network]) -> bool:
     return any(address in network for network in trusted)
 
 
+@lru_cache(maxsize=4096)
 def _counted(address: Address) -> str:
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)

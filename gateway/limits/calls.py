@@ -51,9 +51,14 @@ class CallRates:
         """Counts anew, under other rates."""
         self.proxies = settings.proxies()
         """Networks of proxies that are believed."""
-        names = (*DEEDS, "address", "failures")
+        names = (*DEEDS, "address", "failures", "connections")
         rates = {name: settings.rate(name) for name in names}
         self._buckets = {name: Buckets(rate) for name, rate in rates.items() if rate}
+
+    def may_connect(self, address: str) -> bool:
+        """Tells whether an address may connect once more, and counts it."""
+        buckets = self._buckets.get("connections")
+        return buckets is None or not buckets.take(address, self._clock())
 
     def admit(self, address: str) -> None:
         """Passes when calls of an address are looked at, and counts this one.

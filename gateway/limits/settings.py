@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -61,10 +61,12 @@ class RateSettings(Section):
     failures: RateText = "5/s:100"
     """Calls from one address that show no good token or key; beyond them none from there is
     looked at."""
+    connections: RateText = "200/s:1000"
+    """HTTP connections opened from one address; others are closed before anything is read."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks of proxies whose X-Forwarded-For is believed, as 10.0.0.0/8."""
 
-    @field_validator("create", "exchange", "upload", "signal", "command", "address", "failures")
+    @field_validator(*get_args(Deed), "address", "failures", "connections")
     @classmethod
     def _is_rate(cls, text: str) -> str:
         try:

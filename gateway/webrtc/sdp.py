@@ -133,8 +133,12 @@ def parse_offer(text: str) -> Offer:
         lines += written
         if not any(line[2:] in _DIRECTIONS for line in section_lines if line.startswith("a=")):
             lines.append(f"a={section.direction}")
+    sdp = "\r\n".join(lines) + "\r\n"
+    # What is read is ours, with lines of ours in it: it has to stay within the same bounds.
+    if _is_costly(*_split(sdp)):
+        raise BadOfferError("the offer has too many lines")
     return Offer(
-        sdp="\r\n".join(lines) + "\r\n",
+        sdp=sdp,
         sections=sections,
         candidates=_candidates(media),
         frame_metadata=FRAME_METADATA in session,

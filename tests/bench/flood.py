@@ -2,10 +2,11 @@
 
     python -m tests.bench.flood [--open 2000] [--rate 1000] [--runs 3] [--seconds 20] [--json OUT]
 
-A service behind a front door, with API keys, has one core; the viewers of its sessions and the
-attacker have the other. Runs without and with the attack take turns; the figure is the growth of
-the 99th percentile of frame lateness at the viewers, in milliseconds. `tests/bench/attacking.py`
-says what the attacker does.
+A service with API keys (its gateway, its head, its actors) has one core; the viewers of its
+sessions and the attacker, which goes last there, have the other. Runs without and with the attack
+take turns; the figure is the growth of the 99th percentile of frame lateness at the viewers, in
+milliseconds. `tests/bench/attacking.py` says what the attacker does. `--media-workers 0` attacks a
+gateway in one process, whose event loop plays the video, too.
 """
 
 from __future__ import annotations
@@ -24,9 +25,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.stack import ROOT, Stack, serving
 
 TARGET_CORE, OTHER_CORE = 0, 1
+RISE_S = 60.0
+"""How long the half-open connections may take to be open."""
 SCENARIO = """
 name: flood
 summary: Sessions that play while the front door is attacked.
@@ -42,12 +47,24 @@ workload:
   live_share: 0
   prompts_per_minute: 6
 load:
-  wires: {{grpc: 0.5, webrtc: 0.5}}
+  wires: {wires}
   decode: 0
   processes: 1
   clip: {{seconds: 90, width: 160, height: 88}}
 """
+WIRES = {
+    "both": "{grpc: 0.5, webrtc: 0.5}",
+    "grpc": "{grpc: 1.0}",
+    "webrtc": "{webrtc: 1.0}",
+}
 OPTIONS = ("chunk_ms=5", "video=canned", "resident_slots=64")
+PROCESSES = {
+    "front_door.worker": "media worker",
+    "serve head": "head",
+    "sana-sched": "scheduler",
+    "model_actor": "actors",
+}
+"""What processes are called, by words of their command line; the others are the gateway."""
 
 
 @contextmanager
@@ -62,7 +79,7 @@ def on_core(core: int) -> Iterator[None]:
 
 
 @contextmanager
-def service(folder: Path, command: str) -> Iterator[tuple[Stack, str]]:
+def service(folder: Path, command: str, media_workers: int) -> Iterator[tuple[Stack, str]]:
     """A service that asks for keys, on its core; with a token."""
     keys = folder / "keys.yaml"
     made = [command, "keys", "new", "--file", str(keys), "--id", "bench", "--tenant", "bench"]
@@ -70,7 +87,8 @@ def service(folder: Path, command: str) -> Iterator[tuple[Stack, str]]:
     key = next(word for word in said.stdout.split() if word.startswith("rk_"))
     options = [word for option in OPTIONS for word in ("--model-option", option)]
     words = ("--model", "simulated", "--backend", "in-process", "--spare-decoders", "0")
-    doors = ("--media-workers", "1", "--auth", "api-key", "--api-keys", str(keys))
+    workers = ("--media-workers", str(media_workers))
+    doors = (*workers, "--auth", "api-key", "--api-keys", str(keys))
     with on_core(TARGET_CORE):
         started = serving(*words, *options, *doors)
         stack = started.__enter__()
@@ -92,40 +110,67 @@ def token_for(stack: Stack, key: str) -> str:
 
 @contextmanager
 def attacked(stack: Stack, half_open: int, rate: float) -> Iterator[list[dict[str, Any]]]:
-    """An attack; what its lines said is there at the end."""
+    """An attack, once its half-open connections are open; what its lines said since is there at
+    the end.
+    """
     lines: list[dict[str, Any]] = []
     addresses = (stack.http_url, stack.grpc_address)
     command = [sys.executable, "-m", "tests.bench.attacking", *addresses]
     amounts = ("--open", str(half_open), "--rate", str(rate))
-    with on_core(OTHER_CORE), tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen([*command, *amounts], cwd=ROOT, stdout=said)
+    with tempfile.NamedTemporaryFile("r") as said, Path(said.name).open("w") as sink:
+        with on_core(OTHER_CORE):
+            process = subprocess.Popen([*command, *amounts], cwd=ROOT, stdout=sink)
         try:
+            began = time.monotonic()
+            while _held(said.readlines()) < 0.9 * half_open and time.monotonic() - began < RISE_S:
+                time.sleep(1.0)
             yield lines
         finally:
             process.kill()
             process.wait()
-            said.seek(0)
             lines += [json.loads(line) for line in said if line.endswith("\n")]
+
+
+def _held(lines: list[str]) -> int:
+    return int(json.loads(lines[-1])["held"]) if lines else 0
+
+
+def cpu_seconds(stack: Stack) -> dict[str, float]:
+    """Returns what each part of a service has used of its core."""
+    found: dict[str, float] = {}
+    for each in stack.members():
+        try:
+            words, times = " ".join(each.cmdline()), each.cpu_times()
+        except psutil.Error:
+            continue
+        name = next((name for word, name in PROCESSES.items() if word in words), "gateway")
+        found[name] = found.get(name, 0.0) + times.user + times.system
+    return found
 
 
 def viewed(stack: Stack, token: str, scenario: Path, out: Path, command: str) -> dict[str, Any]:
     """Plays the scenario; returns what its viewers saw."""
     target = ("--target", stack.grpc_address, "--http", stack.http_url, "--token", token)
     words = [command, "load", str(scenario), *target, "--plain", "--out", str(out)]
+    before, began = cpu_seconds(stack), time.monotonic()
     with on_core(OTHER_CORE):
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode not in {0, 1, 2} or not (out / "report.json").exists():
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
+    took, after = time.monotonic() - began, cpu_seconds(stack)
     report = json.loads((out / "report.json").read_text())
     values = {name: each["value"] for name, each in report["metrics"].items()}
     return {
-        "lateness_p99_ms": values["frame_lateness"]["p99"],
         "lateness_p50_ms": values["frame_lateness"]["p50"],
+        "lateness_p99_ms": values["frame_lateness"]["p99"],
+        "frames": values["frames_shown"]["total"],
         "frames_lost": values["frames_lost"]["total"],
         "sessions_lost": values["sessions_lost"]["total"],
-        "frames": values["frames_shown"]["total"],
-        "generator_cpu": values.get("generator_cpu", {}).get("max"),
         "command_ack_p99_ms": values.get("command_ack", {}).get("p99"),
+        "generator_cpu": values.get("generator_cpu", {}).get("max"),
+        "core_share": {
+            name: round((after[name] - before.get(name, 0.0)) / took, 3) for name in after
+        },
     }
 
 
@@ -136,13 +181,13 @@ def bench(told: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         scenario = folder / "flood.yaml"
-        scenario.write_text(SCENARIO.format(seconds=told.seconds, sessions=told.sessions))
-        with service(folder, command) as (stack, token):
+        amounts = {"seconds": told.seconds, "sessions": told.sessions}
+        scenario.write_text(SCENARIO.format(**amounts, wires=WIRES[told.wires]))
+        with service(folder, command, told.media_workers) as (stack, token):
             for run in range(told.runs):
                 quiet.append(viewed(stack, token, scenario, folder / f"quiet{run}", command))
                 print(json.dumps({"quiet": quiet[-1]}), flush=True)
                 with attacked(stack, told.open, told.rate) as lines:
-                    time.sleep(3.0)
                     loud.append(viewed(stack, token, scenario, folder / f"loud{run}", command))
                 attacks.append(summary(lines))
                 print(json.dumps({"attacked": loud[-1], "attack": attacks[-1]}), flush=True)
@@ -164,12 +209,14 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
     """Sums an attack up."""
     first, last = lines[0], lines[-1]
     seconds = max(last["at"] - first["at"], 1e-9)
+    counts = ("sent", "answered", "cut", "refused", "forgotten", "opened", "closed")
+    answers = {
+        status: count - first["answers"].get(status, 0) for status, count in last["answers"].items()
+    }
     return {
         "held": statistics.median(line["held"] for line in lines),
-        "requests_per_s": round((last["sent"] - first["sent"]) / seconds),
-        "answered_per_s": round((last["answered"] - first["answered"]) / seconds),
-        "refused": last["refused"],
-        "closed_by_the_service": last["closed"],
+        **{f"{name}_per_s": round((last[name] - first[name]) / seconds, 1) for name in counts},
+        "answers": answers,
     }
 
 
@@ -181,6 +228,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--sessions", type=int, default=6)
+    parser.add_argument("--wires", choices=sorted(WIRES), default="both")
+    parser.add_argument("--media-workers", type=int, default=1)
     parser.add_argument("--json", type=Path)
     told = parser.parse_args()
     result = bench(told)

@@ -64,8 +64,9 @@ def search(words: argparse.Namespace) -> dict[str, object]:
     options = [
         f"-max_len={target.max_bytes}",
         f"-rss_limit_mb={target.memory_mb}",
-        # Time is watched over by the target itself, as CPU time.
+        # Time is watched over by the target itself, as CPU time: a busy machine is no fault.
         "-timeout=86400",
+        "-report_slow_units=86400",
         f"-artifact_prefix={failed}/",
         *map(str, folders),
     ]

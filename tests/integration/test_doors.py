@@ -17,7 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
-from gateway import doors
+from gateway import accepting
 from gateway.doors import DoorFiles, Doors
 from gateway.grpc_api.server import GrpcIngress
 from gateway.http import HttpServer
@@ -203,7 +203,7 @@ async def test_the_authority_of_clients_is_renewed_too(guarded: Gateway, tmp_pat
 async def test_a_handshake_that_does_not_come_to_its_end_is_given_up(
     shown: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doors, "HANDSHAKE_S", 0.05)
+    monkeypatch.setattr(accepting, "HANDSHAKE_S", 0.05)
     async with Gateway(shown) as running:
         host, _, port = running.http.url.removeprefix("https://").rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))

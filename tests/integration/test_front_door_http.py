@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,8 +22,11 @@ from gateway.front_door.http_server import FrontDoorHttp
 from gateway.front_door.routing import worker_of
 from gateway.front_door.workers import MediaWorkers
 from gateway.http import MAX_BODY_BYTES
+from gateway.limits.buckets import Rate
 from gateway.limits.calls import CallRates
+from gateway.limits.connections import Connections
 from gateway.limits.settings import RateSettings
+from gateway.limits.turns import Turns
 from gateway.origins import Origins
 from scheduler.core import errors
 from scheduler.core.ids import Principal
@@ -41,6 +46,11 @@ class Tokens:
     def authenticate(self, token: str | None) -> Principal:
         if token != "user":
             raise errors.UnauthenticatedError("the token is unknown")
+        return Principal("tenant", frozenset({SESSION}))
+
+    def authenticate_key(self, api_key: str) -> Principal:
+        if api_key != "rk_right":
+            raise errors.UnauthenticatedError("the API key is not valid")
         return Principal("tenant", frozenset({SESSION}))
 
 
@@ -97,12 +107,20 @@ async def workers(worker: Worker, tmp_path: Path) -> AsyncIterator[FakeWorkers]:
         yield made
 
 
-@pytest.fixture
-async def door(workers: FakeWorkers) -> AsyncIterator[FrontDoorHttp]:
+@asynccontextmanager
+async def opened(workers: FakeWorkers) -> AsyncIterator[FrontDoorHttp]:
     made = FrontDoorHttp("127.0.0.1:0", Tokens(), cast(MediaWorkers, workers), Doors())
     await made.start()
-    yield made
-    await made.stop()
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+@pytest.fixture
+async def door(workers: FakeWorkers) -> AsyncIterator[FrontDoorHttp]:
+    async with opened(workers) as made:
+        yield made
 
 
 @pytest.fixture
@@ -119,6 +137,17 @@ async def raw(door: FrontDoorHttp, data: bytes) -> tuple[asyncio.StreamReader, A
 
 
 # -- what crosses -------------------------------------------------------------------------------
+
+
+async def test_the_pages_are_its_own(worker: Worker, client: aiohttp.ClientSession) -> None:
+    for path in ("/", "/console"):
+        async with client.get(path) as answer:
+            assert answer.status == 200
+            assert answer.content_type == "text/html"
+            assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+    async with client.get("/assets/other.js") as answer:
+        assert answer.status == 404
+    assert worker.requests == []
 
 
 async def test_a_request_and_its_answer_cross(
@@ -320,14 +349,15 @@ async def test_a_worker_that_nobody_has_is_404(client: aiohttp.ClientSession) ->
 
 
 async def test_connections_over_the_limit_are_closed_unheard(
-    door: FrontDoorHttp, monkeypatch: pytest.MonkeyPatch
+    workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 1)
-    _, first = await raw(door, b"")
-    async with aiohttp.ClientSession(door.url) as client:
-        with pytest.raises(aiohttp.ClientError):
-            await client.get("/livez")
-    first.transport.abort()
+    monkeypatch.setattr(http_server, "Connections", partial(Connections, most=1))
+    async with opened(workers) as door:
+        _, first = await raw(door, b"")
+        with suppress(ConnectionResetError):
+            reader, _ = await raw(door, b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert await reader.read() == b""
+        first.transport.abort()
 
 
 async def test_requests_over_the_limit_are_told_to_come_back(
@@ -336,6 +366,86 @@ async def test_requests_over_the_limit_are_told_to_come_back(
     monkeypatch.setattr(http_server, "MAX_REQUESTS", 0)
     async with client.get(PATH, headers=TOKEN) as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+
+
+# -- a flood ------------------------------------------------------------------------------------
+
+
+NEVER = Rate(1e-9, 1)
+
+
+async def test_what_is_refused_waits_for_its_turn_and_what_is_good_does_not(
+    worker: Worker, workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "ANSWERED", NEVER)
+    async with opened(workers) as door, aiohttp.ClientSession(door.url) as client:
+        refused = [asyncio.create_task(client.get(PATH)) for _ in range(3)]
+        await asyncio.wait(refused, return_when=asyncio.FIRST_COMPLETED)
+        async with client.get(PATH, headers=TOKEN) as answer:
+            assert answer.status == 418
+        async with client.get("/livez") as answer:
+            assert answer.status == 200
+        assert sum(each.done() for each in refused) == 1
+        for each in refused:
+            each.cancel()
+        await asyncio.gather(*refused, return_exceptions=True)
+    assert len(worker.requests) == 1
+
+
+async def test_when_too_many_wait_to_be_refused_their_connections_are_closed(
+    workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "Turns", partial(Turns, most_waiting=0))
+    monkeypatch.setattr(http_server, "ANSWERED", NEVER)
+    async with opened(workers) as door, aiohttp.ClientSession(door.url) as client:
+        async with client.get(PATH) as answer:
+            assert answer.status == 401
+        with pytest.raises(aiohttp.ClientError):
+            await client.get(PATH)
+
+
+async def test_whoever_is_not_known_reaches_a_worker_in_turn(
+    worker: Worker, workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "Turns", partial(Turns, most_waiting=0))
+    monkeypatch.setattr(http_server, "UNKNOWN_CALLERS", NEVER)
+    async with opened(workers) as door, aiohttp.ClientSession(door.url) as client:
+        for headers, status in (({}, 418), ({}, 503), (TOKEN, 418)):
+            async with client.get("/schema", headers=headers) as answer:
+                assert answer.status == status
+    assert len(worker.requests) == 2
+
+
+async def test_a_wrong_key_reaches_no_worker(worker: Worker, client: aiohttp.ClientSession) -> None:
+    for key, status in (("rk_wrong", 401), ("rk_right", 418)):
+        async with client.post("/tokens", headers={"Reactor-API-Key": key}) as answer:
+            assert answer.status == status
+    assert len(worker.requests) == 1
+
+
+async def test_who_asks_for_health_like_an_attacker_waits_as_well(
+    workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "ANSWERED", NEVER)
+    monkeypatch.setattr(http_server, "PROBES", Rate(1e-9, 2))
+    async with opened(workers) as door, aiohttp.ClientSession(door.url) as client:
+        for _ in range(3):
+            async with client.get("/livez") as answer:
+                assert answer.status == 200
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await client.get("/livez")
+
+
+async def test_metrics_are_told_only_so_often(
+    workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "Turns", partial(Turns, most_waiting=0))
+    monkeypatch.setattr(http, "SCRAPES", NEVER)
+    async with opened(workers) as door, aiohttp.ClientSession(door.url) as client:
+        for status in (200, 429):
+            async with client.get("/metrics") as answer:
+                assert answer.status == status
 
 
 # -- its own ------------------------------------------------------------------------------------

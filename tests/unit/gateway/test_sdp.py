@@ -226,6 +226,15 @@ def test_an_offer_that_would_take_long_to_read_is_refused(line: str, most: int) 
         parse_offer(repeated(most + 1))
 
 
+def test_what_is_written_for_the_peer_connection_is_within_the_same_bounds() -> None:
+    formats = "a=rtpmap:100 H264/90000\n" * 100
+    foreign = publisher_section(HIGH) + formats
+    parse_offer(foreign)
+    # Each of them is given parameters of ours.
+    with pytest.raises(BadOfferError, match="too many lines"):
+        parse_offer(foreign + "a=x\n" * (sdp.MAX_SECTION_LINES - 120))
+
+
 def test_an_offer_of_many_long_sections_is_refused() -> None:
     begin = "m=audio 9 UDP/TLS/RTP/SAVPF 111\na=mid:{}\n"
     lines = "a=x\n" * (sdp.MAX_SECTION_LINES - 10)
