@@ -21,7 +21,7 @@ from scheduler.process.diagnosis import Finding, Named, Patient, Verdict, fault,
 
 HOSTS: Final = frozenset({"head", "actor"})
 """A head has the actors of its own machine."""
-NEEDS_GPU: Final = frozenset({"sana-streaming"})
+NEEDS_GPU: Final = frozenset({"image-to-image", "sana-streaming"})
 """Models that are of use on a GPU alone."""
 DECODERS: Final = ("h264", "hevc", "vp8", "vp9", "libdav1d", "mpeg4", "prores")
 """Codecs that clips commonly have."""

@@ -1,9 +1,4 @@
-"""Checks of what the interface of a model promises.
-
-    model = MyModel()
-    model.configure({})
-    model.load()
-    check_all(model)
+"""Checks of what the interface of a model promises, on any machine.
 
 Each check opens sessions of its own and closes them, and raises `ConformanceError`, which
 says what was expected and what came. They take the place of the engine: all calls come
@@ -13,14 +8,13 @@ from the calling thread, in the engine's order.
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
 from contextlib import closing
 
 import numpy as np
 
 from model_actor.conformance.runs import OTHER_PROMPT, PROMPT, Run, result, run_stages
 from model_actor.plugin import Frames, Model, SessionOptions, WindowTask
+from scheduler.core.commands import NAMES
 from scheduler.core.prompts import Share
 
 STAGE_ORDER = ("encode", "generate", "decode", "commit")
@@ -74,6 +68,16 @@ def check_geometry(model: Model) -> None:
         f"fewer steps are numbers of their own, and take less than {info.chunk_ms} ms: {fewer}",
     )
     _expect(info.weights_bytes >= 0 and info.session_bytes >= 0, "memory is not negative")
+    unknown = sorted(set(info.commands) - set(NAMES.values()))
+    _expect(
+        not unknown and len(set(info.commands)) == len(info.commands),
+        f"commands are some of {', '.join(NAMES.values())}, each once; unknown: {unknown}",
+    )
+    rates = info.degraded_rates
+    _expect(
+        all(0 < rate < 1 for rate in rates) and list(rates) == sorted(set(rates), reverse=True),
+        f"degraded rates lie between 0 and 1, highest first: {rates}",
+    )
 
 
 def check_results(model: Model) -> None:
@@ -301,58 +305,6 @@ def check_failure_is_atomic(model: Model) -> None:
     finally:
         for each in runs:
             each.close()
-
-
-def check_cost(model: Model, *, within: float = 2.0) -> None:
-    """The declared time of a steady window is not far from the measured one.
-
-    Depends on the machine: for a bench, not for a test suite.
-
-    Args:
-        model: The model, loaded.
-        within: Factor by which the two may differ.
-    """
-    with closing(Run(model)) as run:
-        run.advance()
-        times = []
-        for _ in range(5):
-            task = run.task()
-            began = time.perf_counter()
-            run_stages(model, [task])
-            times.append((time.perf_counter() - began) * 1000)
-            run.index += 1
-    measured, declared = sorted(times)[2], model.info.chunk_ms
-    _expect(
-        declared / within <= measured <= declared * within,
-        f"a window takes {measured:.1f} ms and is declared to take {declared:.1f} ms",
-    )
-
-
-ALL_CHECKS: tuple[Callable[[Model], None], ...] = (
-    check_geometry,
-    check_results,
-    check_determinism,
-    check_sessions_are_independent,
-    check_begins_anew,
-    check_batch_equals_alone,
-    check_fewer_steps,
-    check_transitions,
-    check_snapshot,
-    check_fork,
-    check_foreign_snapshot,
-    check_failure_is_atomic,
-)
-"""All checks that do not depend on the machine."""
-
-
-def check_all(model: Model) -> None:
-    """Runs all checks that do not depend on the machine, on a loaded model.
-
-    Raises:
-        ConformanceError: The first that fails.
-    """
-    for check in ALL_CHECKS:
-        check(model)
 
 
 def _expect(holds: bool, rule: str) -> None:

@@ -14,7 +14,6 @@ Prompts are part of a control snapshot: whoever writes these bytes keeps them pr
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 import zlib
@@ -78,7 +77,7 @@ class Point(NamedTuple):
     """What a kept state is known by. Points of one session sort by age."""
 
     key: str
-    """Of its session; see `key_of`."""
+    """Of its session; see `scheduler.kept_names.key_of`."""
     epoch: int
     """Of the lease under which it was kept, or taken over."""
     run: int
@@ -123,11 +122,6 @@ def age_of(state: KeptState) -> Age:
     except DecodeError:
         return Age()
     return Age(snapshot.epoch, snapshot.revision)
-
-
-def key_of(session_id: str) -> str:
-    """Returns what names a session in files and keys: its id may not fit there."""
-    return hashlib.blake2b(session_id.encode(), digest_size=16).hexdigest()
 
 
 def whole(model: ModelState) -> bytes | memoryview:

@@ -24,8 +24,9 @@ from typing import TypeVar
 import structlog
 
 from model_actor.snapshots.host_tier import HostTier
-from model_actor.snapshots.kept import Age, KeptState, Point, age_of, key_of
+from model_actor.snapshots.kept import Age, KeptState, Point, age_of
 from model_actor.snapshots.storage_tier import StorageTier
+from scheduler.kept_names import key_of
 
 log = structlog.get_logger(__name__)
 _ResultT = TypeVar("_ResultT")

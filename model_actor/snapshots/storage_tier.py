@@ -27,12 +27,11 @@ import structlog
 
 from model_actor.snapshots import files
 from model_actor.snapshots.kept import DAY_S, Age, KeptState, Point, age_of, parse, pieces
+from scheduler.kept_names import FOLDER
 from scheduler.process.storage import Storage, StorageError
 
 log = structlog.get_logger(__name__)
 
-FOLDER: Final = "kept"
-"""First segment of all keys."""
 SWEPT: Final = 256
 """Sessions that one sweep looks at."""
 WITHIN_S: Final = 20.0

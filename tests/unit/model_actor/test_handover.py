@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from model_actor.engine import handover, keeping
-from model_actor.snapshots.kept import key_of
 from sana_gateway.v1 import command_pb2, media_pb2, message_pb2
 from sana_gateway_internal.v1 import stream_pb2
+from scheduler.kept_names import key_of
 from tests.unit.model_actor.moving_bench import CLIP, Actor, Viewer
 from tests.unit.model_actor.test_restoring import (
     EXACT,

@@ -17,9 +17,10 @@ from model_actor.plugin import ModelInfo, SessionOptions, SnapshotParts, Stage, 
 from model_actor.snapshots import host_tier, storage_tier
 from model_actor.snapshots.constant_parts import GRACE_S
 from model_actor.snapshots.host_tier import TORN_S, HostTier
-from model_actor.snapshots.kept import KeptState, Point, key_of, parse, pieces, whole
+from model_actor.snapshots.kept import KeptState, Point, parse, pieces, whole
 from model_actor.snapshots.states import KeptStates
 from model_actor.snapshots.storage_tier import StorageTier
+from scheduler.kept_names import key_of
 from scheduler.process.storage import FilesystemStorage
 from tests.required import ROOT
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from model_actor.snapshots import storage_tier
 from model_actor.snapshots.host_tier import TORN_S, HostTier, HostTierError
-from model_actor.snapshots.kept import DAY_S, Age, KeptState, Point, begun, key_of, parse, pieces
+from model_actor.snapshots.kept import DAY_S, Age, KeptState, Point, begun, parse, pieces
 from model_actor.snapshots.states import EXPIRE_S, Found, KeptStates
 from model_actor.snapshots.storage_tier import StorageTier
 from sana_gateway_internal.v1 import snapshot_pb2
+from scheduler.kept_names import key_of
 from scheduler.process.storage import FilesystemStorage, StorageError
 
 pytestmark = pytest.mark.unit

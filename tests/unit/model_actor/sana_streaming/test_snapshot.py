@@ -23,8 +23,9 @@ from model_actor.models.sana_streaming.streaming_vae import ConvState
 from model_actor.models.sana_streaming.transformer import SanaStreamingTransformer
 from model_actor.plugin import WindowTask
 from model_actor.snapshots.host_tier import HostTier
-from model_actor.snapshots.kept import KeptState, Point, key_of, whole
+from model_actor.snapshots.kept import KeptState, Point, whole
 from scheduler.core.errors import InvariantError, PluginError
+from scheduler.kept_names import key_of
 from tests.unit.model_actor.sana_streaming.streams import Stream
 
 pytestmark = pytest.mark.unit
