@@ -1,8 +1,8 @@
 """The HTTP server that the wires over HTTP share.
 
-It answers what is nobody's own (`/livez`, `/readyz`, `/metrics`, the page at `/`) and
-does for all routes what each would else do for itself: CORS, errors as
-`{"detail": ...}`, sizes, measurements. A wire mounts its routes before `start`.
+It answers what is nobody's own (`/livez`, `/readyz`, `/metrics`, the pages) and does for all
+routes what each would else do for itself: CORS, errors as `{"detail": ...}`, sizes,
+measurements. A wire mounts its routes before `start`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import logging
 import os
 import time
 from collections.abc import Iterable
-from importlib import metadata
 from typing import Any, Final
 
 import structlog
@@ -27,11 +26,15 @@ from prometheus_client.registry import REGISTRY
 from gateway import auth
 from gateway.doors import Doors
 from gateway.ingress import IngressServices
+from gateway.limits.buckets import Rate
+from gateway.limits.connections import Connections
 from gateway.limits.settings import http_deed
+from gateway.limits.turns import Turns, turn
 from gateway.origins import Origins
 from gateway.placement import SchedulerAwayError
 from gateway.readiness import Readiness
 from gateway.screening import Screen
+from gateway.web.pages import ASSETS, PAGES, Pages
 from scheduler.core import errors
 from scheduler.core.ids import Principal
 from scheduler.process.exposition import exposition
@@ -46,6 +49,11 @@ BODY_S: Final = 10.0
 
 IDLE_S: Final = 30.0
 """How long a connection may take to its first request, and from an answer to the next."""
+
+CONNECTED: Final = Rate(1000.0, 1)
+"""Connections that are taken in a second; others wait. The loop that takes them plays video."""
+SCRAPES: Final = Rate(5.0, 20)
+"""Metrics that are told in a second, to all: they cost much."""
 
 STATUSES: Final[dict[type[errors.RequestError], int]] = {
     errors.UnknownSessionError: 404,
@@ -77,8 +85,12 @@ QUIET: Final = logging.getLogger("gateway.http.quiet")
 log. What goes wrong on our side is logged here."""
 QUIET.setLevel(logging.CRITICAL + 1)
 
-UNTRACED: Final = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "unknown"})
-"""Routes that make no spans: they are asked every few seconds, or by mistake."""
+UNKNOWN: Final = "unknown"
+"""Stands for the route of a path that has none."""
+UNTRACED: Final = frozenset(
+    {"/livez", "/readyz", "/startupz", "/metrics", UNKNOWN, *PAGES, ASSETS + "{name}"}
+)
+"""Routes that make no spans: they are asked every few seconds or by mistake, or serve files."""
 TRACER: Final = trace.get_tracer("sana_gateway.gateway")
 
 _SECONDS = Histogram(
@@ -111,11 +123,12 @@ class HttpServer:
             client_max_size=MAX_BODY_BYTES,
         )
         self._app.on_response_prepare.append(screen.tell_browsers)
+        self._scrapes = Turns(SCRAPES)
         self._runner: web.AppRunner | None = None
         self._url: str | None = None
         self.add_routes(
             [
-                web.get("/", self._landing),
+                *Pages(public_url=services.settings.public_url).routes(),
                 web.get("/livez", self._livez),
                 web.get("/readyz", self._readyz),
                 web.get("/startupz", self._startupz),
@@ -155,19 +168,16 @@ class HttpServer:
             shutdown_timeout=SHUTDOWN_TIMEOUT_S,
             keepalive_timeout=IDLE_S,
         )
-        services = self._services
-        self._url = await listen(self._runner, services.settings.http_address, services.doors)
+        services, connections = self._services, Connections(self._services.rates)
+        self._url = await listen(
+            self._runner, services.settings.http_address, services.doors, connections, CONNECTED
+        )
 
     async def stop(self) -> None:
         """Stops listening; requests under way get two seconds. Repeating it is no error."""
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
-
-    async def _landing(self, _: web.Request) -> web.Response:
-        served = ", ".join(self._services.hub.served_models()) or "none yet"
-        page = _PAGE.format(version=metadata.version("sana-gateway"), served=served)
-        return web.Response(text=page, content_type="text/html")
 
     async def _livez(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -179,9 +189,20 @@ class HttpServer:
         return verdict(self._readiness.why_not_started)
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        await scraped(self._scrapes)
         accept = request.headers.get("Accept", "")
         body, content_type = await exposition(self._registry, accept)
         return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+async def scraped(turns: Turns) -> None:
+    """Returns when metrics may be told once more.
+
+    Raises:
+        LimitError: Too many wait for them already.
+    """
+    if not await turn(turns):
+        raise errors.LimitError("metrics are asked for too often", retry_after_s=1.0)
 
 
 def verdict(why_not: str) -> web.Response:
@@ -193,13 +214,17 @@ def verdict(why_not: str) -> web.Response:
     return web.Response(status=503 if why_not else 200, text=f"{why_not or 'ok'}\n")
 
 
-async def listen(runner: web.BaseRunner, address: str, doors: Doors) -> str:
+async def listen(
+    runner: web.BaseRunner, address: str, doors: Doors, connections: Connections, rate: Rate
+) -> str:
     """Sets a runner up and lets it listen.
 
     Args:
         runner: The server.
         address: `host:port`, where port 0 takes a free one, or `unix:/path`.
         doors: What it shows on `host:port`.
+        connections: Decides which connections it takes there.
+        rate: How many of them a second.
 
     Returns:
         The URL of `host:port` with the real port, without a trailing slash; `unix:/path` as it is.
@@ -214,7 +239,8 @@ async def listen(runner: web.BaseRunner, address: str, doors: Doors) -> str:
     if path != address:
         site = web.UnixSite(runner, path)
     else:
-        site = doors.site(runner, host.strip("[]") or None, int(port))
+        where = host.strip("[]") or None, int(port)
+        site = doors.site(runner, *where, connections, rate)
     try:
         await site.start()
     except OSError as error:
@@ -247,7 +273,13 @@ def caller(services: IngressServices, request: web.Request, *scopes: str) -> Pri
     """
     token = auth.bearer_token(request.headers.get("Authorization"))
     principal = services.auth.authenticate(token)
-    auth.require_any(principal, scopes or (auth.SESSION,))
+    try:
+        auth.require_any(principal, scopes or (auth.SESSION,))
+    except errors.ForbiddenError as error:
+        if scopes == (auth.OPERATOR,):
+            called = f"{request.method} {_route(request)}"
+            services.audit.record(principal, "denied", called, f"refused:{error.reason}")
+        raise
     if services.rates is not None:
         services.rates.count(http_deed(request.method, request.path), principal)
     return principal
@@ -317,12 +349,18 @@ def refusal(error: errors.RequestError) -> web.Response:
     return web.json_response(body, status=status, headers=headers)
 
 
+def _route(request: web.Request) -> str:
+    """Returns the pattern that a request's path fits: the path itself holds ids."""
+    resource = request.match_info.route.resource
+    return UNKNOWN if resource is None else resource.canonical
+
+
 @web.middleware
 async def _measured(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Measures and traces every answer, under the route's pattern and not its path."""
     began = time.perf_counter()
-    resource = request.match_info.route.resource
-    route, method = (resource.canonical, request.method) if resource else ("unknown", "any")
+    route = _route(request)
+    method = request.method if route != UNKNOWN else "any"
     if route in UNTRACED:
         response, trace_id = await handler(request), None
     else:
@@ -364,27 +402,3 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
             return web.Response(status=400)
         _log.exception("http.failed", method=request.method)
         return web.json_response({"detail": "internal error"}, status=500)
-
-
-_PAGE: Final = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>sana-gateway</title>
-<style>body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 42rem; margin: 3rem auto;
-padding: 0 1rem }} code {{ background: #8881; padding: 0 .2em }}</style>
-<h1>sana-gateway {version}</h1>
-<p>Live, prompt-driven video editing for many users on a shared pool of GPUs.</p>
-<p>Models served: {served}</p>
-<ul>
-<li>Reactor clients: give them this page's URL as their API URL (<code>POST /tokens</code>,
-<code>POST /sessions</code>, WebRTC below <code>/sessions/&lt;id&gt;/transport/webrtc</code>).</li>
-<li>OBS Studio, FFmpeg, GStreamer and other clients of WHIP: publish to
-<code>/whip/&lt;model&gt;/~&lt;name&gt;</code>, watch with WHEP at <code>/whep/~&lt;name&gt;</code>,
-command with <code>POST /sessions/~&lt;name&gt;/commands</code>.</li>
-<li>Any language: gRPC, <code>sana_gateway.v1.SessionService</code>, with server reflection.</li>
-<li>Operations: <a href="/livez">/livez</a>, <a href="/readyz">/readyz</a>,
-<a href="/startupz">/startupz</a>, <a href="/metrics">/metrics</a>, <code>/events</code>.</li>
-</ul>
-</html>
-"""

@@ -22,6 +22,7 @@ from gateway.recording.library import Library
 from sana_gateway.v1 import event_pb2, pool_pb2, session_pb2, usage_pb2
 from scheduler.core.ids import Principal
 
+DescribePool = Callable[[pool_pb2.DescribePoolRequest], Awaitable[pool_pb2.DescribePoolResponse]]
 ReadUsage = Callable[[usage_pb2.ReadUsageRequest], Awaitable[usage_pb2.ReadUsageResponse]]
 ReadJournal = Callable[[Principal, str], AsyncIterator[bytes]]
 
@@ -207,7 +208,7 @@ class IngressServices:
     """Who calls."""
     peers: PeerFactory
     """WebRTC."""
-    pool: Callable[[], Awaitable[pool_pb2.DescribePoolResponse]]
+    pool: DescribePool
     """Asks the scheduler for the operator's view."""
     drain: Callable[[pool_pb2.DrainActorRequest], AsyncIterator[pool_pb2.DrainActorResponse]]
     """Has the scheduler empty an actor; yields how far it has come."""

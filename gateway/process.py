@@ -25,6 +25,7 @@ from gateway.links import ActorLinks
 from gateway.loop_lag import watch_lag
 from gateway.metrics import SessionCollector
 from gateway.operations import Operations
+from gateway.operator_http import OperatorRoutes
 from gateway.placement import PlacementClient, SchedulerAwayError
 from gateway.readiness import Readiness
 from gateway.recording.recordings import Bounds, Recordings
@@ -180,6 +181,7 @@ class GatewayProcess:
         )
         self._http = HttpServer(services)
         self._http.add_routes(EventRoutes(services).routes())
+        self._http.add_routes(OperatorRoutes(services).routes())
         for name, wire in self._wires.items():
             ingress = self._ingresses[name] = wire(services)
             if hasattr(ingress, "routes"):
@@ -198,11 +200,11 @@ class GatewayProcess:
             asyncio.create_task(self._hub.run(), name="hub"),
             asyncio.create_task(watch_lag(), name="loop lag"),
         ]
+        self._retention = UploadRetention(
+            self._storage, placement.find, settings.limits.uploads_kept_s
+        )
         if self._share.index == 0:
-            retention = UploadRetention(
-                self._storage, placement.find, settings.limits.uploads_kept_s
-            )
-            self._tasks.append(asyncio.create_task(retention.run(), name="upload retention"))
+            self._tasks.append(asyncio.create_task(self._retention.run(), name="upload retention"))
         if self._recordings is not None:
             self._tasks.append(asyncio.create_task(self._recordings.run(), name="recordings"))
         if self._moderation is not None:
@@ -235,6 +237,10 @@ class GatewayProcess:
         limits = settings.limits
         self._hub.max_connections = limits.max_connections
         self._peers.bound(limits.max_peers)
+        self._peers.use(_ice_servers(settings))
+        self._retention.kept_s = limits.uploads_kept_s
+        if self._recordings is not None:
+            self._recordings.bound(_bounds(settings))
         self._uploads.bound(
             max_upload_bytes=limits.max_upload_bytes,
             upload_session_bytes=limits.upload_session_bytes,
@@ -280,10 +286,9 @@ class GatewayProcess:
             await self._placement.reserve_upload(session_id, upload_id, size)
 
     def _make_recordings(self) -> Recordings | None:
-        wanted = self._settings.recording
-        if not wanted.enabled:
+        if not self._settings.recording.enabled:
             return None
-        bounds = Bounds(wanted.session_bytes, wanted.total_bytes, wanted.kept_s)
+        bounds = _bounds(self._settings)
         storage, first = self._recordings_storage, self._share.index == 0
         access = Access(lambda: self._placement.pool)
         return Recordings(storage, self._gateway_id, bounds, access.may_use, sweeps=first)
@@ -291,9 +296,7 @@ class GatewayProcess:
     def _peer_settings(self) -> PeerSettings:
         settings = self._settings
         return PeerSettings(
-            ice_servers=tuple(
-                IceServer((each.url,), each.username, each.credential) for each in settings.ice()
-            ),
+            ice_servers=_ice_servers(settings),
             turn_logins=self._turn_logins,
             udp_ports=settings.udp_port_range(self._share),
             udp_address=settings.udp_address or None,
@@ -308,6 +311,15 @@ class GatewayProcess:
         return dataclasses.replace(
             settings, http_address=self._sockets.http, grpc_address=self._sockets.grpc
         )
+
+
+def _ice_servers(settings: GatewaySettings) -> tuple[IceServer, ...]:
+    return tuple(IceServer((each.url,), each.username, each.credential) for each in settings.ice())
+
+
+def _bounds(settings: GatewaySettings) -> Bounds:
+    wanted = settings.recording
+    return Bounds(wanted.session_bytes, wanted.total_bytes, wanted.kept_s)
 
 
 def _limits(ingress: IngressSettings, settings: GatewaySettings) -> dict[str, int]:

@@ -13,13 +13,19 @@ from aiohttp.typedefs import Handler
 from gateway import auth
 from gateway.ingress import IngressServices
 from gateway.limits.addresses import client_address
+from gateway.limits.buckets import Rate
 from gateway.limits.calls import CallRates
 from gateway.limits.settings import http_deed
+from gateway.limits.turns import Turns, turn
 from gateway.origins import Origins
-from scheduler.core.errors import ForbiddenError, UnauthenticatedError
+from gateway.web.pages import is_page
+from scheduler.core.errors import ForbiddenError, RequestError, UnauthenticatedError
 
 UNCOUNTED: Final = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
 """Paths that whoever watches over the service asks for, however often."""
+
+REFUSED: Final = Rate(500.0, 2)
+"""Requests that are refused in a second; others wait for it, as the loop plays video, too."""
 
 
 def address_of(request: web.BaseRequest, rates: CallRates) -> str:
@@ -43,6 +49,14 @@ def cors(origins: Origins, request: web.BaseRequest) -> dict[str, str]:
     return origins.headers(request.headers.get("Origin"), request.host)
 
 
+def tell(origins: Origins, request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Adds that to an answer; what else it varies with stays said."""
+    told = cors(origins, request)
+    if "Vary" in told and (own := response.headers.get("Vary")):
+        told["Vary"] = f"{own}, {told['Vary']}"
+    response.headers.update(told)
+
+
 def preflight(origins: Origins, request: web.BaseRequest) -> web.Response:
     """Returns the answer to an OPTIONS request, which is for nobody but browsers."""
     origin = request.headers.get("Origin")
@@ -62,6 +76,7 @@ class Screen:
         self._auth = services.auth
         self._rates = services.rates
         self._origins = services.settings.origins
+        self._refusals = Turns(REFUSED)
 
     def let_in(self, origins: Origins) -> None:
         """Changes which web pages may call."""
@@ -79,7 +94,16 @@ class Screen:
         """Refuses what is not to be looked at, and counts wrong credentials."""
         if request.path in UNCOUNTED:
             return await handler(request)
-        check_origin(self._origins, request)
+        try:
+            return await self._screened(request, handler)
+        except (RequestError, web.HTTPClientError):
+            if not await turn(self._refusals) and request.transport is not None:
+                request.transport.abort()
+            raise
+
+    async def _screened(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not is_page(request.path):
+            check_origin(self._origins, request)
         address = ""
         if self._rates is not None:
             address = address_of(request, self._rates)
@@ -96,4 +120,4 @@ class Screen:
 
     async def tell_browsers(self, request: web.Request, response: web.StreamResponse) -> None:
         """Adds what every answer tells browsers."""
-        response.headers.update(cors(self._origins, request))
+        tell(self._origins, request, response)

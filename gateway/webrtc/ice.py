@@ -117,12 +117,14 @@ class IceServerProber:
         Raises:
             ConfigurationError: A URL is malformed.
         """
-        self._servers = tuple(servers)
         self._logins = logins
         self._interval_s = interval_s
         self._timeout_s = timeout_s
-        self._urls = {url: parse_ice_url(url) for server in servers for url in server.urls}
+        self._servers: tuple[IceServer, ...] = ()
+        self._urls: dict[str, IceUrl] = {}
         self._addresses: dict[str, str] = {}
+        self._changed = asyncio.Event()
+        self._take(servers)
         self._lookups: dict[str, asyncio.Future[str]] = {}
         self._task: asyncio.Task[None] | None = None
         self._round = asyncio.Event()
@@ -131,6 +133,18 @@ class IceServerProber:
         """Begins to ask, if there is anybody to ask. Needs a running loop."""
         if self._urls and self._task is None:
             self._task = asyncio.create_task(self._run(), name="ice-servers")
+
+    def change(self, servers: Sequence[IceServer]) -> None:
+        """Goes on with other servers, asked at once; of those that stay what is known stays.
+
+        Raises:
+            ConfigurationError: A URL is malformed; nothing has changed.
+        """
+        if tuple(servers) == self._servers:
+            return
+        self._take(servers)
+        self._changed.set()
+        self.start()
 
     async def close(self) -> None:
         """Asks no more."""
@@ -156,6 +170,12 @@ class IceServerProber:
         """
         return self._reduced(self._with_address)
 
+    def _take(self, servers: Sequence[IceServer]) -> None:
+        self._urls = {url: parse_ice_url(url) for server in servers for url in server.urls}
+        self._servers = tuple(servers)
+        known = self._addresses.items()
+        self._addresses = {url: address for url, address in known if url in self._urls}
+
     def _reduced(self, written: Callable[[str], str]) -> tuple[IceServer, ...]:
         login: tuple[str, str] | None = None
         kept = []
@@ -180,13 +200,15 @@ class IceServerProber:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.gather(*(self._probe(url) for url in self._urls))
+            self._changed.clear()
+            await asyncio.gather(*(self._probe(*each) for each in self._urls.items()))
             self._round.set()
             self._round = asyncio.Event()
-            await asyncio.sleep(self._interval_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_s):
+                    await self._changed.wait()
 
-    async def _probe(self, url: str) -> None:
-        parsed = self._urls[url]
+    async def _probe(self, url: str, parsed: IceUrl) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
                 address = await self._look_up(parsed.host)
@@ -195,7 +217,8 @@ class IceServerProber:
         except (OSError, TimeoutError):
             self._addresses.pop(url, None)
         else:
-            self._addresses[url] = address
+            if url in self._urls:
+                self._addresses[url] = address
 
     async def _look_up(self, host: str) -> str:
         """Returns an address. A name server that hangs is asked once, not every round."""

@@ -115,6 +115,14 @@ class AiortcPeers:
         """Changes how many peers there may be; those that are there stay."""
         self._settings = replace(self._settings, max_peers=max_peers)
 
+    def use(self, ice_servers: Sequence[IceServer]) -> None:
+        """Goes on with other ICE servers; peers that are there stay as they are.
+
+        Raises:
+            ConfigurationError: A URL is malformed; nothing has changed.
+        """
+        self._servers.change(ice_servers)
+
     def ice_servers(self) -> Sequence[IceServer]:
         """Returns those of the configured ICE servers that answered lately, for clients."""
         return self._servers.reachable()

@@ -91,6 +91,7 @@ class PeerViewer:
         complete.estimated_bitrate = self._network.value
         if self._sender is not None:
             complete.frames_dropped = self._sender.dropped
+            complete.rtp_timestamp = self._sender.rtp_timestamp(stats.timestamp_us)
         if self._reception is not None:
             complete.fraction_lost = self._reception.fraction_lost
             complete.round_trip_us = round((self._reception.round_trip_s or 0) * 1e6)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from sana_gateway.v1 import command_pb2, message_pb2, session_pb2
-from scheduler.core.commands import MAX_SEED
+from scheduler.core.commands import MAX_SEED, MAX_TRANSITION_CHUNKS
 from scheduler.core.staging import MAX_PROMPT_CHARACTERS
 from sdk_adapters.reactor import replies, translate
 
@@ -73,6 +73,14 @@ COMMANDS: Final[Mapping[str, Words]] = {
     "reset": Words("Drops clip, prompt and progress; back to idle."),
 }
 """The commands of this wire."""
+
+TRANSITION: Final[Mapping[str, object]] = {
+    "type": "integer",
+    "minimum": 0,
+    "maximum": MAX_TRANSITION_CHUNKS,
+    "description": "Chunks of a run over which the prompt before becomes this one; 0: at once.",
+}
+"""What set_prompt may say beside the prompt to a model that can."""
 
 _RUN: Final = ("start",)
 MESSAGES: Final[Mapping[str, Words]] = {
@@ -182,10 +190,13 @@ def document(model: str, described: session_pb2.Capabilities) -> dict[str, Any]:
 
 def _command(name: str, words: Words, described: session_pb2.Capabilities) -> dict[str, Any]:
     argument: Descriptor = getattr(command_pb2.Command(), name).DESCRIPTOR
+    said = _object(argument, words)
+    if name == "set_prompt" and described.prompt_transitions:
+        said["properties"]["transition_chunks"] = TRANSITION
     operation: dict[str, Any] = {
         "operationId": name,
         "summary": words.summary,
-        "requestBody": _body(_object(argument, words)),
+        "requestBody": _body(said),
     }
     if name == "set_video":
         least = described.minimum_frames

@@ -200,6 +200,10 @@ class FrameSender:
         if self._timer is None:
             self._flush(stream)
 
+    def rtp_timestamp(self, time_us: int) -> int:
+        """Returns that of a frame, by its position on the play-out clock; 0: not connected yet."""
+        return 0 if self._stream is None else self._stream.timestamp(time_us)
+
     def restart(self) -> None:
         """Forgets what waits; the next frame sent is a keyframe."""
         self.dropped += self._bursts.clear()

@@ -341,6 +341,11 @@ export interface ViewerStats {
   readonly fractionLost: number;
   /** Frames not sent to this viewer because it fell behind. */
   readonly framesDropped: number;
+  /**
+   * Timestamp of its RTP packets (90 kHz): by it a viewer knows the frame among those that its
+   * decoder gives out. 0: it does not travel over RTP.
+   */
+  readonly rtpTimestamp: number;
 }
 
 /** Arguments of every command, by the name of its method. */
@@ -411,4 +416,5 @@ export const VIEWER_STATS = {
   roundTripUs: "number",
   fractionLost: "number",
   framesDropped: "number",
+  rtpTimestamp: "number",
 } as const;

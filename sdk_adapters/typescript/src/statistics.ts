@@ -74,7 +74,13 @@ export interface ConnectionStats {
     readonly jitterBufferMs: number;
   };
   /** The camera, where it is published. */
-  readonly camera: (Flow & { readonly loss: number }) | null;
+  readonly camera:
+    | (Flow & {
+        readonly loss: number;
+        /** Milliseconds that a picture takes to be encoded. */
+        readonly encodeMs: number;
+      })
+    | null;
   /** From the camera's lens to the screen, as far as it can be measured, in milliseconds. */
   readonly glassToGlassMs: number | null;
   /** From the last command to its picture, in milliseconds. */
@@ -128,7 +134,11 @@ export function figures(now: Look, before: Look | null, around: Circumstances): 
   const camera =
     sent === null || !around.publishing
       ? null
-      : { ...flow(now, sent, sentThen, seconds, "framesEncoded", "bytesSent"), loss: number(heard, "fractionLost") };
+      : {
+          ...flow(now, sent, sentThen, seconds, "framesEncoded", "bytesSent"),
+          loss: number(heard, "fractionLost"),
+          encodeMs: 1000 * ratio(sent, "totalEncodeTime", "framesEncoded"),
+        };
   const network = pair === null ? null : number(pair, "currentRoundTripTime") * 1000 || null;
   const rttMs = network ?? around.pongMs;
   const decodeMs = 1000 * ratio(inbound, "totalDecodeTime", "framesDecoded");

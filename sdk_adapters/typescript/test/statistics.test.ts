@@ -31,14 +31,14 @@ test("rates are those between two looks", () => {
   const before = look(1000, { in: { framesDecoded: 10, bytesReceived: 1000 }, out: { framesEncoded: 5 } });
   const now = look(3000, {
     in: { framesDecoded: 58, bytesReceived: 501_000, frameWidth: 1280, frameHeight: 704, freezeCount: 1 },
-    out: { framesEncoded: 65, bytesSent: 250_000 },
+    out: { framesEncoded: 65, bytesSent: 250_000, totalEncodeTime: 0.52 },
   });
   expect(figures(now, before, QUIET)).toMatchObject({
     limit: "none",
     rttMs: 30,
     path: "relay",
     video: { fps: 24, bitrate: 2_000_000, width: 1280, height: 704, codec: "H264", freezes: 1, loss: 0 },
-    camera: { fps: 30, bitrate: 1_000_000 },
+    camera: { fps: 30, bitrate: 1_000_000, encodeMs: 8 },
   });
 });
 

@@ -156,15 +156,6 @@ async def test_metrics_come_in_the_format_asked_for(
         assert text.endswith(end)
 
 
-async def test_the_page_says_what_this_is(client: aiohttp.ClientSession) -> None:
-    async with client.get("/") as response:
-        assert response.content_type == "text/html"
-        page = await response.text()
-    assert "painter" in page
-    for door in ("/whip/&lt;model&gt;/~&lt;name&gt;", "/whep/", "gRPC", "/transport/webrtc"):
-        assert door in page
-
-
 async def test_the_url_is_the_one_the_caller_asked(
     client: aiohttp.ClientSession, server: http.HttpServer
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -13,11 +15,17 @@ import pytest
 from aiohttp import web
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from gateway import http
+from gateway import http, screening
+from gateway.grpc_api import interceptors
 from gateway.ingress import IngressServices, IngressSettings
+from gateway.limits.buckets import Rate
 from gateway.limits.calls import CallRates
 from gateway.limits.settings import RateSettings
+from gateway.limits.turns import Turns
 from gateway.origins import Origins
 from sana_gateway.v1 import session_pb2, session_pb2_grpc
 from scheduler.core.errors import LimitError, UnauthenticatedError
@@ -32,6 +40,7 @@ APP, EVIL = "https://app.example.com", "https://evil.example.org"
 OFF = dict.fromkeys(
     ("create", "exchange", "upload", "signal", "command", "address", "failures"), "off"
 )
+NEVER = Rate(1e-9, 1)
 GOOD = {"Authorization": "Bearer good"}
 
 
@@ -134,6 +143,47 @@ async def test_tokens_are_made_only_so_often_for_an_address(serving: Client) -> 
                 assert answer.status == status
 
 
+async def test_what_is_refused_waits_for_its_turn_and_what_is_good_does_not(
+    serving: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screening, "REFUSED", NEVER)
+    async with serving(services()) as client:
+        refused = [asyncio.create_task(client.post("/sessions")) for _ in range(2)]
+        refused += [asyncio.create_task(client.get("/nothing")) for _ in range(2)]
+        await asyncio.wait(refused, return_when=asyncio.FIRST_COMPLETED)
+        async with client.post("/sessions", headers=GOOD) as answer:
+            assert answer.status == 200
+        async with client.get("/livez") as answer:
+            assert answer.status == 200
+        assert sum(each.done() for each in refused) == 1
+        for each in refused:
+            each.cancel()
+        await asyncio.gather(*refused, return_exceptions=True)
+
+
+async def test_when_too_many_wait_to_be_refused_their_connections_are_closed(
+    serving: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screening, "Turns", partial(Turns, most_waiting=0))
+    monkeypatch.setattr(screening, "REFUSED", NEVER)
+    async with serving(services()) as client:
+        async with client.post("/sessions") as answer:
+            assert answer.status == 401
+        with pytest.raises(aiohttp.ClientError):
+            await client.post("/sessions")
+
+
+async def test_metrics_are_told_only_so_often(
+    serving: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "Turns", partial(Turns, most_waiting=0))
+    monkeypatch.setattr(http, "SCRAPES", NEVER)
+    async with serving(services()) as client:
+        for status in (200, 429):
+            async with client.get("/metrics") as answer:
+                assert answer.status == status
+
+
 async def test_a_token_is_prepared_before_it_is_judged(serving: Client) -> None:
     door = Door()
     async with serving(services(door)) as client:
@@ -222,3 +272,29 @@ async def test_wrong_credentials_over_grpc_are_counted_too() -> None:
     ]
     assert door.asked == 2
     assert door.prepared == ["bad"] * 2
+
+
+async def test_calls_of_nobody_wait_for_their_turn_and_others_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(interceptors, "REFUSED", NEVER)
+    async with grpc_stub(services()) as stub:
+        refused = [asyncio.create_task(refusal(stub, "bad")) for _ in range(3)]
+        await asyncio.wait(refused, return_when=asyncio.FIRST_COMPLETED)
+        request = session_pb2.CreateSessionRequest(model="painter")
+        await stub.CreateSession(request, metadata=(("authorization", "Bearer good"),))
+        assert sum(each.done() for each in refused) == 1
+        for each in refused:
+            each.cancel()
+        await asyncio.gather(*refused, return_exceptions=True)
+
+
+async def test_calls_of_nobody_make_no_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(interceptors, "TRACER", provider.get_tracer("test"))
+    async with grpc_stub(services()) as stub:
+        assert (await refusal(stub, "bad")).code() is grpc.StatusCode.UNAUTHENTICATED
+        request = session_pb2.CreateSessionRequest(model="painter")
+        await stub.CreateSession(request, metadata=(("authorization", "Bearer good"),))
+    assert [each.name for each in exporter.get_finished_spans()] == ["gateway.create_session"]

@@ -16,6 +16,7 @@ from gateway.events_http import EventRoutes
 from gateway.front_door.routing import METHODS
 from gateway.grpc_api.interceptors import _SCOPES
 from gateway.http import HttpServer
+from gateway.operator_http import OperatorRoutes
 from scheduler.core.errors import UnauthenticatedError
 from scheduler.core.ids import Principal
 from sdk_adapters.reactor.ingress import ReactorIngress
@@ -28,6 +29,8 @@ pytestmark = pytest.mark.unit
 
 OPEN: Final = {
     ("GET", "/"),
+    ("GET", "/console"),
+    ("GET", "/assets/{name}"),
     ("GET", "/livez"),
     ("GET", "/readyz"),
     ("GET", "/startupz"),
@@ -48,6 +51,8 @@ LOCAL: Final = {("POST", "/start_session"), ("GET", "/session"), ("POST", "/stop
 FOR_ANY_SCOPE: Final = {("GET", "/schema")}
 FOR_BOTH: Final = {("GET", "/events")}
 """For operators all of it, for others that of their sessions. All other doors: session."""
+FOR_OPERATORS: Final = "/operator/"
+"""How the paths of doors for operators begin."""
 
 
 class ByName:
@@ -72,6 +77,7 @@ async def server() -> AsyncIterator[HttpServer]:
     services = dataclasses.replace(fake_services(FakeHub()), auth=ByName())
     made = HttpServer(services)
     made.add_routes(EventRoutes(services).routes())
+    made.add_routes(OperatorRoutes(services).routes())
     for wire in (ReactorIngress(services), WhipIngress(services)):
         made.add_routes(wire.routes())
     await made.start()
@@ -111,7 +117,7 @@ async def test_every_http_door_asks_for_its_scope(server: HttpServer) -> None:
             if (method, door) in BY_KEY | LOCAL:
                 assert await status(method, path, SESSION) == 401, where
                 continue
-            allowed = {SESSION}
+            allowed = {OPERATOR if door.startswith(FOR_OPERATORS) else SESSION}
             allowed |= {MODEL, OPERATOR} if (method, door) in FOR_ANY_SCOPE else set()
             if (method, door) in FOR_BOTH:
                 # A stream, which does not end: those who may not are enough.

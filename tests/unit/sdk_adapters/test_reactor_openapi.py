@@ -11,7 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from model_actor.plugin import ModelInfo
 from sana_gateway.v1 import command_pb2, message_pb2, session_pb2
-from scheduler.core.commands import MAX_SEED, NAMES
+from scheduler.core.commands import MAX_SEED, MAX_TRANSITION_CHUNKS, NAMES
 from scheduler.core.staging import MAX_PROMPT_CHARACTERS
 from sdk_adapters.reactor import openapi, translate
 from tests.fakes.hub import FakeHub
@@ -58,6 +58,20 @@ def test_every_command_of_the_contract_has_its_words_and_limits() -> None:
         }
         assert set(words.fields) == fields, name
         assert set(words.limits) <= fields, name
+
+
+def test_transitions_are_shown_where_the_model_has_them() -> None:
+    able = described("set_prompt")
+    assert (
+        "transition_chunks"
+        not in arguments(openapi.document("m", able), "set_prompt")["properties"]
+    )
+    able.prompt_transitions = True
+    schema = arguments(openapi.document("m", able), "set_prompt")
+    assert schema["required"] == ["prompt"]
+    for chunks, fits in ((0, True), (MAX_TRANSITION_CHUNKS, True), (17, False), ("4", False)):
+        said = {"prompt": "oil", "transition_chunks": chunks}
+        assert jsonschema.Draft202012Validator(schema).is_valid(said) is fits
 
 
 def test_every_message_of_the_wire_has_its_words() -> None:

@@ -1,0 +1,1 @@
+"""The whole story in a browser, as a new user lives it; and the pictures of it that docs show."""
