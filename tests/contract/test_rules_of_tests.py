@@ -27,7 +27,7 @@ def run(folder: Path, name: str, content: str) -> subprocess.CompletedProcess[st
     shutil.copy(ROOT / "pyproject.toml", folder)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=folder, capture_output=True, text=True, timeout=110, check=False
     )
 
 
@@ -68,7 +68,7 @@ def test_a_process_left_running_fails_the_run_and_is_ended(tmp_path: Path) -> No
     assert "left running" in done.stdout
     with suppress(psutil.NoSuchProcess):
         left = psutil.Process(int((tmp_path / "pid").read_text()))
-        psutil.wait_procs([left], timeout=1)
+        psutil.wait_procs([left], timeout=10)
         assert left.status() == psutil.STATUS_ZOMBIE
 
 

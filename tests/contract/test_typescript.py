@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,21 +30,6 @@ const model = new SanaStreamingModel();
 const refused = await model.start().catch((error) => error.code);
 console.log(JSON.stringify([VERSION, model.status, refused]));
 """
-
-
-DOCUMENTS = ("docs/typescript.md", "sdk_adapters/typescript/README.md")
-AROUND = """
-import type { SanaStreamingModel as Model } from "@sana-gateway/client";
-declare global {
-  const model: Model;
-  const SanaStreamingModel: typeof Model;
-  const apiUrl: string;
-  const getToken: () => Promise<string>;
-  const file: File;
-  const bar: HTMLProgressElement;
-}
-"""
-"""What the code in the documents stands in."""
 
 
 def node(*words: str | Path, cwd: Path = PACKAGE, **env: str) -> subprocess.CompletedProcess[str]:
@@ -78,39 +62,6 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("project", ["tsconfig.test.json", "../../tests/e2e/typescript"])
 def test_the_types_are_right(project: str) -> None:
     passes(node("node_modules/typescript/bin/tsc", "-p", project))
-
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_the_code_in_the_documents_is_right(document: str, tmp_path: Path) -> None:
-    block = re.compile(r"^```(tsx?)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-    blocks = block.findall((ROOT / document).read_text())
-    assert blocks
-    (tmp_path / "around.d.ts").write_text(AROUND)
-    for number, (kind, code) in enumerate(blocks):
-        (tmp_path / f"{number}.{kind}").write_text(f"{code}\nexport {{}};\n")
-    sources, types = PACKAGE / "src", PACKAGE / "node_modules/@types"
-    options = {
-        "noEmit": True,
-        "noUnusedLocals": False,
-        "rootDir": "/",
-        "jsx": "react-jsx",
-        "module": "ESNext",
-        "moduleResolution": "Bundler",
-        "typeRoots": [str(types)],
-        "paths": {
-            "@sana-gateway/client": [str(sources / "index.ts")],
-            "@sana-gateway/client/react": [str(sources / "react/index.ts")],
-            "react": [str(types / "react")],
-            "react/jsx-runtime": [str(types / "react/jsx-runtime")],
-        },
-    }
-    project = {
-        "extends": str(PACKAGE / "tsconfig.json"),
-        "compilerOptions": options,
-        "include": [str(tmp_path)],
-    }
-    (tmp_path / "tsconfig.json").write_text(json.dumps(project))
-    passes(node("node_modules/typescript/bin/tsc", "-p", tmp_path))
 
 
 def test_its_own_tests_pass() -> None:

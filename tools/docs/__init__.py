@@ -1,0 +1,1 @@
+"""What makes the documentation: generated pages, and the hooks of the site."""
