@@ -43,6 +43,12 @@ lint: setup ## Check style and import rules
 types: setup ## Check types
 	@$(TIERS) types
 
+.PHONY: docs
+docs: ## Build the documentation as a site in build/docs
+	$(SETUP) docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
+	@echo "built: build/docs; to look at it: python3 -m http.server --directory build/docs"
+
 .PHONY: format
 format: setup ## Format Python and proto files
 	.venv/bin/ruff check --fix --quiet .
@@ -54,6 +60,15 @@ proto: ## Generate the stubs from proto/
 	$(SETUP) proto
 	.venv/bin/python proto/generate.py
 	.venv/bin/python sdk_adapters/typescript/generate.py
+
+.PHONY: web
+web: ## Build the playground and the console into gateway/web/dist
+	$(SETUP) web
+	cd sdk_adapters/web && ../../.tools/bin/node node_modules/vite/bin/vite.js build
+
+.PHONY: screenshots
+screenshots: setup ## Take the pictures of docs/images anew
+	@.venv/bin/python -m tests.e2e.walkthrough
 
 BENCH = media
 OUT = .cache/bench/$(BENCH).json

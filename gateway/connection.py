@@ -15,6 +15,7 @@ class Status(enum.Enum):
     """Where a connection stands, in the words of the clients."""
 
     DISCONNECTED = "disconnected"
+    """Not there yet, or gone."""
     CONNECTING = "connecting"
     """Asked for; the session has not been asked for a place yet."""
     WAITING = "waiting"

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from gateway import keys_editing
 from gateway.audit import DONE, FAILED, AuditLog
 from gateway.auth.callers import KEY_MARK, SESSION
 from gateway.auth.key_file import ALL, KeyRecord, digest_of, moment, read
+from gateway.tables import show
 from scheduler import option_values
 from scheduler.core.errors import ConfigurationError
 from scheduler.core.quotas import Quotas
@@ -188,7 +188,7 @@ def list_keys(file: File) -> None:
             "any" if (most := each.limits.max_session_duration) is None else f"{most:g} s",
             _end_of(each, now),
         )
-    Console().print(table)
+    show(table)
 
 
 @keys.command("revoke")

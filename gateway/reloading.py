@@ -15,9 +15,9 @@ from gateway.settings import GatewaySettings
 from scheduler.core.errors import ConfigurationError
 from scheduler.process.config import describe
 
-RELOADED: Final = ("log_level", "cors_origins", "rates", "limits")
+RELOADED: Final = ("log_level", "cors_origins", "ice_servers", "rates", "limits", "recording")
 """Settings, and sections of them, that are taken up without a restart; but for the next."""
-NEEDING_RESTART: Final = ("rates.enabled", "limits.uploads_kept_s")
+NEEDING_RESTART: Final = ("rates.enabled", "recording.enabled", "recording.folder")
 
 _log = structlog.get_logger(__name__)
 

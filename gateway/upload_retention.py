@@ -18,6 +18,7 @@ from prometheus_client import Counter
 
 from gateway.placement import SchedulerAwayError
 from scheduler.core.errors import RequestError, UnknownSessionError
+from scheduler.kept_names import folder_of
 from scheduler.process.storage import StorageError
 
 SWEEP_S: Final = 3600.0
@@ -26,8 +27,6 @@ PAGE: Final = 256
 """Names that are asked for at once."""
 SESSION_ID: Final = re.compile(r"s[0-9a-f]{32}")
 """What the folder of a session's uploads is called; other folders belong to others."""
-KEPT_STATES: Final = "kept"
-"""Below it lie kept states, by session: whoever has one may yet come back."""
 
 _LEFT_OVER: Final = Counter(
     "sana_gateway_left_over_uploads", "Sessions whose forgotten uploads were removed."
@@ -68,7 +67,7 @@ class UploadRetention:
     ) -> None:
         self._store = store
         self._find = find
-        self._kept_s = kept_s
+        self.kept_s = kept_s
         self._clock = clock
 
     async def run(self) -> None:
@@ -101,9 +100,10 @@ class UploadRetention:
 
     async def _is_left_over(self, session_id: str) -> bool:
         newest = await self._store.newest(session_id)
-        if newest is not None and self._clock() - newest < self._kept_s:
+        if newest is not None and self._clock() - newest < self.kept_s:
             return False
-        if await self._store.newest(f"{KEPT_STATES}/{session_id}") is not None:
+        # Whoever has a kept state may yet come back.
+        if await self._store.newest(folder_of(session_id)) is not None:
             return False
         try:
             await self._find(session_id)

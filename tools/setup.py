@@ -1,6 +1,6 @@
 """Sets up what the make targets need, from Python 3.11 and the package registries alone.
 
-Usage: python3.11 tools/setup.py {demo,install,load,proto,test} [...]
+Usage: python3.11 tools/setup.py {demo,docs,install,load,proto,test,web} [...]
 
 Packages come through uv, which pip installs below `.tools/`; where uv cannot be had or fails,
 through pip itself (`SETUP_INSTALLER=pip` chooses it). Each environment keeps a stamp of what it
@@ -18,6 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import tomllib
@@ -31,6 +32,10 @@ TOOLS = ROOT / ".tools"
 CONSTRAINTS = "requirements/constraints.txt"
 NODE_MAJOR = 20
 """Oldest Node that runs our tools."""
+TYPESCRIPT = "sdk_adapters/typescript"
+"""Our TypeScript client."""
+WEB = "sdk_adapters/web"
+"""The pages that the gateway serves."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ def find_python(oldest: tuple[int, int]) -> Path | None:
 
 BASE = project("base", ".venv", "-e", ".[ray,painter,load]")
 DEVELOPMENT = project("development", ".venv", "-e", ".[s3]", *dependency_group("lint", "test"))
+DOCS = project("docs", ".venv", "-e", ".", *dependency_group("docs"))
 SANA = project("sana", ".venv", "-e", ".[sana]", pins=("requirements/sana.txt",))
 GATEWAY = project("gateway", ".venvs/gateway", "-e", ".")
 
@@ -126,6 +132,12 @@ def proto() -> None:
     install_node_tools()
 
 
+def docs() -> None:
+    """Sets up what `make docs` needs."""
+    install(DOCS)
+    install_mermaid()
+
+
 def everything() -> None:
     """Sets up all that runs in `.venv`, the real model's packages included."""
     install(BASE, DEVELOPMENT, SANA)
@@ -135,20 +147,29 @@ def tests() -> None:
     """Sets up what `make test` needs."""
     names = sorted(path.stem for path in (ROOT / "tests/venvs").glob("*.txt"))
     foreigners = [layer for name in names for layer in available(name)]
-    install(BASE, DEVELOPMENT, SANA, GATEWAY, *foreigners)
+    install(BASE, DEVELOPMENT, DOCS, SANA, GATEWAY, *foreigners)
     install_node_tools()
-    install_typescript()
+    install_node_packages(TYPESCRIPT)
+    install_node_packages(WEB)
     install_program("chromium", "chromium", "the tests in a browser")
     install_program("turnserver", "coturn", "the tests of TURN logins")
     install_promtool()
 
 
+def web() -> None:
+    """Sets up what `make web` needs."""
+    install_node_tools()
+    install_node_packages(WEB)
+
+
 TARGETS: dict[str, Callable[[], None]] = {
     "demo": demo,
+    "docs": docs,
     "install": everything,
     "load": load,
     "proto": proto,
     "test": tests,
+    "web": web,
 }
 
 
@@ -268,6 +289,26 @@ def install_promtool() -> None:
             shutil.copy(Path(folder) / "usr/bin" / name, links)
 
 
+def install_mermaid() -> None:
+    """Puts what draws diagrams into `.tools/mermaid`: the site serves it by itself."""
+    pins = "requirements/mermaid.txt"
+    package, checksum = (ROOT / pins).read_text().splitlines()[-1].split()
+    folder, file = TOOLS / "mermaid", "package/dist/mermaid.min.js"
+    wanted, stamp = digest([], [pins]), folder / ".setup"
+    if is_stamped(stamp, wanted):
+        return
+    with step(package), tempfile.TemporaryDirectory() as scratch:
+        _, npm = find_node()
+        run(*npm, "pack", "--silent", package, cwd=Path(scratch))
+        (archive,) = Path(scratch).glob("*.tgz")
+        if hashlib.sha512(archive.read_bytes()).hexdigest() != checksum:
+            raise SetupError(f"{package} is not what {pins} says")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(archive) as packed, (folder / Path(file).name).open("wb") as out:
+            shutil.copyfileobj(packed.extractfile(file), out)
+        write_stamp(stamp, wanted)
+
+
 def apt_install(*packages: str) -> None:
     """Installs packages of Debian."""
     run("apt-get", "update", "-qq")
@@ -300,16 +341,15 @@ def install_node_tools() -> None:
         write_stamp(stamp, wanted)
 
 
-def install_typescript() -> None:
-    """Installs what our TypeScript client is built and tested with, beside its sources."""
-    name = "sdk_adapters/typescript"
-    pins = tuple(f"{name}/{each}" for each in ("package.json", "package-lock.json", ".npmrc"))
-    wanted, stamp = digest([], pins), ROOT / name / "node_modules/.setup"
+def install_node_packages(folder: str) -> None:
+    """Installs what a folder of ours is built and tested with, beside its sources."""
+    pins = tuple(f"{folder}/{each}" for each in ("package.json", "package-lock.json", ".npmrc"))
+    wanted, stamp = digest([], pins), ROOT / folder / "node_modules/.setup"
     if is_stamped(stamp, wanted):
         return
-    with step(name):
+    with step(folder):
         _, npm = find_node()
-        run(*npm, "install", "--ignore-scripts", "--loglevel=error", cwd=ROOT / name)
+        run(*npm, "install", "--ignore-scripts", "--loglevel=error", cwd=ROOT / folder)
         write_stamp(stamp, wanted)
 
 

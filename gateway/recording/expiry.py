@@ -84,8 +84,8 @@ class Expiry:
             most_bytes: What all of them may take.
         """
         self._shelf = shelf
-        self._kept_s = kept_s
-        self._most_bytes = most_bytes
+        self.kept_s = kept_s
+        self.most_bytes = most_bytes
 
     async def sweep(self, now: float) -> None:
         """Removes what is to be removed now; what cannot be is tried again the next time."""
@@ -96,7 +96,7 @@ class Expiry:
                 if (kept := await self._kept(session_id)) is not None
             }
             # Of thousands it takes a while.
-            decide = partial(expired, kept_s=self._kept_s, most_bytes=self._most_bytes)
+            decide = partial(expired, kept_s=self.kept_s, most_bytes=self.most_bytes)
             for session_id in await asyncio.to_thread(decide, recordings, now):
                 # Somebody may have gone on with it while the others were read.
                 if await self._kept(session_id) == recordings[session_id]:

@@ -128,7 +128,7 @@ class Recorder:
         self._shelf = shelf
         self._threads = threads
         self._gateway_id = gateway_id
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
         self._now = now
         self._clock = asyncio.get_running_loop().time
         self._log = _log.bind(session_id=self._session_id)
@@ -314,7 +314,7 @@ class Recorder:
         _BYTES.inc(stored.size)
         if await self._is_elsewhere():
             return None
-        index, gone = index.with_segment(stored, self._most_bytes)
+        index, gone = index.with_segment(stored, self.most_bytes)
         await self._note(index)
         await self._say(self._gateway_id)
         await self._shelf.remove(self._session_id, (each.name for each in gone))

@@ -70,6 +70,15 @@ class Recordings:
         self.library = Library(self._shelf, may_use)
         """What is served."""
 
+    def bound(self, bounds: Bounds) -> None:
+        """Changes what is kept, of what is recorded now, too: from the next segment and the next
+        sweep on.
+        """
+        self._bounds = bounds
+        self._expiry.kept_s, self._expiry.most_bytes = bounds.kept_s, bounds.total_bytes
+        for recorder in self._recorders.values():
+            recorder.most_bytes = bounds.session_bytes
+
     def opened(self, session: Recorded) -> None:
         """A session is at an actor: it is recorded from now on, if it was not before."""
         if session.session_id in self._recorders:

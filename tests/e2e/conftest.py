@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sana_gateway import Client
+from tests.e2e import spread
 from tests.e2e.driving import FULL_SIZE, SIMULATED
 from tests.media.clips import Recipe, make
 from tests.stack import Stack, serving
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Spreads the tests over workers; see `tests.e2e.spread`."""
+    return spread.scheduler(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Puts the tests that take longest first, where workers share them."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: spread.rank(item.nodeid))
 
 
 @pytest.fixture(scope="session")

@@ -116,7 +116,9 @@ def test_a_run_leaves_its_reports_and_passes(tmp_path: Path) -> None:
     assert [each.get("tests") for each in suites] == ["3"]
 
 
-@pytest.mark.parametrize("what", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "what", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_it_early_and_what_was_measured_is_kept(
     tmp_path: Path, what: signal.Signals
 ) -> None:

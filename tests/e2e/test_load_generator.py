@@ -25,14 +25,14 @@ SERVICE = ("--model", "simulated", "--backend", "in-process", "--model-option", 
            "--model-option", f"size={SIZE[0]}x{SIZE[1]}")  # fmt: skip
 SECONDS = 90.0
 """Longer than it takes on a machine that runs other tests beside this one."""
-WIRES = (("grpc", "h264"), ("webrtc", "h264"), ("webrtc", "vp8"))
+GRPC, WEBRTC, VP8 = ("grpc", "h264"), ("webrtc", "h264"), ("webrtc", "vp8")
 KINDS = [
-    *(
-        (wire, live, decoded)
-        for wire in WIRES
-        for live in (False, True)
-        for decoded in (False, True)
-    ),
+    # Wire, whether it is a camera, whether its pictures are decoded.
+    *((GRPC, live, decoded) for live in (False, True) for decoded in (False, True)),
+    (WEBRTC, False, True),
+    (WEBRTC, True, False),
+    (VP8, False, False),
+    (VP8, True, True),
     *((("chromium", "h264"), live, False) for live in (False, True) if not why_missing()),
 ]
 STEPS = (

@@ -126,6 +126,7 @@ async def test_a_session_goes_on_at_another_gateway_when_its_own_is_told_to_stop
         await session.close()
 
 
+@pytest.mark.slow  # tests/e2e/pool/test_failures.py kills actors in every run
 async def test_sessions_of_a_killed_actor_go_on_at_the_one_that_takes_its_place(
     roles: Roles, clip: Path, long_clip: Path
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from sana_gateway import Client, Phase, Session, VideoFrame
 from tests.e2e.driving import H264, PROMPT, VP8, WAIT_S, Screen, Told, stage, watching
 from tests.media.clips import Recipe, make
-from tests.stack import Stack, serving
+from tests.stack import Stack
 
 pytestmark = pytest.mark.e2e
 
@@ -24,13 +24,6 @@ WINDOW_ENDS = (33, 57)
 """Frames of the long clip after which a window ends, but for the last."""
 SAME_DB = 45.0
 """Peak signal-to-noise ratio from which two pictures are the same to a viewer."""
-
-
-@pytest.fixture(scope="module")
-def painter() -> Iterator[Stack]:
-    """A service whose model depends on the seed."""
-    with serving("--model", "painter", "--backend", "in-process") as running:
-        yield running
 
 
 @pytest.fixture
@@ -167,11 +160,12 @@ def _is_whole(screen: Screen) -> bool:
 
 
 async def test_a_replay_begins_at_frame_0_and_shows_the_same_for_the_same_seed(
-    painter: Stack, tmp_path: Path
+    stack: Stack, tmp_path: Path
 ) -> None:
+    # Of the models that need no GPU `painter` alone depends on the seed.
     clip = make(tmp_path / "clip.mp4", Recipe(frames=33))
     async with (
-        Client(painter.grpc_address) as client,
+        Client(stack.grpc_address) as client,
         await client.create_session("painter") as session,
     ):
         told = Told(session)

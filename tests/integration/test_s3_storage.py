@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,73 +14,16 @@ from gateway.upload_retention import UploadRetention
 from scheduler.core.errors import ConfigurationError, UnknownSessionError
 from scheduler.process.s3_storage import PART, S3Storage
 from scheduler.process.storage import SMALL, Storage, StorageError
+from tests.seaweed import BUCKET, KEYS, seaweed
 
 pytestmark = pytest.mark.integration
-
-WEED = Path(sys.executable).parent / "weed"
-KEYS = {"AWS_ACCESS_KEY_ID": "AKTEST", "AWS_SECRET_ACCESS_KEY": "secret-of-the-test"}
-START_S = 60.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Free ports whose neighbours 10,000 above are free, too: weed takes those for gRPC."""
-    found: list[int] = []
-    while len(found) < count:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            if port + 10_000 < 65_536 and other.connect_ex(("127.0.0.1", port + 10_000)):
-                found.append(port)
-    return found
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as tried:
-        return tried.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service that knows one user."""
-    folder = tmp_path_factory.mktemp("weed")
-    credentials = [
-        {"accessKey": KEYS["AWS_ACCESS_KEY_ID"], "secretKey": KEYS["AWS_SECRET_ACCESS_KEY"]}
-    ]
-    user = {"name": "test", "credentials": credentials, "actions": ["Admin"]}
-    (folder / "s3.json").write_text(json.dumps({"identities": [user]}))
-    (folder / "data").mkdir()
-    master, volume, filer, s3 = free_ports(4)
-    words = {
-        "ip": "127.0.0.1",
-        "ip.bind": "127.0.0.1",
-        "dir": folder / "data",
-        "master.port": master,
-        "master.volumeSizeLimitMB": 64,
-        "volume.port": volume,
-        "volume.max": 8,
-        "filer.port": filer,
-        "s3.port": s3,
-        "s3.config": folder / "s3.json",
-        # Other services of it, on fixed ports.
-        "s3.port.iceberg": 0,
-        "s3.port.lance": 0,
-        "filer.localSocket": folder / "filer.sock",
-        "s3.localSocket": folder / "s3.sock",
-        "master.telemetry": "false",
-    }
-    command = [str(WEED), "server", "-s3", *(f"-{name}={value}" for name, value in words.items())]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.monotonic() + START_S
-        while not (answers(s3) and answers(filer) and answers(volume)):
-            assert process.poll() is None, (folder / "log").read_text()[-2000:]
-            assert time.monotonic() < deadline, "the service does not come up"
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{s3}"
-    finally:
-        process.kill()
-        process.wait()
+    with seaweed(tmp_path_factory.mktemp("weed")) as url:
+        yield url
 
 
 @pytest.fixture
@@ -92,7 +31,7 @@ async def storage(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     # A prefix of its own is a storage of its own.
-    storage = S3Storage("sana", prefix=f"t{os.urandom(6).hex()}", endpoint=endpoint)
+    storage = S3Storage(BUCKET, prefix=f"t{os.urandom(6).hex()}", endpoint=endpoint)
     yield storage
     await storage.close()
 
@@ -174,6 +113,15 @@ async def test_names_come_in_order_page_by_page(storage: S3Storage) -> None:
     assert await storage.names("none", "", 10) == []
 
 
+async def test_a_folder_that_is_left_of_what_lay_there_is_nothing(storage: S3Storage) -> None:
+    for key in ("kept/a/index", "kept/a/1", "b/1"):
+        await storage.put(key, b"x")
+    await storage.delete("kept/a")
+    assert await storage.names("kept", "", 10) == []
+    assert await storage.newest("kept") is None
+    assert await storage.newest("kept/a") is None
+
+
 async def test_small_objects_are_replaced_and_large_ones_not_returned(storage: S3Storage) -> None:
     await storage.put("a", b"1")
     await storage.put("a", b"2")
@@ -218,7 +166,7 @@ async def test_a_wrong_secret_is_worded_without_it(
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS["AWS_ACCESS_KEY_ID"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
-    storage = S3Storage("sana", endpoint=endpoint)
+    storage = S3Storage(BUCKET, endpoint=endpoint)
     with pytest.raises(StorageError) as refused:
         await storage.put("s1/a", b"x")
     assert "another" not in str(refused.value)

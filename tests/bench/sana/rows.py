@@ -16,7 +16,8 @@ from model_actor.models.sana_streaming.session import SanaSession
 from model_actor.models.sana_streaming.speed import Speed
 from model_actor.models.sana_streaming.streaming_vae import ConvState
 from model_actor.snapshots.host_tier import HostTier
-from model_actor.snapshots.kept import KeptState, Point, key_of
+from model_actor.snapshots.kept import KeptState, Point
+from scheduler.kept_names import key_of
 from tests.bench.sana import flops
 from tests.bench.sana.models import random_parts
 from tests.bench.sana.stages import STAGES, Bench, Runner, Times, measured, repeated, timed

@@ -222,6 +222,8 @@ async def test_packets_are_numbered_without_a_gap_and_timed_by_the_play_out_cloc
         (first + index) & 0xFFFF for index in range(len(packets))
     ]
     assert (packets[-1].timestamp - packets[0].timestamp) & 0xFFFFFFFF == 3750
+    assert call.sender.rtp_timestamp(1_000_000) == packets[0].timestamp
+    assert call.sender.rtp_timestamp(1_041_667) == packets[-1].timestamp
 
 
 @pytest.mark.parametrize("codec", [H264, VP8])

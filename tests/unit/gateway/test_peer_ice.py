@@ -163,6 +163,50 @@ async def test_peers_are_given_addresses_for_names_but_not_where_a_certificate_i
             assert server.urls == (f"stun:127.0.0.1:{port}", f"turn:localhost:{port}")
 
 
+async def test_other_servers_are_asked_at_once_and_what_is_known_of_the_rest_stays() -> None:
+    first, second = StunServer(), StunServer()
+    async with stun_server(first) as port, stun_server(second) as other:
+        stays, goes = IceServer((f"stun:127.0.0.1:{port}",)), IceServer(("stun:127.0.0.1:9",))
+        comes = IceServer((f"stun:127.0.0.1:{other}",))
+        # So long between two rounds that a second one can only be asked for.
+        async with probing(stays, goes, interval_s=3600.0) as prober, asyncio.timeout(30):
+            await prober.probed()
+            asked = prober.probed()
+            prober.change((stays, comes))
+            assert prober.reachable() == (stays,)
+            await asked
+            assert prober.reachable() == (stays, comes)
+            rounds = second.requests
+            prober.change((stays, comes))
+            with pytest.raises(ConfigurationError):
+                prober.change((IceServer(("http://example.org",)),))
+            assert prober.reachable() == (stays, comes)
+            prober.change(())
+            assert prober.reachable() == ()
+    assert second.requests == rounds == 1, "what is not new is no reason to ask"
+
+
+async def test_a_prober_that_had_no_server_asks_the_first_that_comes() -> None:
+    async with stun_server(StunServer()) as port, probing() as prober, asyncio.timeout(30):
+        server = IceServer((f"stun:127.0.0.1:{port}",))
+        prober.change((server,))
+        await prober.probed()
+        assert prober.reachable() == (server,)
+
+
+async def test_a_server_that_was_taken_away_amid_a_round_does_not_come_back() -> None:
+    server = StunServer(deaf=1)
+    async with stun_server(server) as port, asyncio.timeout(30):
+        url = f"stun:127.0.0.1:{port}"
+        async with probing(IceServer((url,)), interval_s=3600.0) as prober:
+            while not server.requests:  # noqa: ASYNC110 - the other end of a socket
+                await asyncio.sleep(0.001)
+            prober.change(())
+            await prober.probed()
+            prober.change((IceServer((url,)),))
+            assert prober.reachable() == ()
+
+
 async def test_a_prober_without_servers_has_no_task() -> None:
     before = len(asyncio.all_tasks())
     async with probing() as prober:

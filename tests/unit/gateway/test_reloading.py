@@ -37,11 +37,21 @@ class Gateway:
 def test_what_is_reloaded_is_taken_up_and_the_rest_is_named() -> None:
     before = settings(limits={"max_peers": 3})
     told = settings(
-        limits={"max_peers": 7}, http_port=1, log_level="debug", rates={"create": "off"}
+        limits={"max_peers": 7},
+        http_port=1,
+        log_level="debug",
+        rates={"create": "off"},
+        ice_servers=["stun:192.0.2.1:3478"],
+        recording={"enabled": True, "kept_s": 60.0},
     )
     change = changed(before, told)
-    assert set(change.taken_up) == {"limits.max_peers", "log_level", "rates.create"}
-    assert change.left == ("http_port",)
+    assert set(change.taken_up) == {
+        *("limits.max_peers", "log_level", "rates.create", "ice_servers", "recording.kept_s")
+    }
+    assert set(change.left) == {"http_port", "recording.enabled"}
+    assert change.settings.ice_servers == ("stun:192.0.2.1:3478",)
+    assert change.settings.recording.kept_s == 60.0
+    assert not change.settings.recording.enabled
     assert change.settings.limits.max_peers == 7
     assert change.settings.http_port == before.http_port
     assert change.settings.rates.create == "off"

@@ -11,7 +11,12 @@ import pytest
 
 from gateway.placement import SchedulerAwayError
 from gateway.upload_retention import UploadRetention
+from model_actor.snapshots.host_tier import HostTier
+from model_actor.snapshots.kept import KeptState
+from model_actor.snapshots.states import KeptStates
+from model_actor.snapshots.storage_tier import StorageTier
 from scheduler.core.errors import NotReadyError, UnknownSessionError
+from scheduler.kept_names import folder_of
 from scheduler.process.storage import FilesystemStorage
 
 pytestmark = pytest.mark.unit
@@ -48,13 +53,24 @@ async def test_what_is_left_over_goes_and_nothing_else(
         await stored(storage, tmp_path, f"{session}/clip", 2 * DAY)
     await stored(storage, tmp_path, f"{FRESH}/clip", 2 * DAY)
     await stored(storage, tmp_path, f"{FRESH}/other", 0.5 * DAY)
-    await stored(storage, tmp_path, f"kept/{SLEEPING}/index", 2 * DAY)
+    await stored(storage, tmp_path, f"{folder_of(SLEEPING)}/index", 2 * DAY)
     await stored(storage, tmp_path, "recordings/old/part", 9 * DAY)
     assert await UploadRetention(storage, find, DAY).sweep() == 1
     assert not await storage.exists(f"{GONE}/clip")
     for kept in (f"{OURS}/clip", f"{PARKED}/clip", f"{SLEEPING}/clip", f"{FRESH}/clip"):
         assert await storage.exists(kept)
     assert await storage.exists("recordings/old/part")
+
+
+async def test_uploads_of_a_session_stay_whose_state_an_actor_has_stored(
+    storage: FilesystemStorage, tmp_path: Path
+) -> None:
+    await stored(storage, tmp_path, f"{SLEEPING}/clip", 2 * DAY)
+    kept = KeptStates(HostTier(tmp_path / "host", 0), StorageTier(storage), "here")
+    assert await kept.store(SLEEPING, 1, KeptState(b"control", None, 1, 1))
+    await kept.close()
+    assert await UploadRetention(storage, find, DAY).sweep() == 0
+    assert await storage.exists(f"{SLEEPING}/clip")
 
 
 async def test_many_sessions_are_looked_at_page_by_page(

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.recording import recordings as module
 from gateway.recording.errors import ClipFailedError
+from gateway.recording.recordings import Bounds
 from tests.unit.gateway.recording.reels import numbers, reel
 from tests.unit.gateway.recording.studio import SESSION, FakeSession, Studio
 
@@ -70,6 +71,28 @@ async def test_closing_waits_for_a_storage_that_hangs_only_so_long(
     session.recorded.give(*reel(30))
     async with asyncio.timeout(30):
         await recordings.close()
+
+
+async def test_other_bounds_hold_for_what_is_recorded_and_for_what_is_kept(studio: Studio) -> None:
+    recordings, session = studio.recordings(), FakeSession()
+    recordings.opened(session)
+    await begun(session)
+    session.recorded.give(*reel(240))
+    await studio.storage.changes.until(lambda: "chunk_00000.m4s" in studio.storage.written)
+    recordings.bound(Bounds(session_bytes=1, total_bytes=1, kept_s=1e9))
+    session.recorded.give(*reel(240, first=240))
+    first = f"recordings/{SESSION}/chunk_00000.m4s"
+    # Whatever lay at its place is removed before a segment is stored.
+    await studio.storage.changes.until(lambda: studio.storage.deleted.count(first) == 2)
+    recordings.ended(SESSION)
+    await recordings.close()
+    later = studio.recordings("g2")
+    later.bound(Bounds(session_bytes=1, total_bytes=0, kept_s=1e9))
+    task = asyncio.create_task(later.run())
+    await studio.storage.changes.until(lambda: f"recordings/{SESSION}" in studio.storage.deleted)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await later.close()
 
 
 async def test_what_is_too_old_is_removed_while_it_runs(studio: Studio) -> None:
