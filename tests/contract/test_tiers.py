@@ -65,6 +65,8 @@ def test_what_is_said_beside_is_shown_in_the_end(
 def test_a_run_that_is_given_up_ends_what_runs_beside(
     tiers: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Where a shell has begun this run in the background, SIGINT is ignored.
+    monkeypatch.setattr(tiers, "GRACE_S", 0.5)
     command = ("python", "-c", "import time; time.sleep(600)")
     monkeypatch.setitem(tiers.COMMANDS, "types", (command, command))
     run_tier = tiers.run_tier
@@ -77,6 +79,17 @@ def test_a_run_that_is_given_up_ends_what_runs_beside(
     monkeypatch.setattr(tiers, "run_tier", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tiers.run_tiers(("types", "e2e"))
+
+
+def test_what_was_compiled_is_kept(
+    tiers: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setattr(tiers, "BYTECODE", tmp_path / "bytecode")
+    (tmp_path / "imported.py").write_text("")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import imported"
+    assert tiers.HERE.run(("python", "-c", code), 60) == 0
+    assert list((tmp_path / "bytecode").rglob("imported.*.pyc"))
 
 
 def test_files_with_tests_alone_are_found(tiers: ModuleType, tmp_path: Path) -> None:

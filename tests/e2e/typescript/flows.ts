@@ -140,12 +140,17 @@ export class Client {
 
   /** Waits until the camera is sent: `start` waits for two seconds, and this machine may be slow. */
   async filming(): Promise<void> {
-    while (!(await this.model.stats()).camera?.width) await new Promise((resolve) => setTimeout(resolve, 50));
+    const end = performance.now() + LONGEST_MS;
+    while (!(await this.model.stats()).camera?.width) {
+      check(performance.now() < end, "the camera is not sent", this.about());
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
   }
 
   /** Starts a run from the camera, again where a busy machine let none of its pictures come in time. */
   async begin(): Promise<void> {
-    for (;;) {
+    for (const end = performance.now() + LONGEST_MS; ; ) {
+      check(performance.now() < end, "no picture of the camera comes", this.about());
       const since = this.messages.length;
       await this.model.start();
       const begun = () => this.of("generationStarted", since).length > 0;
